@@ -1,0 +1,109 @@
+"""The two models in process, on ONNX Runtime's CPU provider."""
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from samserve.domain.embedding import Embedding
+from samserve.domain.errors import ModelUnavailable
+from samserve.domain.manifest import InvalidManifest
+from samserve.domain.prompts import PromptBatch
+from samserve.ports import DecodedImage, DecodedMasks, EncodedImage
+
+_RETRY_AFTER_SECONDS = 1.0
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+class _Engine:
+    """One graph and the threads that run it: the executor's queue is the engine's queue."""
+
+    def __init__(self, path: Path, concurrency: int, threads: int) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        # Waiting threads that spin would take the processor from the gateway's own work.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if not path.is_file():
+            raise InvalidManifest(f"{path} is missing; run build_engines.py to make the models")
+        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._outputs = [output.name for output in self._session.get_outputs()]
+        self._executor = ThreadPoolExecutor(concurrency, thread_name_prefix=path.parts[-3])
+
+    async def run(self, inputs: Arrays) -> tuple[Arrays, float, float]:
+        """Run the graph; what is cancelled in the queue never runs.
+
+        Returns:
+            The outputs by name, the seconds in the queue, and the seconds of the run.
+        """
+        queued = time.perf_counter()
+
+        def work() -> tuple[Arrays, float, float]:
+            started = time.perf_counter()
+            outputs = self._session.run(self._outputs, inputs)
+            ended = time.perf_counter()
+            return dict(zip(self._outputs, outputs, strict=True)), started - queued, ended - started
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        except RuntimeError as error:  # ONNX Runtime's exceptions are RuntimeErrors, and so is a stopped executor's
+            raise ModelUnavailable(f"the embedded engine failed: {error}", _RETRY_AFTER_SECONDS) from error
+
+    def close(self) -> None:
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+class EmbeddedImageEncoder:
+    """Implements `ImageEncoder`: one image at a time, on all threads.
+
+    Args:
+        repository: a model repository with `sam_image_encoder/1/model.onnx`.
+        threads: of one run; 0 takes the machine's cores.
+    """
+
+    def __init__(self, repository: Path, threads: int = 0) -> None:
+        self._engine = _Engine(repository / "sam_image_encoder" / "1" / "model.onnx", 1, threads)
+
+    async def encode(self, image: DecodedImage) -> EncodedImage:
+        """See `ImageEncoder.encode`."""
+        inputs: Arrays = {"image": image.pixels[None], "input_size": np.array([image.frame.input_size], dtype=np.int32)}
+        outputs, queue_seconds, encode_seconds = await self._engine.run(inputs)
+        return EncodedImage(outputs["image_embeddings"][0], queue_seconds, encode_seconds)
+
+    def close(self) -> None:
+        """Stop the worker."""
+        self._engine.close()
+
+
+class EmbeddedMaskDecoder:
+    """Implements `MaskDecoder`.
+
+    Args:
+        repository: a model repository with `sam_mask_decoder/1/model.onnx`.
+        concurrency: how many calls run at a time.
+        threads: of one run; 0 takes the machine's cores.
+    """
+
+    def __init__(self, repository: Path, concurrency: int = 1, threads: int = 0) -> None:
+        self._engine = _Engine(repository / "sam_mask_decoder" / "1" / "model.onnx", concurrency, threads)
+
+    async def decode(self, embedding: Embedding, prompts: PromptBatch) -> DecodedMasks:
+        """See `MaskDecoder.decode`."""
+        inputs: Arrays = {
+            "image_embeddings": embedding.values[None],
+            "point_coords": prompts.point_coords[None],
+            "point_labels": prompts.point_labels[None],
+            "mask_input": prompts.mask_input[None],
+            "has_mask_input": prompts.has_mask_input[None],
+        }
+        outputs, queue_seconds, decode_seconds = await self._engine.run(inputs)
+        return DecodedMasks(outputs["low_res_masks"][0], outputs["iou_predictions"][0], queue_seconds, decode_seconds)
+
+    def close(self) -> None:
+        """Stop the workers."""
+        self._engine.close()

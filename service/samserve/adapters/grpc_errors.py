@@ -1,0 +1,51 @@
+"""Domain errors as gRPC statuses with google.rpc details."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import NoReturn
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import BadRequest, RetryInfo
+from google.rpc.status_pb2 import Status
+
+from samserve.domain.errors import (
+    EmbeddingNotFound,
+    InvalidArgument,
+    ModelUnavailable,
+    Overloaded,
+    RetryLater,
+    SamserveError,
+)
+
+_CODES = {
+    InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
+    EmbeddingNotFound: grpc.StatusCode.NOT_FOUND,
+    Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    ModelUnavailable: grpc.StatusCode.UNAVAILABLE,
+}
+
+
+def status_code(error: SamserveError) -> grpc.StatusCode:
+    """The status code that stands for a domain error."""
+    return next((code for kind, code in _CODES.items() if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
+
+
+async def abort(context: "grpc.aio.ServicerContext[Message, Message]", error: SamserveError) -> NoReturn:
+    """End a call with the status of a domain error and its details."""
+    code = status_code(error)
+    status = Status(code=code.value[0], message=str(error))
+    for detail in _details(error):
+        status.details.add().Pack(detail)
+    await context.abort(code, str(error), (("grpc-status-details-bin", status.SerializeToString()),))
+
+
+def _details(error: SamserveError) -> Sequence[Message]:
+    if isinstance(error, InvalidArgument):
+        violation = BadRequest.FieldViolation(field=error.field, description=error.description)
+        return [BadRequest(field_violations=[violation])]
+    if isinstance(error, RetryLater):
+        retry = RetryInfo()
+        retry.retry_delay.FromTimedelta(timedelta(seconds=error.retry_after_seconds))
+        return [retry]
+    return []

@@ -1,0 +1,125 @@
+"""Between the API's messages and the core's values."""
+
+from datetime import timedelta
+
+import numpy as np
+import numpy.typing as npt
+from google.protobuf.duration_pb2 import Duration
+
+from samserve.domain.errors import InvalidImage, InvalidPrompt
+from samserve.domain.geometry import Size
+from samserve.domain.identity import ImageId
+from samserve.domain.prompts import CoordinateSpace, PointLabel, Prompt
+from samserve.embedder import EmbeddedImage, ImageSource
+from samserve.ports import EmbeddingSource
+from samserve.v1 import segmentation_pb2 as pb
+
+_POINT_LABELS = {
+    pb.POINT_LABEL_FOREGROUND: PointLabel.FOREGROUND,
+    pb.POINT_LABEL_BACKGROUND: PointLabel.BACKGROUND,
+}
+
+_SPACES = {
+    pb.COORDINATE_SPACE_UNSPECIFIED: CoordinateSpace.PIXELS,
+    pb.COORDINATE_SPACE_PIXELS: CoordinateSpace.PIXELS,
+    pb.COORDINATE_SPACE_NORMALIZED: CoordinateSpace.NORMALIZED,
+}
+
+_SOURCES = {
+    EmbeddingSource.ENCODED: pb.EMBEDDING_SOURCE_ENCODED,
+    EmbeddingSource.COALESCED: pb.EMBEDDING_SOURCE_COALESCED,
+    EmbeddingSource.MEMORY: pb.EMBEDDING_SOURCE_MEMORY,
+    EmbeddingSource.REDIS: pb.EMBEDDING_SOURCE_REDIS,
+}
+
+
+def read_image(image: pb.Image, max_image_bytes: int) -> ImageSource:
+    """An image as the request names it.
+
+    Raises:
+        InvalidImage: it names none, has a malformed id, or is larger than the limit.
+    """
+    match image.WhichOneof("source"):
+        case "data":
+            if len(image.data) > max_image_bytes:
+                raise InvalidImage("image.data", f"has {len(image.data)} bytes, the limit is {max_image_bytes}")
+            return ImageSource(data=image.data)
+        case "image_id":
+            return ImageSource(image_id=ImageId.parse(image.image_id))
+        case _:
+            raise InvalidImage("image", "is missing: set data or image_id")
+
+
+def read_space(space: pb.CoordinateSpace.ValueType) -> CoordinateSpace:
+    """The unit of a request's coordinates.
+
+    Raises:
+        InvalidPrompt: it is unknown.
+    """
+    if space not in _SPACES:
+        raise InvalidPrompt("coordinate_space", f"is {space}, which this server does not know")
+    return _SPACES[space]
+
+
+def read_prompt(prompt: pb.Prompt, path: str) -> Prompt:
+    """A prompt, its values not yet checked.
+
+    Args:
+        path: of the prompt in the request, for errors.
+
+    Raises:
+        InvalidPrompt: a label is unknown, or the logits are not a square of float16.
+    """
+    for index, point in enumerate(prompt.points):
+        if point.label not in _POINT_LABELS:
+            raise InvalidPrompt(
+                f"{path}.points[{index}].label", f"is {point.label}: use POINT_LABEL_FOREGROUND or _BACKGROUND"
+            )
+    box = prompt.box
+    return Prompt(
+        point_coords=np.array([(p.x, p.y) for p in prompt.points], dtype=np.float64).reshape(-1, 2),
+        point_labels=np.array([_POINT_LABELS[p.label] for p in prompt.points], dtype=np.int32),
+        box=np.array([box.x0, box.y0, box.x1, box.y1], dtype=np.float64) if prompt.HasField("box") else None,
+        mask_input=_read_low_res(prompt.mask_input, f"{path}.mask_input") if prompt.HasField("mask_input") else None,
+    )
+
+
+def _read_low_res(mask: pb.LowResMask, path: str) -> npt.NDArray[np.float32]:
+    if len(mask.data) != 2 * mask.size**2 or not mask.size:
+        raise InvalidPrompt(f"{path}.data", f"has {len(mask.data)} bytes: {mask.size} x {mask.size} float16 are needed")
+    return np.frombuffer(mask.data, dtype="<f2").reshape(mask.size, mask.size).astype(np.float32)
+
+
+def size_message(size: Size) -> pb.Size:
+    """Height and width."""
+    return pb.Size(height=size.height, width=size.width)
+
+
+def source_message(embedded: EmbeddedImage) -> pb.EmbeddingSource.ValueType:
+    """Where an embedding came from."""
+    return _SOURCES[embedded.source]
+
+
+def timings_message(
+    embedded: EmbeddedImage,
+    total_seconds: float,
+    decode_queue_seconds: float = 0.0,
+    decode_seconds: float = 0.0,
+    postprocess_seconds: float = 0.0,
+) -> pb.Timings:
+    """Where a request's time went."""
+    return pb.Timings(
+        cache=_duration(embedded.cache_seconds),
+        image_decode=_duration(embedded.image_decode_seconds),
+        queue=_duration(embedded.queue_seconds + decode_queue_seconds),
+        encode=_duration(embedded.encode_seconds),
+        decode=_duration(decode_seconds),
+        postprocess=_duration(postprocess_seconds),
+        total=_duration(total_seconds),
+    )
+
+
+def _duration(seconds: float) -> Duration:
+    duration = Duration()
+    duration.FromTimedelta(timedelta(seconds=seconds))
+    return duration

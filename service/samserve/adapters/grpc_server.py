@@ -1,0 +1,73 @@
+"""The gRPC server: services, limits, health, reflection, and a graceful end."""
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from samserve.adapters.grpc_interceptor import RequestInterceptor
+from samserve.adapters.grpc_servicer import SegmentationServicer
+from samserve.ports import RequestObserver
+from samserve.v1 import segmentation_pb2 as pb
+from samserve.v1.segmentation_pb2_grpc import add_SegmentationServiceServicer_to_server
+
+SERVICE = pb.DESCRIPTOR.services_by_name["SegmentationService"].full_name
+_HEALTH_SERVICES = ("", SERVICE)
+_MAX_CONNECTION_AGE_SECONDS = 300
+_MAX_CONNECTION_AGE_GRACE_SECONDS = 60
+
+
+class GrpcServer:
+    """Serves `SegmentationService`, `grpc.health.v1` and reflection on one port.
+
+    Health is per service and for "" (the whole server): NOT_SERVING until `set_serving(True)`, and while stopping.
+
+    Args:
+        address: `host:port`; port 0 takes a free one.
+        max_message_bytes: of a request and of an answer.
+        max_concurrent_rpcs: what gRPC lets in at all, streams and health checks included; the core admits less.
+    """
+
+    def __init__(
+        self,
+        servicer: SegmentationServicer,
+        *,
+        address: str,
+        max_message_bytes: int,
+        max_concurrent_rpcs: int,
+        observer: RequestObserver,
+    ) -> None:
+        self._health = health.aio.HealthServicer()
+        self._server = grpc.aio.server(
+            interceptors=[RequestInterceptor(SERVICE, observer)],
+            maximum_concurrent_rpcs=max_concurrent_rpcs,
+            options=[
+                ("grpc.max_receive_message_length", max_message_bytes),
+                ("grpc.max_send_message_length", max_message_bytes),
+                # A second server on the same port is a mistake, not a worker.
+                ("grpc.so_reuseport", 0),
+                # Clients come back through the load balancer now and then, so that new pods get their share.
+                ("grpc.max_connection_age_ms", 1000 * _MAX_CONNECTION_AGE_SECONDS),
+                ("grpc.max_connection_age_grace_ms", 1000 * _MAX_CONNECTION_AGE_GRACE_SECONDS),
+            ],
+        )
+        add_SegmentationServiceServicer_to_server(servicer, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        host = address.rpartition(":")[0]
+        self.address = f"{host}:{self._server.add_insecure_port(address)}"
+
+    async def start(self) -> None:
+        """Begin to serve, health NOT_SERVING."""
+        await self.set_serving(False)
+        await self._server.start()
+
+    async def set_serving(self, serving: bool) -> None:
+        """Tell health checks and watchers."""
+        status = health_pb2.HealthCheckResponse
+        for service in _HEALTH_SERVICES:
+            await self._health.set(service, status.SERVING if serving else status.NOT_SERVING)
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Refuse new calls, give those in flight so long to end, then cancel them."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_seconds)

@@ -1,0 +1,167 @@
+"""`samserve.v1.SegmentationService`: reads messages, asks the core, writes messages."""
+
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, TypeAlias
+
+import grpc
+import numpy as np
+
+from samserve.adapters.grpc_masks import mask_renderer
+from samserve.adapters.grpc_messages import (
+    read_image,
+    read_prompt,
+    read_space,
+    size_message,
+    source_message,
+    timings_message,
+)
+from samserve.domain.errors import InvalidPrompt
+from samserve.domain.manifest import ModelManifest
+from samserve.domain.prompts import PromptLimits
+from samserve.embedder import EmbeddedImage
+from samserve.ports import EmbeddingSource, RequestObserver
+from samserve.segmenter import Segmenter, SegmentQuery
+from samserve.v1 import segmentation_pb2 as pb
+from samserve.v1.segmentation_pb2_grpc import SegmentationServiceServicer
+
+TENANT_METADATA = "samserve-tenant"
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceLimits:
+    """What one call may carry."""
+
+    max_image_bytes: int
+    max_image_pixels: int
+    max_response_bytes: int
+    prompts: PromptLimits
+
+
+class SegmentationServicer(SegmentationServiceServicer):
+    """Serves the unary calls. Domain errors pass through to the interceptor."""
+
+    def __init__(
+        self,
+        *,
+        segmenter: Segmenter,
+        manifest: ModelManifest,
+        engine: str,
+        limits: ServiceLimits,
+        observer: RequestObserver,
+    ) -> None:
+        self._segmenter = segmenter
+        self._manifest = manifest
+        self._engine = engine
+        self._limits = limits
+        self._observer = observer
+
+    async def EmbedImage(self, request: pb.EmbedImageRequest, context: Context) -> pb.EmbedImageResponse:
+        """See the proto."""
+        started = time.perf_counter()
+        embedded = await self._embed(request.image, context)
+        frame = embedded.embedding.frame
+        return pb.EmbedImageResponse(
+            image_id=embedded.image_id,
+            original_size=size_message(frame.original_size),
+            input_size=size_message(frame.input_size),
+            embedding_source=source_message(embedded),
+            cached=_cached(embedded),
+            timings=timings_message(embedded, time.perf_counter() - started),
+        )
+
+    async def GetEmbedding(self, request: pb.GetEmbeddingRequest, context: Context) -> pb.GetEmbeddingResponse:
+        """See the proto."""
+        started = time.perf_counter()
+        embedded = await self._embed(request.image, context)
+        frame = embedded.embedding.frame
+        return pb.GetEmbeddingResponse(
+            image_id=embedded.image_id,
+            original_size=size_message(frame.original_size),
+            input_size=size_message(frame.input_size),
+            embedding=np.ascontiguousarray(embedded.embedding.values, dtype="<f2").tobytes(),
+            shape=embedded.embedding.values.shape,
+            fingerprint=self._manifest.fingerprint,
+            embedding_source=source_message(embedded),
+            cached=_cached(embedded),
+            timings=timings_message(embedded, time.perf_counter() - started),
+        )
+
+    async def Segment(self, request: pb.SegmentRequest, context: Context) -> pb.SegmentResponse:
+        """See the proto."""
+        started = time.perf_counter()
+        render = mask_renderer(request.mask_format, request.include_low_res_masks)
+        self._check_size(request)
+        query = SegmentQuery(
+            image=read_image(request.image, self._limits.max_image_bytes),
+            prompts=[read_prompt(prompt, f"prompts[{index}]") for index, prompt in enumerate(request.prompts)],
+            multimask_output=request.multimask_output,
+            coordinate_space=read_space(request.coordinate_space),
+            tenant=_tenant(context),
+        )
+        segmentation = await self._segmenter.segment(query, render)
+        embedded = segmentation.embedded
+        self._observer.embedded(embedded.source)
+        return pb.SegmentResponse(
+            image_id=embedded.image_id,
+            original_size=size_message(embedded.embedding.frame.original_size),
+            results=[pb.PromptResult(masks=masks) for masks in segmentation.results],
+            embedding_source=source_message(embedded),
+            cached=_cached(embedded),
+            timings=timings_message(
+                embedded,
+                time.perf_counter() - started,
+                segmentation.decode_queue_seconds,
+                segmentation.decode_seconds,
+                segmentation.postprocess_seconds,
+            ),
+        )
+
+    async def GetServerInfo(self, request: pb.GetServerInfoRequest, context: Context) -> pb.GetServerInfoResponse:
+        """See the proto."""
+        manifest, limits = self._manifest, self._limits
+        return pb.GetServerInfoResponse(
+            version=version("samserve"),
+            model=manifest.model,
+            fingerprint=manifest.fingerprint,
+            precision=manifest.precision,
+            engine=self._engine,
+            image_size=manifest.image_size,
+            embedding_shape=manifest.embedding_shape,
+            low_res_size=manifest.low_res_size,
+            limits=pb.Limits(
+                max_image_bytes=limits.max_image_bytes,
+                max_image_pixels=limits.max_image_pixels,
+                max_prompts=limits.prompts.max_prompts,
+                max_points_per_prompt=limits.prompts.max_points_per_prompt,
+            ),
+        )
+
+    async def _embed(self, image: pb.Image, context: Context) -> EmbeddedImage:
+        embedded = await self._segmenter.embed(read_image(image, self._limits.max_image_bytes), _tenant(context))
+        self._observer.embedded(embedded.source)
+        return embedded
+
+    def _check_size(self, request: pb.SegmentRequest) -> None:
+        # Before a message is turned into arrays, so that refusing a huge one is cheap.
+        count, limit = len(request.prompts), self._limits.prompts.max_prompts
+        if count > limit:
+            raise InvalidPrompt("prompts", f"has {count} entries, the limit is {limit}: split the request")
+        logits = request.include_low_res_masks + (request.mask_format == pb.MASK_FORMAT_LOW_RES_LOGITS)
+        masks = count * (3 if request.multimask_output else 1)
+        if logits * masks * 2 * self._manifest.low_res_size**2 > self._limits.max_response_bytes:
+            raise InvalidPrompt("prompts", f"ask for the logits of {masks} masks, too many for one answer: split them")
+
+
+def _cached(embedded: EmbeddedImage) -> bool:
+    return embedded.source is not EmbeddingSource.ENCODED
+
+
+def _tenant(context: Context) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == TENANT_METADATA:
+            return str(value)
+    return ""

@@ -1,0 +1,61 @@
+"""The embeddings used last, in this process's memory."""
+
+from collections import OrderedDict
+
+import numpy as np
+
+from samserve.domain.embedding import Embedding
+from samserve.domain.identity import EmbeddingKey
+from samserve.ports import CachedEmbedding, CacheObserver, EmbeddingSource
+
+
+class MemoryEmbeddingCache:
+    """An `EmbeddingCache` that forgets the least recently used embeddings once their values exceed `max_bytes`.
+
+    It keeps a copy of its own of what it is given, and what it hands out is read-only. One event loop uses it.
+    """
+
+    def __init__(self, max_bytes: int, observer: CacheObserver) -> None:
+        self._max_bytes = max_bytes
+        self._observer = observer
+        self._entries: OrderedDict[EmbeddingKey, Embedding] = OrderedDict()
+        self._nbytes = 0
+
+    async def get(self, key: EmbeddingKey) -> CachedEmbedding | None:
+        """The embedding stored under this key, which becomes the most recently used; or None."""
+        embedding = self._entries.get(key)
+        if embedding is None:
+            return None
+        self._entries.move_to_end(key)
+        return CachedEmbedding(embedding, EmbeddingSource.MEMORY)
+
+    async def put(self, key: EmbeddingKey, embedding: Embedding) -> None:
+        """Store an embedding as the most recently used, in place of any under this key.
+
+        One that is larger than the whole cache is not stored.
+        """
+        replaced = self._entries.pop(key, None)
+        if replaced is not None:
+            self._nbytes -= replaced.nbytes
+        evicted = 0
+        if embedding.nbytes <= self._max_bytes:
+            evicted = self._make_room(embedding.nbytes)
+            self._entries[key] = _frozen_copy(embedding)
+            self._nbytes += embedding.nbytes
+        self._observer.memory(len(self._entries), self._nbytes, evicted)
+
+    def _make_room(self, nbytes: int) -> int:
+        evicted = 0
+        while self._nbytes + nbytes > self._max_bytes:
+            _, oldest = self._entries.popitem(last=False)
+            self._nbytes -= oldest.nbytes
+            evicted += 1
+        return evicted
+
+
+def _frozen_copy(embedding: Embedding) -> Embedding:
+    # A view would keep the batch it was cut from alive, uncounted, and would change with it.
+    # Over `bytes`, nobody can make the array writable again.
+    values = embedding.values
+    frozen = np.frombuffer(values.tobytes(), dtype=values.dtype).reshape(values.shape)
+    return Embedding(frozen, embedding.frame)

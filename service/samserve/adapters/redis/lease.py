@@ -1,0 +1,86 @@
+"""A lease in Redis on the encoding of an image, so that of all gateways one encodes it."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from samserve.adapters.redis.guard import GuardedRedis, RedisUnavailable
+from samserve.domain.identity import EmbeddingKey
+from samserve.ports import CacheObserver
+
+KEY_PREFIX = "samserve:lease:"
+
+# Both act on a lease only while it is still the caller's: it may have expired and be another gateway's by now.
+_EXTEND = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('pexpire', KEYS[1], ARGV[2]) end return 0"
+_DELETE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0"
+
+
+class RedisEncodeLease:
+    """An `EncodeLease` of keys `samserve:lease:<key>` that only their holder extends and deletes.
+
+    Without an answer from Redis everyone is granted the lease: an image encoded twice is better than one not at all.
+
+    Args:
+        ttl_seconds: how long the others wait for a holder that died. A living one extends it three times as often.
+        budget_seconds: the longest that acquiring takes, and giving back.
+    """
+
+    def __init__(
+        self, redis: GuardedRedis, observer: CacheObserver, ttl_seconds: float = 10.0, budget_seconds: float = 0.05
+    ) -> None:
+        self._redis = redis
+        self._observer = observer
+        self._ttl_seconds = ttl_seconds
+        self._ttl_milliseconds = round(ttl_seconds * 1000)
+        self._budget_seconds = budget_seconds
+
+    @asynccontextmanager
+    async def try_acquire(self, key: EmbeddingKey) -> AsyncIterator[bool]:
+        """Try to become the one who encodes; see `EncodeLease`."""
+        name, token = KEY_PREFIX + key, secrets.token_hex(16)
+        granted = True
+        renewal: asyncio.Task[None] | None = None
+        try:
+            granted = await self._acquire(name, token)
+            if granted:
+                renewal = self._redis.in_background(self._renew(name, token))
+            yield granted
+        finally:
+            if renewal is not None:
+                renewal.cancel()
+            # Also after a cancelled or unanswered acquisition, which Redis may have carried out all the same.
+            if granted:
+                await asyncio.shield(self._redis.in_background(self._release(name, token)))
+
+    async def _acquire(self, name: str, token: str) -> bool:
+        try:
+            answer = await self._redis.call(
+                "lease",
+                self._budget_seconds,
+                lambda client: client.set(name, token, nx=True, px=self._ttl_milliseconds),
+            )
+        except RedisUnavailable:
+            return True
+        self._observer.redis_call("lease", "ok" if answer else "busy")
+        return bool(answer)
+
+    async def _renew(self, name: str, token: str) -> None:
+        still_held = True
+        while still_held:
+            await asyncio.sleep(self._ttl_seconds / 3)
+            try:
+                extended = await self._redis.call(
+                    "lease",
+                    self._budget_seconds,
+                    lambda client: client.eval(_EXTEND, 1, name, token, str(self._ttl_milliseconds)),
+                )
+            except RedisUnavailable:
+                continue
+            still_held = bool(extended)
+
+    async def _release(self, name: str, token: str) -> None:
+        try:
+            await self._redis.call("lease", self._budget_seconds, lambda client: client.eval(_DELETE, 1, name, token))
+        except RedisUnavailable:
+            return

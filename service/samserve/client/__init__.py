@@ -1,0 +1,46 @@
+"""Segmentation for other services.
+
+>>> with Client("localhost:50051") as client:
+...     result = client.segment("photo.jpg", point_coords=[(320, 240)], point_labels=[1])
+...     mask = result.masks[result.best]
+"""
+
+from samserve.client.aio import AsyncClient
+from samserve.client.errors import (
+    ClientError,
+    DeadlineExceeded,
+    ImageNotFound,
+    InvalidRequest,
+    Overloaded,
+    RetryLater,
+    ServerError,
+    Unavailable,
+)
+from samserve.client.image import ImageLike
+from samserve.client.request import Prompt
+from samserve.client.result import CocoRle, EmbeddedImage, ImageEmbedding, Limits, Segmentation, ServerInfo, Timings
+from samserve.client.sync import Client
+from samserve.domain.identity import ImageId
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "ClientError",
+    "CocoRle",
+    "DeadlineExceeded",
+    "EmbeddedImage",
+    "ImageEmbedding",
+    "ImageId",
+    "ImageLike",
+    "ImageNotFound",
+    "InvalidRequest",
+    "Limits",
+    "Overloaded",
+    "Prompt",
+    "RetryLater",
+    "Segmentation",
+    "ServerError",
+    "ServerInfo",
+    "Timings",
+    "Unavailable",
+]

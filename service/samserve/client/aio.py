@@ -1,0 +1,152 @@
+"""The client for asyncio."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+import grpc
+import numpy.typing as npt
+
+from samserve.client import exchange
+from samserve.client.channel import TENANT_METADATA_KEY, ChannelOptions, channel_options, methods
+from samserve.client.errors import from_rpc_error
+from samserve.client.image import ImageLike, KnownImages
+from samserve.client.request import Prompt
+from samserve.client.result import EmbeddedImage, ImageEmbedding, Segmentation, ServerInfo
+
+_T = TypeVar("_T")
+
+
+class AsyncClient:
+    """`Client` with `await`: the same calls, arguments and errors.
+
+    Make it inside a running event loop, and close it or use it in an `async with` statement. Reading, hashing and
+    unpacking run in threads, so that they do not hold up the loop.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        tenant: str = "",
+        timeout_seconds: float = 30.0,
+        credentials: grpc.ChannelCredentials | None = None,
+        extra_channel_options: ChannelOptions = (),
+    ) -> None:
+        """As `Client`."""
+        options = channel_options(extra_channel_options)
+        if credentials is None:
+            self._channel = grpc.aio.insecure_channel(target, options)
+        else:
+            self._channel = grpc.aio.secure_channel(target, credentials, options)
+        self._methods = methods(self._channel)
+        self._target = target
+        self._metadata = ((TENANT_METADATA_KEY, tenant),) if tenant else ()
+        self._timeout_seconds = timeout_seconds
+        self._known = KnownImages()
+
+    async def segment(
+        self,
+        image: ImageLike,
+        point_coords: npt.ArrayLike | None = None,
+        point_labels: npt.ArrayLike | None = None,
+        box: npt.ArrayLike | None = None,
+        mask_input: npt.ArrayLike | None = None,
+        multimask_output: bool = True,
+        *,
+        normalized: bool = False,
+        low_res_masks: bool = True,
+        timeout_seconds: float | None = None,
+    ) -> Segmentation:
+        """As `Client.segment`."""
+        prompt = Prompt(point_coords, point_labels, box, mask_input)
+        results = await self.segment_many(
+            image,
+            [prompt],
+            multimask_output,
+            normalized=normalized,
+            low_res_masks=low_res_masks,
+            timeout_seconds=timeout_seconds,
+        )
+        return results[0]
+
+    async def segment_many(
+        self,
+        image: ImageLike,
+        prompts: Sequence[Prompt],
+        multimask_output: bool = True,
+        *,
+        normalized: bool = False,
+        low_res_masks: bool = False,
+        timeout_seconds: float | None = None,
+    ) -> list[Segmentation]:
+        """As `Client.segment_many`."""
+        call = exchange.segment_call(
+            prompts, multimask_output=multimask_output, normalized=normalized, low_res_masks=low_res_masks
+        )
+        return await self._on_image(call, image, timeout_seconds)
+
+    async def embed(self, image: ImageLike, *, timeout_seconds: float | None = None) -> EmbeddedImage:
+        """As `Client.embed`."""
+        return await self._on_image(exchange.EMBED, image, timeout_seconds)
+
+    async def get_embedding(self, image: ImageLike, *, timeout_seconds: float | None = None) -> ImageEmbedding:
+        """As `Client.get_embedding`."""
+        return await self._on_image(exchange.GET_EMBEDDING, image, timeout_seconds)
+
+    async def server_info(self, *, timeout_seconds: float | None = None) -> ServerInfo:
+        """As `Client.server_info`."""
+        return await self._run(exchange.server_info(self._timeout(timeout_seconds)))
+
+    async def healthy(self, *, timeout_seconds: float = 2.0) -> bool:
+        """As `Client.healthy`."""
+        return await self._run(exchange.healthy(timeout_seconds))
+
+    async def close(self) -> None:
+        """Close the connection; calls in flight are cancelled."""
+        await self._channel.close()
+
+    async def __aenter__(self) -> "AsyncClient":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _timeout(self, timeout_seconds: float | None) -> float:
+        return self._timeout_seconds if timeout_seconds is None else timeout_seconds
+
+    async def _on_image(self, call: exchange.ImageCall[_T], image: ImageLike, timeout_seconds: float | None) -> _T:
+        return await self._run(exchange.on_image(call, image, self._known, self._timeout(timeout_seconds)))
+
+    async def _run(self, steps: exchange.Steps[_T]) -> _T:
+        outcome = None
+        while True:
+            step = await asyncio.to_thread(_advance, steps, outcome)
+            if isinstance(step, _Done):
+                return step.result
+            if isinstance(step, exchange.Wait):
+                await asyncio.sleep(step.seconds)
+                outcome = None
+                continue
+            method = self._methods[step.rpc]
+            try:
+                outcome = await method(step.request, timeout=step.timeout_seconds, metadata=self._metadata)
+            except grpc.RpcError as error:
+                outcome = from_rpc_error(error, self._target)
+
+
+@dataclass(frozen=True, slots=True)
+class _Done(Generic[_T]):
+    result: _T
+
+
+def _advance(steps: exchange.Steps[_T], outcome: Any) -> exchange.Call | exchange.Wait | _Done[_T]:
+    """The next step; StopIteration itself cannot leave a thread for a coroutine."""
+    try:
+        return steps.send(outcome)
+    except StopIteration as stop:
+        return _Done(stop.value)

@@ -1,0 +1,67 @@
+"""How the client's channels behave: message sizes, load balancing and retries."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2_grpc
+
+from samserve.v1 import segmentation_pb2 as pb
+from samserve.v1 import segmentation_pb2_grpc as pb_grpc
+
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+"""Largest message sent or taken: the server's default."""
+
+SERVICE_NAME = pb.DESCRIPTOR.services_by_name["SegmentationService"].full_name
+
+TENANT_METADATA_KEY = "samserve-tenant"
+
+ChannelOptions = Sequence[tuple[str, str | int]]
+
+_SERVICE_CONFIG = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            "name": [{"service": SERVICE_NAME}],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "1s",
+                "backoffMultiplier": 3,
+                # RESOURCE_EXHAUSTED is absent on purpose: gRPC cannot tell an overloaded server from a message that is
+                # too large, and would upload that four times. The client retries it where RetryInfo says so.
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+}
+
+
+def channel_options(extra: ChannelOptions = ()) -> list[tuple[str, str | int]]:
+    """The options of a channel; `extra` comes last and wins."""
+    return [
+        ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        # gRPC keeps a request for its retries only up to this size, 256 KiB by default: photos would never be retried.
+        ("grpc.per_rpc_retry_buffer_size", MAX_MESSAGE_BYTES),
+        # A gateway that comes back is found within seconds; the default waits up to two minutes.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 5000),
+        *extra,
+    ]
+
+
+def methods(channel: grpc.Channel | grpc.aio.Channel) -> Mapping[str, Callable[..., Any]]:
+    """The methods that the client calls, by name; awaitable where the channel is asynchronous."""
+    stub = pb_grpc.SegmentationServiceStub(channel)
+    # The stubs of the health package do not know its methods.
+    health: Any = health_pb2_grpc.HealthStub(channel)
+    return {
+        "EmbedImage": stub.EmbedImage,
+        "GetEmbedding": stub.GetEmbedding,
+        "Segment": stub.Segment,
+        "GetServerInfo": stub.GetServerInfo,
+        "Check": health.Check,
+    }

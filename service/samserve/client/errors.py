@@ -1,0 +1,127 @@
+"""What a call can raise, and how a gRPC status becomes one of these."""
+
+from collections.abc import Iterable
+from typing import TypeVar, cast
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from google.rpc import error_details_pb2, status_pb2
+
+_M = TypeVar("_M", bound=Message)
+
+_STATUS_DETAILS_KEY = "grpc-status-details-bin"
+_TOO_LARGE = "message larger than max"
+
+
+class ClientError(Exception):
+    """Base of every error of the client. Its text says what is wrong and what to do."""
+
+
+class InvalidRequest(ClientError, ValueError):
+    """The request can never succeed as it is; found by the client, or by the server.
+
+    Attributes:
+        field: the offending argument (`point_coords`), or the path of the field in the request message that the server
+            names (`prompts[1].box.x1`).
+        description: what is wrong with it.
+    """
+
+    def __init__(self, field: str, description: str) -> None:
+        super().__init__(f"{field}: {description}" if field else description)
+        self.field = field
+        self.description = description
+
+
+class ImageNotFound(ClientError):
+    """An image was given by its id alone, and the server no longer knows it: give the image itself."""
+
+
+class RetryLater(ClientError):
+    """The same request can succeed later. What retries the deadline had room for did not help.
+
+    Attributes:
+        retry_after_seconds: when the server wants to be asked again; None where it did not say.
+    """
+
+    def __init__(self, text: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(text)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Unavailable(RetryLater):
+    """The server cannot be reached, or cannot reach its models."""
+
+
+class Overloaded(RetryLater):
+    """The server has too much to do, and refused the request before it worked on it."""
+
+
+class DeadlineExceeded(ClientError, TimeoutError):
+    """No answer came within `timeout_seconds`."""
+
+
+class ServerError(ClientError):
+    """Any other refusal.
+
+    Attributes:
+        code: name of the gRPC status, such as `INTERNAL`.
+    """
+
+    def __init__(self, text: str, code: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def from_rpc_error(error: grpc.RpcError, target: str) -> ClientError:
+    """Translate a failed call to `target`; the original becomes the cause."""
+    translated = _translate(error, target)
+    translated.__cause__ = error
+    return translated
+
+
+def _translate(error: grpc.RpcError, target: str) -> ClientError:
+    code, text = error.code() or grpc.StatusCode.UNKNOWN, error.details() or "no details"
+    retry_info = _detail(error, error_details_pb2.RetryInfo())
+    retry_after = retry_info.retry_delay.ToNanoseconds() / 1e9 if retry_info else None
+    match code:
+        case grpc.StatusCode.INVALID_ARGUMENT:
+            bad_request = _detail(error, error_details_pb2.BadRequest())
+            if bad_request and bad_request.field_violations:
+                first = bad_request.field_violations[0]
+                return InvalidRequest(first.field, first.description)
+            return InvalidRequest("", text)
+        case grpc.StatusCode.NOT_FOUND:
+            return ImageNotFound(f"{text}: give the image itself")
+        case grpc.StatusCode.RESOURCE_EXHAUSTED if _TOO_LARGE in text:
+            return InvalidRequest("", _too_large(text, target))
+        case grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return Overloaded(f"{target} is overloaded ({text}): try again later or add gateways", retry_after)
+        case grpc.StatusCode.UNAVAILABLE:
+            return Unavailable(f"{target} is unavailable ({text}): check the address and the server", retry_after)
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return DeadlineExceeded(f"{target} gave no answer in time: raise timeout_seconds, or look at its load")
+        case grpc.StatusCode.UNIMPLEMENTED:
+            return ServerError(f"{target} does not know this call ({text}): is it samserve?", code.name)
+        case _:
+            return ServerError(f"{target} failed with {code.name} ({text}): see its log", code.name)
+
+
+def _too_large(text: str, target: str) -> str:
+    if text.startswith(("CLIENT: Received", "SERVER: Sent")):
+        return f"the answer is too large for one message ({text}): ask for fewer prompts at once, or no low_res_masks"
+    return f"the request is larger than {target} takes ({text}): send a smaller or more compressed image"
+
+
+def _detail(error: grpc.RpcError, message: _M) -> _M | None:
+    """The status detail of this message's type, where the status carries one."""
+    # The stubs know only the named tuples of synchronous calls; asynchronous ones give plain pairs.
+    for key, value in cast(Iterable[tuple[str, str | bytes]], error.trailing_metadata() or ()):
+        if key == _STATUS_DETAILS_KEY and isinstance(value, bytes):
+            try:
+                status = status_pb2.Status.FromString(value)
+            except DecodeError:
+                return None
+            for detail in status.details:
+                if detail.Unpack(message):
+                    return message
+    return None

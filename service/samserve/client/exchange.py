@@ -1,0 +1,137 @@
+"""What the calls do, without doing it: each is a generator of steps that a transport carries out.
+
+So the id that goes first, the upload, the retries and the deadline exist once, and the synchronous and the asynchronous
+client differ only in how they send a request and how they wait.
+"""
+
+import random
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from grpc_health.v1 import health_pb2
+
+from samserve.client.channel import SERVICE_NAME
+from samserve.client.errors import ClientError, DeadlineExceeded, ImageNotFound, Overloaded
+from samserve.client.image import ImageLike, ImageSource, KnownImages
+from samserve.client.request import Prompt, prompt_message, segment_request
+from samserve.client.response import read_embedded, read_embedding, read_segmentations, read_server_info
+from samserve.client.result import EmbeddedImage, ImageEmbedding, Segmentation, ServerInfo
+from samserve.v1 import segmentation_pb2 as pb
+
+_T = TypeVar("_T")
+
+_OVERLOAD_RETRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Send `request` to the method named `rpc`; answer the step with the response, or with a `ClientError`."""
+
+    rpc: str
+    request: Any
+    timeout_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Do nothing for so long; answer the step with None."""
+
+    seconds: float
+
+
+Steps: TypeAlias = Generator[Call | Wait, Any, _T]
+"""What a transport runs; the generator's return value is the result of the call."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageCall(Generic[_T]):
+    """A method that works on an image.
+
+    Attributes:
+        rpc: name of the method.
+        request: from the image to the request.
+        read: from the response and the round trip's seconds to the result.
+    """
+
+    rpc: str
+    request: Callable[[pb.Image], Any]
+    read: Callable[[Any, float], _T]
+
+
+EMBED: ImageCall[EmbeddedImage] = ImageCall(
+    "EmbedImage", lambda image: pb.EmbedImageRequest(image=image), read_embedded
+)
+
+GET_EMBEDDING: ImageCall[ImageEmbedding] = ImageCall(
+    "GetEmbedding", lambda image: pb.GetEmbeddingRequest(image=image), read_embedding
+)
+
+
+def segment_call(
+    prompts: Sequence[Prompt], *, multimask_output: bool, normalized: bool, low_res_masks: bool
+) -> ImageCall[list[Segmentation]]:
+    """`Segment` with these prompts.
+
+    Raises:
+        InvalidRequest: a prompt's array has the wrong shape.
+    """
+    messages = [prompt_message(prompt) for prompt in prompts]
+
+    def request(image: pb.Image) -> pb.SegmentRequest:
+        return segment_request(
+            image, messages, multimask_output=multimask_output, normalized=normalized, low_res_masks=low_res_masks
+        )
+
+    return ImageCall("Segment", request, read_segmentations)
+
+
+def on_image(call: ImageCall[_T], image: ImageLike, known: KnownImages, timeout_seconds: float) -> Steps[_T]:
+    """Call a method with an image, in the first of its forms that the server can work with."""
+    started = time.monotonic()
+    deadline = started + timeout_seconds
+    source = ImageSource.of(image)
+    forms = source.forms(known)
+    for form in forms:
+        try:
+            response = yield from _send(call.rpc, call.request(form), deadline)
+        except ImageNotFound:
+            known.discard(source.image_id)
+            if form is forms[-1]:
+                raise
+        else:
+            break
+    known.add(source.image_id)
+    return call.read(response, time.monotonic() - started)
+
+
+def server_info(timeout_seconds: float) -> Steps[ServerInfo]:
+    """`GetServerInfo`."""
+    response = yield from _send("GetServerInfo", pb.GetServerInfoRequest(), time.monotonic() + timeout_seconds)
+    return read_server_info(response)
+
+
+def healthy(timeout_seconds: float) -> Steps[bool]:
+    """Whether the health service answers SERVING; every other answer, and none, is no."""
+    response = yield Call("Check", health_pb2.HealthCheckRequest(service=SERVICE_NAME), timeout_seconds)
+    return not isinstance(response, ClientError) and response.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def _send(rpc: str, request: Any, deadline: float) -> Generator[Call | Wait, Any, Any]:
+    """One request. An overloaded server that says when to come back is asked again then, if the deadline allows it."""
+    for retries_left in reversed(range(_OVERLOAD_RETRIES + 1)):
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            raise DeadlineExceeded("the time was up before the request was sent: raise timeout_seconds")
+        outcome = yield Call(rpc, request, remaining)
+        if not isinstance(outcome, ClientError):
+            return outcome
+        if not isinstance(outcome, Overloaded) or outcome.retry_after_seconds is None or not retries_left:
+            raise outcome
+        # Spread, or everyone who was refused comes back at the same moment.
+        pause = outcome.retry_after_seconds * random.uniform(1.0, 1.5)
+        if time.monotonic() + pause >= deadline:
+            raise outcome
+        yield Wait(pause)
+    raise AssertionError("unreachable: the last attempt returns or raises")

@@ -1,0 +1,109 @@
+"""The server's messages, read into the client's results."""
+
+import numpy as np
+import numpy.typing as npt
+
+from samserve.client.result import (
+    CocoRle,
+    EmbeddedImage,
+    ImageEmbedding,
+    Limits,
+    Segmentation,
+    ServerInfo,
+    Timings,
+)
+from samserve.domain.identity import ImageId
+from samserve.v1 import segmentation_pb2 as pb
+
+
+def read_segmentations(response: pb.SegmentResponse, round_trip_seconds: float) -> list[Segmentation]:
+    """One for each prompt, in the request's order."""
+    timings = _timings(response.timings, round_trip_seconds)
+    source = _source(response.embedding_source)
+    return [
+        Segmentation(
+            image_id=ImageId(response.image_id),
+            original_size=_size(response.original_size),
+            rles=tuple(_rle(mask.coco_rle) for mask in result.masks),
+            iou_predictions=np.array([mask.iou_prediction for mask in result.masks], dtype=np.float32),
+            stability_scores=np.array([mask.stability_score for mask in result.masks], dtype=np.float32),
+            boxes=np.array([_xyxy(mask.bbox) for mask in result.masks], dtype=np.float32).reshape(-1, 4),
+            areas=np.array([mask.area for mask in result.masks], dtype=np.int64),
+            low_res_masks=np.stack([_logits(mask.low_res_mask) for mask in result.masks]),
+            cached=response.cached,
+            embedding_source=source,
+            timings=timings,
+        )
+        for result in response.results
+    ]
+
+
+def read_embedded(
+    response: pb.EmbedImageResponse | pb.GetEmbeddingResponse, round_trip_seconds: float
+) -> EmbeddedImage:
+    """What both responses say about the image."""
+    return EmbeddedImage(
+        image_id=ImageId(response.image_id),
+        original_size=_size(response.original_size),
+        input_size=_size(response.input_size),
+        embedding_source=_source(response.embedding_source),
+        cached=response.cached,
+        timings=_timings(response.timings, round_trip_seconds),
+    )
+
+
+def read_embedding(response: pb.GetEmbeddingResponse, round_trip_seconds: float) -> ImageEmbedding:
+    """The embedding in native byte order."""
+    values = np.frombuffer(response.embedding, dtype="<f2").reshape(response.shape).astype(np.float16)
+    return ImageEmbedding(read_embedded(response, round_trip_seconds), values, response.fingerprint)
+
+
+def read_server_info(response: pb.GetServerInfoResponse) -> ServerInfo:
+    """The same facts, typed."""
+    limits = response.limits
+    return ServerInfo(
+        version=response.version,
+        model=response.model,
+        fingerprint=response.fingerprint,
+        precision=response.precision,
+        engine=response.engine,
+        image_size=response.image_size,
+        embedding_shape=tuple(response.embedding_shape),
+        low_res_size=response.low_res_size,
+        limits=Limits(
+            limits.max_image_bytes, limits.max_image_pixels, limits.max_prompts, limits.max_points_per_prompt
+        ),
+    )
+
+
+def _timings(timings: pb.Timings, round_trip_seconds: float) -> Timings:
+    return Timings(
+        cache_seconds=timings.cache.ToNanoseconds() / 1e9,
+        image_decode_seconds=timings.image_decode.ToNanoseconds() / 1e9,
+        queue_seconds=timings.queue.ToNanoseconds() / 1e9,
+        encode_seconds=timings.encode.ToNanoseconds() / 1e9,
+        decode_seconds=timings.decode.ToNanoseconds() / 1e9,
+        postprocess_seconds=timings.postprocess.ToNanoseconds() / 1e9,
+        total_seconds=timings.total.ToNanoseconds() / 1e9,
+        round_trip_seconds=round_trip_seconds,
+    )
+
+
+def _source(source: "pb.EmbeddingSource.ValueType") -> str:
+    return pb.EmbeddingSource.Name(source).removeprefix("EMBEDDING_SOURCE_").lower()
+
+
+def _size(size: pb.Size) -> tuple[int, int]:
+    return size.height, size.width
+
+
+def _xyxy(box: pb.Box) -> tuple[float, float, float, float]:
+    return box.x0, box.y0, box.x1, box.y1
+
+
+def _rle(rle: pb.CocoRle) -> CocoRle:
+    return {"size": list(_size(rle.size)), "counts": rle.counts}
+
+
+def _logits(mask: pb.LowResMask) -> npt.NDArray[np.float32]:
+    return np.frombuffer(mask.data, dtype="<f2").reshape(mask.size, mask.size).astype(np.float32)

@@ -1,0 +1,43 @@
+"""COCO's compressed run-length encoding, the form in which masks travel.
+
+pycocotools reads it too, but warns under NumPy 2 whenever it does, which fails callers who turn warnings into errors.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+
+def decode_rle(counts: bytes, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """The mask as bool `[H, W]`.
+
+    Args:
+        counts: text of run lengths, column-major, beginning with background.
+        size: (H, W).
+
+    Raises:
+        ValueError: the runs do not fill the mask.
+    """
+    height, width = size
+    runs = _run_lengths(counts)
+    values = np.arange(len(runs)) % 2 == 1
+    if runs.min(initial=0) < 0 or runs.sum() != height * width:
+        raise ValueError(f"the run lengths do not fill a mask of {height} x {width}")
+    return np.ascontiguousarray(np.repeat(values, runs).reshape(width, height).T)
+
+
+def _run_lengths(counts: bytes) -> npt.NDArray[np.int64]:
+    """Numbers of five-bit digits, lowest first, each with a sixth bit that says whether more follow.
+
+    The highest bit of a number is its sign, and from the fourth number on they are differences to the last but one.
+    """
+    digits = np.frombuffer(counts, dtype=np.uint8).astype(np.int64) - 48
+    last = digits & 0x20 == 0
+    starts = np.flatnonzero(np.concatenate([[True], last[:-1]]))[: np.count_nonzero(last)]
+    lengths = np.diff(np.concatenate([starts, [len(digits)]]))
+    shifts = 5 * (np.arange(len(digits)) - np.repeat(starts, lengths))
+    numbers = np.add.reduceat((digits & 0x1F) << shifts, starts) if len(starts) else np.zeros(0, dtype=np.int64)
+    negative = digits[starts + lengths - 1] & 0x10 != 0
+    numbers -= np.where(negative, 1 << (5 * lengths), 0)
+    numbers[1::2] = np.cumsum(numbers[1::2])
+    numbers[2::2] = np.cumsum(numbers[2::2])
+    return numbers

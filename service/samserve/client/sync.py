@@ -1,0 +1,169 @@
+"""The client for threads."""
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TypeVar
+
+import grpc
+import numpy.typing as npt
+
+from samserve.client import exchange
+from samserve.client.channel import TENANT_METADATA_KEY, ChannelOptions, channel_options, methods
+from samserve.client.errors import from_rpc_error
+from samserve.client.image import ImageLike, KnownImages
+from samserve.client.request import Prompt
+from samserve.client.result import EmbeddedImage, ImageEmbedding, Segmentation, ServerInfo
+
+_T = TypeVar("_T")
+
+
+class Client:
+    """A connection to samserve; may be shared by threads. Close it, or use it in a `with` statement.
+
+    Each call hashes the image and sends the id alone where the server may know it, and the image where it does not.
+    Unavailable servers are tried again by gRPC's retry policy, overloaded ones when they say. Every call raises:
+
+        InvalidRequest: the request can never succeed as it is.
+        ImageNotFound: an image was given by an id that the server does not know any more.
+        Unavailable, Overloaded, DeadlineExceeded: no answer within the deadline and the retries.
+        ServerError: anything else.
+        OSError: the image file cannot be read.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        tenant: str = "",
+        timeout_seconds: float = 30.0,
+        credentials: grpc.ChannelCredentials | None = None,
+        extra_channel_options: ChannelOptions = (),
+    ) -> None:
+        """Prepare a connection; it is made with the first call.
+
+        Args:
+            target: `host:port`, or any gRPC name such as `dns:///samserve:50051`, whose addresses are used in turn.
+            tenant: whose images these are; tenants never see each other's.
+            timeout_seconds: deadline of a whole call, upload and retries included, unless the call gives its own.
+            credentials: for TLS; without, the connection is plain text.
+            extra_channel_options: gRPC channel arguments, which win over the client's.
+        """
+        options = channel_options(extra_channel_options)
+        if credentials is None:
+            self._channel = grpc.insecure_channel(target, options)
+        else:
+            self._channel = grpc.secure_channel(target, credentials, options)
+        self._methods = methods(self._channel)
+        self._target = target
+        self._metadata = ((TENANT_METADATA_KEY, tenant),) if tenant else ()
+        self._timeout_seconds = timeout_seconds
+        self._known = KnownImages()
+
+    def segment(
+        self,
+        image: ImageLike,
+        point_coords: npt.ArrayLike | None = None,
+        point_labels: npt.ArrayLike | None = None,
+        box: npt.ArrayLike | None = None,
+        mask_input: npt.ArrayLike | None = None,
+        multimask_output: bool = True,
+        *,
+        normalized: bool = False,
+        low_res_masks: bool = True,
+        timeout_seconds: float | None = None,
+    ) -> Segmentation:
+        """Segment one object, with the arguments of SAM's `SamPredictor.predict`.
+
+        Args:
+            image: path, file bytes, RGB pixels uint8 `[H, W, 3]`, or an `ImageId`.
+            point_coords: `[N, 2]` (x, y) in pixels of the image after EXIF orientation, origin at the top left.
+            point_labels: `[N]`, 1 foreground or 0 background; all foreground where it is None.
+            box: `[4]` XYXY in pixels.
+            mask_input: logits `[M, M]` or `[1, M, M]`, one of an earlier answer's `low_res_masks`.
+            multimask_output: three masks (whole, part, subpart) instead of one.
+            normalized: coordinates are [0, 1] across the image's width and height instead.
+            low_res_masks: whether to bring the logits, half a megabyte of SAM's; without them `low_res_masks` is empty.
+            timeout_seconds: deadline of this call.
+        """
+        prompt = Prompt(point_coords, point_labels, box, mask_input)
+        return self.segment_many(
+            image,
+            [prompt],
+            multimask_output,
+            normalized=normalized,
+            low_res_masks=low_res_masks,
+            timeout_seconds=timeout_seconds,
+        )[0]
+
+    def segment_many(
+        self,
+        image: ImageLike,
+        prompts: Sequence[Prompt],
+        multimask_output: bool = True,
+        *,
+        normalized: bool = False,
+        low_res_masks: bool = False,
+        timeout_seconds: float | None = None,
+    ) -> list[Segmentation]:
+        """Segment many objects of one image in one call; one answer for each prompt, in their order.
+
+        The arguments are those of `segment`. The logits of many prompts may be more than one message holds, so they
+        come only when asked for.
+        """
+        call = exchange.segment_call(
+            prompts, multimask_output=multimask_output, normalized=normalized, low_res_masks=low_res_masks
+        )
+        return self._on_image(call, image, timeout_seconds)
+
+    def embed(self, image: ImageLike, *, timeout_seconds: float | None = None) -> EmbeddedImage:
+        """Have an image encoded ahead of its first prompt."""
+        return self._on_image(exchange.EMBED, image, timeout_seconds)
+
+    def get_embedding(self, image: ImageLike, *, timeout_seconds: float | None = None) -> ImageEmbedding:
+        """The embedding itself, for a decoder that runs elsewhere."""
+        return self._on_image(exchange.GET_EMBEDDING, image, timeout_seconds)
+
+    def server_info(self, *, timeout_seconds: float | None = None) -> ServerInfo:
+        """The served model and the server's limits."""
+        return self._run(exchange.server_info(self._timeout(timeout_seconds)))
+
+    def healthy(self, *, timeout_seconds: float = 2.0) -> bool:
+        """Whether the server is reachable and ready; raises nothing."""
+        return self._run(exchange.healthy(timeout_seconds))
+
+    def close(self) -> None:
+        """Close the connection; calls in flight are cancelled."""
+        self._channel.close()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _timeout(self, timeout_seconds: float | None) -> float:
+        return self._timeout_seconds if timeout_seconds is None else timeout_seconds
+
+    def _on_image(self, call: exchange.ImageCall[_T], image: ImageLike, timeout_seconds: float | None) -> _T:
+        return self._run(exchange.on_image(call, image, self._known, self._timeout(timeout_seconds)))
+
+    def _run(self, steps: exchange.Steps[_T]) -> _T:
+        outcome = None
+        while True:
+            try:
+                step = steps.send(outcome)
+            except StopIteration as stop:
+                result: _T = stop.value
+                return result
+            if isinstance(step, exchange.Wait):
+                time.sleep(step.seconds)
+                outcome = None
+                continue
+            method = self._methods[step.rpc]
+            try:
+                outcome = method(step.request, timeout=step.timeout_seconds, metadata=self._metadata)
+            except grpc.RpcError as error:
+                outcome = from_rpc_error(error, self._target)

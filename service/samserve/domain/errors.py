@@ -1,0 +1,55 @@
+"""What can go wrong, named by the condition. Adapters translate foreign exceptions into these and these into gRPC."""
+
+
+class SamserveError(Exception):
+    """Base of every error that samserve itself raises."""
+
+
+class InvalidArgument(SamserveError):
+    """The request can never succeed as it is.
+
+    Attributes:
+        field: path of the offending field in the request message, such as `prompts[1].box.x1`.
+        description: what is wrong with it and what to do.
+    """
+
+    def __init__(self, field: str, description: str) -> None:
+        super().__init__(f"{field}: {description}")
+        self.field = field
+        self.description = description
+
+
+class InvalidPrompt(InvalidArgument):
+    """A prompt is malformed, out of range or asks for too much."""
+
+
+class InvalidImage(InvalidArgument):
+    """The image is empty, unreadable, too large, or its id is malformed."""
+
+
+class EmbeddingNotFound(SamserveError):
+    """An image was named by its id and its embedding is not cached: the caller has to send the bytes."""
+
+    def __init__(self, image_id: str) -> None:
+        super().__init__(f"no embedding cached for {image_id}: send the image itself")
+        self.image_id = image_id
+
+
+class RetryLater(SamserveError):
+    """The same request can succeed later.
+
+    Attributes:
+        retry_after_seconds: how long the caller should wait before it tries again.
+    """
+
+    def __init__(self, description: str, retry_after_seconds: float) -> None:
+        super().__init__(description)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Overloaded(RetryLater):
+    """Refused before any work was queued, because too much is in flight."""
+
+
+class ModelUnavailable(RetryLater):
+    """The models cannot be reached or cannot answer."""

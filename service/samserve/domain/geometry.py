@@ -1,0 +1,95 @@
+"""Sizes and the two coordinate frames: the original image and the model's square input.
+
+The model sees the image with its longest side resized to `image_size`, in the top left corner of a square. Both frames
+have (x, y) coordinates in pixels with the origin at the top left corner. The transform is that of SAM's
+`ResizeLongestSide`; the half pixel that SAM's prompt encoder adds on top is part of the model.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Size(NamedTuple):
+    """Height and width in pixels, in this order."""
+
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFrame:
+    """How one image lies in the model's square input.
+
+    Attributes:
+        original_size: of the image, after EXIF orientation.
+        image_size: side of the model's square input.
+    """
+
+    original_size: Size
+    image_size: int
+
+    @property
+    def input_size(self) -> Size:
+        """Size of the resized image inside the square, rounded as SAM rounds it; at least one pixel a side."""
+        height, width = self.original_size
+        scale = self.image_size / max(height, width)
+        return Size(max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5)))
+
+    def to_input(self, coords: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+        """Map coordinates `[..., 2]` (x, y) of the original image into the model's input frame."""
+        input_size, original_size = self.input_size, self.original_size
+        scale = np.array([input_size.width / original_size.width, input_size.height / original_size.height])
+        scaled: npt.NDArray[np.float64] = coords * scale
+        return scaled.astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class InterpolationTaps:
+    """One axis of a linear resampling: output `i` is the sum over `t` of `weights[i, t] * input[indices[i, t]]`.
+
+    Attributes:
+        indices: `[outputs, taps]`; the first tap is the lowest and the last the highest, both rise with the output.
+        weights: `[outputs, taps]`, non-negative; each row sums to one, so no output exceeds its inputs.
+    """
+
+    indices: npt.NDArray[np.intp]
+    weights: npt.NDArray[np.float64]
+
+    def reached_by(self, inputs: npt.NDArray[np.intp]) -> slice:
+        """From the first output that any of these inputs (rising) takes part in, to the last."""
+        if not len(inputs):
+            return slice(0, 0)
+        start = int(np.searchsorted(self.indices[:, -1], inputs[0], side="left"))
+        stop = int(np.searchsorted(self.indices[:, 0], inputs[-1], side="right"))
+        return slice(start, max(start, stop))
+
+    def matrix(self, outputs: slice) -> tuple[npt.NDArray[np.float32], slice]:
+        """The resampling of some outputs as a dense matrix, and the inputs that its columns stand for."""
+        indices, weights = self.indices[outputs], self.weights[outputs]
+        first, last = int(indices[0, 0]), int(indices[-1, -1])
+        dense = np.zeros((len(indices), last - first + 1))
+        rows = np.broadcast_to(np.arange(len(indices))[:, None], indices.shape)
+        np.add.at(dense, (rows, indices - first), weights)
+        return dense.astype(np.float32), slice(first, last + 1)
+
+
+def linear_taps(source: int, target: int) -> InterpolationTaps:
+    """PyTorch's bilinear resampling (`align_corners=False`, no antialias) of one axis from `source` to `target`."""
+    position = np.maximum((np.arange(target) + 0.5) * (source / target) - 0.5, 0.0)
+    low = np.minimum(position.astype(np.intp), source - 1)
+    high = np.minimum(low + 1, source - 1)
+    fraction = position - low
+    return InterpolationTaps(np.stack([low, high], axis=1), np.stack([1 - fraction, fraction], axis=1))
+
+
+def mask_taps(low_res_size: int, image_size: int, input_length: int, original_length: int) -> InterpolationTaps:
+    """SAM's two resamplings of one mask axis as one: low-res to the square input, crop, to the original."""
+    to_input = linear_taps(low_res_size, image_size)
+    to_original = linear_taps(input_length, original_length)
+    taps = to_original.indices
+    indices = to_input.indices[taps].reshape(original_length, 4)
+    weights = (to_original.weights[:, :, None] * to_input.weights[taps]).reshape(original_length, 4)
+    return InterpolationTaps(indices, weights)

@@ -1,0 +1,88 @@
+"""What the served model is: the facts about it that the gateway needs, written by `build_engines.py`."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+FILE_NAME = "manifest.json"
+FORMAT = 1
+
+
+class InvalidManifest(ValueError):
+    """The manifest is missing, unreadable or of a format that this version does not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelManifest:
+    """Sizes and identity of one encoder and decoder pair.
+
+    Attributes:
+        model: name of the architecture: `vit_h`, `vit_l`, `vit_b` or `tiny`.
+        fingerprint: `sha256:<hex>` over weights, graphs, preprocessing and precision. Part of every cache key.
+        precision: `fp32` or `fp16`, the arithmetic of the graphs.
+        image_size: side of the square input frame, in pixels (SAM: 1024).
+        embedding_shape: `(C, H, W)` of an image embedding (SAM: 256, 64, 64). Its dtype is float16.
+        low_res_size: side of the square low-resolution mask logits (SAM: 256).
+        provenance: how it was made (checkpoint, versions, parity figures); for people, read by no code.
+    """
+
+    model: str
+    fingerprint: str
+    precision: str
+    image_size: int
+    embedding_shape: tuple[int, int, int]
+    low_res_size: int
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def embedding_bytes(self) -> int:
+        """Size of one float16 embedding in bytes."""
+        channels, height, width = self.embedding_shape
+        return channels * height * width * 2
+
+    def write(self, repository: Path) -> Path:
+        """Write the manifest into a model repository and return its path."""
+        content = {
+            "format": FORMAT,
+            "model": self.model,
+            "fingerprint": self.fingerprint,
+            "precision": self.precision,
+            "image_size": self.image_size,
+            "embedding_shape": list(self.embedding_shape),
+            "low_res_size": self.low_res_size,
+            "provenance": dict(self.provenance),
+        }
+        path = repository / FILE_NAME
+        path.write_text(json.dumps(content, indent=2) + "\n")
+        return path
+
+    @classmethod
+    def read(cls, repository: Path) -> "ModelManifest":
+        """Read the manifest of a model repository.
+
+        Raises:
+            InvalidManifest: it is missing, or not one that this version understands.
+        """
+        path = repository / FILE_NAME
+        try:
+            content = json.loads(path.read_text())
+            if content["format"] != FORMAT:
+                raise InvalidManifest(f"{path}: format {content['format']!r} is not {FORMAT}; rebuild it")
+            channels, height, width = content["embedding_shape"]
+            return cls(
+                model=str(content["model"]),
+                fingerprint=str(content["fingerprint"]),
+                precision=str(content["precision"]),
+                image_size=int(content["image_size"]),
+                embedding_shape=(int(channels), int(height), int(width)),
+                low_res_size=int(content["low_res_size"]),
+                provenance=content.get("provenance", {}),
+            )
+        except FileNotFoundError:
+            raise InvalidManifest(f"{path} is missing; run build_engines.py to make the models") from None
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, InvalidManifest):
+                raise
+            raise InvalidManifest(f"{path} cannot be read: {error!r}; rebuild it with build_engines.py") from error

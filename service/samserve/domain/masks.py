@@ -1,0 +1,113 @@
+"""From the decoder's logits to masks of the original image."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from samserve.domain.geometry import ImageFrame, Size, mask_taps
+
+MASK_THRESHOLD = 0.0
+"""A logit above it is object: SAM's `mask_threshold`."""
+
+STABILITY_SCORE_OFFSET = 1.0
+"""How far the threshold is moved for the stability score: SAM's `stability_score_offset`."""
+
+_BLOCK_COLUMNS = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mask:
+    """One mask of one prompt, held as the window of the image outside which it is empty.
+
+    Attributes:
+        original_size: of the whole image.
+        window: bool `[h, w]`, column-major as COCO's run lengths are.
+        top: row of the image where the window starts.
+        left: column of the image where the window starts.
+        iou_prediction: the model's estimate of the mask's IoU with the object meant.
+        stability_score: IoU of the mask at thresholds +1 and -1; 0 where both are empty.
+        low_res_mask: float32 `[M, M]`, the logits it was made from.
+    """
+
+    original_size: Size
+    window: npt.NDArray[np.bool_]
+    top: int
+    left: int
+    iou_prediction: float
+    stability_score: float
+    low_res_mask: npt.NDArray[np.float32]
+
+    @property
+    def area(self) -> int:
+        """Number of pixels of the mask."""
+        return int(np.count_nonzero(self.window))
+
+    @property
+    def bbox(self) -> tuple[float, float, float, float]:
+        """Tight XYXY box in pixels of the image, right and bottom exclusive; zeros where the mask is empty."""
+        rows = np.flatnonzero(self.window.any(axis=1))
+        if not len(rows):
+            return (0.0, 0.0, 0.0, 0.0)
+        columns = np.flatnonzero(self.window.any(axis=0))
+        return (
+            float(self.left + columns[0]),
+            float(self.top + rows[0]),
+            float(self.left + columns[-1] + 1),
+            float(self.top + rows[-1] + 1),
+        )
+
+    def full(self) -> npt.NDArray[np.bool_]:
+        """The mask as bool `[H, W]` of the original image."""
+        full = np.zeros(self.original_size, dtype=np.bool_)
+        height, width = self.window.shape
+        full[self.top : self.top + height, self.left : self.left + width] = self.window
+        return full
+
+
+def upsample_mask(low_res_mask: npt.NDArray[np.float32], iou_prediction: float, frame: ImageFrame) -> Mask:
+    """Threshold logits at the original resolution, as SAM's `postprocess_masks` does, where they can pass it.
+
+    Interpolation never exceeds its inputs. So only the output that draws on a logit above the lower stability
+    threshold is computed, and the cost follows the object, not the photo.
+
+    Args:
+        low_res_mask: float32 `[M, M]` logits over the model's square input.
+    """
+    original, low_res_size = frame.original_size, low_res_mask.shape[0]
+    possible = low_res_mask > MASK_THRESHOLD - STABILITY_SCORE_OFFSET
+    row_taps = mask_taps(low_res_size, frame.image_size, frame.input_size.height, original.height)
+    column_taps = mask_taps(low_res_size, frame.image_size, frame.input_size.width, original.width)
+    rows = row_taps.reached_by(np.flatnonzero(possible.any(axis=1)))
+    columns = column_taps.reached_by(np.flatnonzero(possible.any(axis=0)))
+    if rows.start == rows.stop or columns.start == columns.stop:
+        return Mask(original, np.zeros((0, 0), dtype=np.bool_), 0, 0, iou_prediction, 0.0, low_res_mask)
+    down, source_rows = row_taps.matrix(rows)
+    tall = (down @ low_res_mask[source_rows]).T
+    window = np.zeros((columns.stop - columns.start, rows.stop - rows.start), dtype=np.bool_)
+    inner = outer = 0
+    for start in range(columns.start, columns.stop, _BLOCK_COLUMNS):
+        block = slice(start, min(start + _BLOCK_COLUMNS, columns.stop))
+        across, source_columns = column_taps.matrix(block)
+        logits = across @ tall[source_columns]
+        window[block.start - columns.start : block.stop - columns.start] = logits > MASK_THRESHOLD
+        inner += int(np.count_nonzero(logits > MASK_THRESHOLD + STABILITY_SCORE_OFFSET))
+        outer += int(np.count_nonzero(logits > MASK_THRESHOLD - STABILITY_SCORE_OFFSET))
+    stability_score = inner / outer if outer else 0.0
+    return Mask(original, window.T, rows.start, columns.start, iou_prediction, stability_score, low_res_mask)
+
+
+def run_lengths(mask: Mask) -> list[int]:
+    """COCO's uncompressed RLE: column-major run lengths of the whole image, beginning with background."""
+    height, width = mask.original_size
+    columns = np.pad(mask.window.T, ((0, 0), (1, 1)))
+    column, row = np.divmod(np.flatnonzero(columns[:, 1:] != columns[:, :-1]), mask.window.shape[0] + 1)
+    changes = (mask.left + column) * height + mask.top + row
+    if mask.window.shape[0] == height:
+        # A run that goes over from the foot of one column to the head of the next is one run.
+        joined = changes[:-1][changes[:-1] == changes[1:]]
+        changes = changes[~np.isin(changes, joined)]
+    edges: list[int] = np.concatenate([[0], changes, [height * width]]).tolist()
+    runs = [stop - start for start, stop in pairwise(edges)]
+    return runs[:-1] if len(changes) and runs[-1] == 0 else runs

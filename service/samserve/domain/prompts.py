@@ -1,0 +1,216 @@
+"""Prompts: what the caller sends, what is allowed, and the arrays that the mask decoder takes."""
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from samserve.domain.errors import InvalidPrompt
+from samserve.domain.geometry import ImageFrame, Size
+
+
+class PointLabel(enum.IntEnum):
+    """What a point says. SAM's labels, and `BATCH_PADDING`, which is transformers' `point_pad_value`."""
+
+    BACKGROUND = 0
+    FOREGROUND = 1
+    BOX_TOP_LEFT = 2
+    BOX_BOTTOM_RIGHT = 3
+    NOT_A_POINT = -1
+    """SAM's own padding, appended to points without a box; it takes part in attention."""
+    BATCH_PADDING = -10
+    """Fills the rows of a batch; the decoder masks it out of attention."""
+
+
+class CoordinateSpace(enum.Enum):
+    """Unit of a request's coordinates."""
+
+    PIXELS = enum.auto()
+    NORMALIZED = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class PromptLimits:
+    """How much one request may ask for."""
+
+    max_prompts: int = 512
+    max_points_per_prompt: int = 64
+
+
+def _no_points() -> npt.NDArray[np.float64]:
+    return np.zeros((0, 2))
+
+
+def _no_labels() -> npt.NDArray[np.int32]:
+    return np.zeros(0, dtype=np.int32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prompt:
+    """One object to segment.
+
+    Attributes:
+        point_coords: float64 `[N, 2]` (x, y) in the original image.
+        point_labels: int32 `[N]`, 1 foreground or 0 background.
+        box: float64 `[4]` XYXY in the original image.
+        mask_input: float32 `[M, M]`, low-resolution logits of an earlier answer.
+    """
+
+    point_coords: npt.NDArray[np.float64] = field(default_factory=_no_points)
+    point_labels: npt.NDArray[np.int32] = field(default_factory=_no_labels)
+    box: npt.NDArray[np.float64] | None = None
+    mask_input: npt.NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PromptBatch:
+    """P prompts on one image, as the decoder graph takes them.
+
+    Attributes:
+        point_coords: float32 `[P, N, 2]` (x, y) in the model's input frame.
+        point_labels: int32 `[P, N]`, values of `PointLabel`.
+        mask_input: float32 `[P, M, M]`, zero where `has_mask_input` is zero.
+        has_mask_input: float32 `[P]`, 0 or 1.
+    """
+
+    point_coords: npt.NDArray[np.float32]
+    point_labels: npt.NDArray[np.int32]
+    mask_input: npt.NDArray[np.float32]
+    has_mask_input: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.point_labels)
+
+
+def check_prompts(prompts: Sequence[Prompt], limits: PromptLimits, low_res_size: int) -> None:
+    """Refuse what no image could make valid.
+
+    Raises:
+        InvalidPrompt: none or too many prompts, an empty prompt, too many points, an unknown label, a coordinate or
+            logit that is not finite, a box inside out, or a mask of the wrong size.
+    """
+    if not prompts:
+        raise InvalidPrompt("prompts", "is empty: give at least one prompt with points, a box or a mask_input")
+    if len(prompts) > limits.max_prompts:
+        raise InvalidPrompt(
+            "prompts", f"has {len(prompts)} entries, the limit is {limits.max_prompts}: split the request"
+        )
+    for index, prompt in enumerate(prompts):
+        path = f"prompts[{index}]"
+        if not len(prompt.point_coords) and prompt.box is None and prompt.mask_input is None:
+            raise InvalidPrompt(path, "is empty: give points, a box or a mask_input")
+        _check_points(path, prompt, limits)
+        if prompt.box is not None:
+            _check_box(f"{path}.box", prompt.box)
+        if prompt.mask_input is not None:
+            _check_mask_input(f"{path}.mask_input", prompt.mask_input, low_res_size)
+
+
+def check_inside(prompts: Sequence[Prompt], space: CoordinateSpace, original_size: Size) -> None:
+    """Refuse coordinates outside the image.
+
+    Raises:
+        InvalidPrompt: naming the first coordinate that is outside.
+    """
+    extent = np.array(_extent(space, original_size))
+    for index, prompt in enumerate(prompts):
+        _check_bounds(f"prompts[{index}].points[{{row}}].{{axis}}", prompt.point_coords, extent, space)
+        if prompt.box is not None:
+            _check_bounds(f"prompts[{index}].box.{{axis}}{{row}}", prompt.box.reshape(2, 2), extent, space)
+
+
+def batch_prompts(
+    prompts: Sequence[Prompt], space: CoordinateSpace, frame: ImageFrame, low_res_size: int
+) -> PromptBatch:
+    """Lay checked prompts out as the decoder's arrays, in the model's input frame.
+
+    As SAM's predictor does, points without a box get one more point of label -1; a box becomes two labelled corners.
+    """
+    width, height = _extent(space, frame.original_size)
+    unit = np.array([frame.original_size.width / width, frame.original_size.height / height])
+    rows = [_tokens(prompt) for prompt in prompts]
+    longest = max(1, *(len(labels) for _, labels in rows))
+    shape = (len(rows), longest)
+    coords = np.zeros((*shape, 2), dtype=np.float32)
+    labels = np.full(shape, PointLabel.BATCH_PADDING, dtype=np.int32)
+    mask_input = np.zeros((len(rows), low_res_size, low_res_size), dtype=np.float32)
+    has_mask_input = np.zeros(len(rows), dtype=np.float32)
+    for index, (prompt, (row_coords, row_labels)) in enumerate(zip(prompts, rows, strict=True)):
+        coords[index, : len(row_labels)] = frame.to_input(row_coords * unit)
+        labels[index, : len(row_labels)] = row_labels
+        if prompt.mask_input is not None:
+            mask_input[index] = prompt.mask_input
+            has_mask_input[index] = 1
+    return PromptBatch(coords, labels, mask_input, has_mask_input)
+
+
+def _tokens(prompt: Prompt) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int32]]:
+    if prompt.box is not None:
+        extra_coords, extra_labels = prompt.box.reshape(2, 2), [PointLabel.BOX_TOP_LEFT, PointLabel.BOX_BOTTOM_RIGHT]
+    elif len(prompt.point_coords):
+        extra_coords, extra_labels = np.zeros((1, 2)), [PointLabel.NOT_A_POINT]
+    else:
+        return _no_points(), _no_labels()
+    return (
+        np.concatenate([prompt.point_coords, extra_coords]),
+        np.concatenate([prompt.point_labels, np.array(extra_labels, dtype=np.int32)]),
+    )
+
+
+def _extent(space: CoordinateSpace, original_size: Size) -> tuple[float, float]:
+    if space is CoordinateSpace.NORMALIZED:
+        return 1.0, 1.0
+    return float(original_size.width), float(original_size.height)
+
+
+def _check_points(path: str, prompt: Prompt, limits: PromptLimits) -> None:
+    count = len(prompt.point_coords)
+    if count > limits.max_points_per_prompt:
+        raise InvalidPrompt(f"{path}.points", f"has {count} entries, the limit is {limits.max_points_per_prompt}")
+    if count != len(prompt.point_labels):
+        raise InvalidPrompt(f"{path}.points", f"has {count} coordinates and {len(prompt.point_labels)} labels")
+    _check_finite(f"{path}.points[{{row}}].{{axis}}", prompt.point_coords)
+    known = np.isin(prompt.point_labels, (PointLabel.FOREGROUND, PointLabel.BACKGROUND))
+    if not known.all():
+        raise InvalidPrompt(f"{path}.points[{np.argmin(known)}].label", "is unknown: use foreground or background")
+
+
+def _check_box(path: str, box: npt.NDArray[np.float64]) -> None:
+    corners = box.reshape(2, 2)
+    _check_finite(f"{path}.{{axis}}{{row}}", corners)
+    for axis, low, high in zip("xy", *corners, strict=True):
+        if low >= high:
+            raise InvalidPrompt(
+                f"{path}.{axis}1", f"is {high:g}, not above {axis}0 = {low:g}: a box is top left, then bottom right"
+            )
+
+
+def _check_mask_input(path: str, mask_input: npt.NDArray[np.float32], low_res_size: int) -> None:
+    if mask_input.shape != (low_res_size, low_res_size):
+        raise InvalidPrompt(
+            f"{path}.size", f"is {len(mask_input)}, this model's low-resolution masks have side {low_res_size}"
+        )
+    if not np.isfinite(mask_input).all():
+        raise InvalidPrompt(f"{path}.data", "holds values that are not finite")
+
+
+def _check_finite(name: str, coords: npt.NDArray[np.float64]) -> None:
+    finite = np.isfinite(coords)
+    if not finite.all():
+        row, axis = np.argwhere(~finite)[0]
+        raise InvalidPrompt(name.format(row=row, axis="xy"[axis]), f"is {coords[row, axis]}: it must be finite")
+
+
+def _check_bounds(
+    name: str, coords: npt.NDArray[np.float64], extent: npt.NDArray[np.float64], space: CoordinateSpace
+) -> None:
+    inside = (coords >= 0) & (coords <= extent)
+    if not inside.all():
+        row, axis = np.argwhere(~inside)[0]
+        what = "normalized coordinates" if space is CoordinateSpace.NORMALIZED else "this image"
+        raise InvalidPrompt(
+            name.format(row=row, axis="xy"[axis]),
+            f"is {coords[row, axis]:g}, outside [0, {extent[axis]:g}] of {what}: clip it",
+        )

@@ -1,0 +1,147 @@
+"""The use case behind every prompt: an image's embedding, encoded once."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+from samserve.admission import Admission
+from samserve.domain.embedding import Embedding
+from samserve.domain.errors import EmbeddingNotFound
+from samserve.domain.geometry import Size
+from samserve.domain.identity import EmbeddingKey, ImageId
+from samserve.domain.manifest import ModelManifest
+from samserve.ports import EmbeddingCache, EmbeddingSource, EncodeLease, ImageDecoder, ImageEncoder
+from samserve.single_flight import SingleFlight
+
+_LEASE_POLL_SECONDS = 0.02
+_LEASE_POLL_MAX_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSource:
+    """An image as a caller names it: the file's bytes, or the id of one that was sent before."""
+
+    data: bytes | None = None
+    image_id: ImageId | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EmbeddedImage:
+    """An image's embedding, where it came from and what getting it took."""
+
+    image_id: ImageId
+    embedding: Embedding
+    source: EmbeddingSource
+    cache_seconds: float
+    image_decode_seconds: float = 0.0
+    queue_seconds: float = 0.0
+    encode_seconds: float = 0.0
+
+
+class ImageEmbedder:
+    """Finds an embedding in the cache or encodes the image, once for all who ask at the same time.
+
+    Args:
+        encodes: admission of encodes; a cached image needs none.
+        cache_secret: keys the cache, see `EmbeddingKey.derive`.
+    """
+
+    def __init__(
+        self,
+        *,
+        manifest: ModelManifest,
+        image_decoder: ImageDecoder,
+        image_encoder: ImageEncoder,
+        cache: EmbeddingCache,
+        lease: EncodeLease,
+        encodes: Admission,
+        cache_secret: bytes,
+    ) -> None:
+        self._manifest = manifest
+        self._image_decoder = image_decoder
+        self._image_encoder = image_encoder
+        self._cache = cache
+        self._lease = lease
+        self._encodes = encodes
+        self._cache_secret = cache_secret
+        self._flights: SingleFlight[EmbeddedImage] = SingleFlight()
+
+    async def embed(
+        self, image: ImageSource, tenant: str, check: Callable[[Size], None] = lambda original_size: None
+    ) -> EmbeddedImage:
+        """The embedding of an image.
+
+        Args:
+            check: is called with the original size as soon as it is known and before anything is encoded; what it
+                raises refuses the request.
+
+        Raises:
+            InvalidImage: the file cannot be served.
+            EmbeddingNotFound: only an id was given, and its embedding is neither cached nor being made.
+            Overloaded: too many encodes are in flight.
+            ModelUnavailable: the encoder cannot be reached or failed.
+        """
+        data = image.data or b""
+        image_id = image.image_id if image.image_id else await asyncio.to_thread(ImageId.of, data)
+        key = EmbeddingKey.derive(self._cache_secret, tenant, image_id, self._manifest.fingerprint)
+        started = time.perf_counter()
+        cached = await self._cache.get(key)
+        cache_seconds = time.perf_counter() - started
+        if cached:
+            check(cached.embedding.frame.original_size)
+            return EmbeddedImage(image_id, cached.embedding, cached.source, cache_seconds)
+        if image.data is not None:
+            check(self._image_decoder.probe(image.data))
+        elif key not in self._flights:
+            raise EmbeddingNotFound(image_id)
+        joined = time.perf_counter()
+        made, led = await self._flights.join(key, partial(self._lead, key, image_id, data))
+        if led:
+            return replace(made, cache_seconds=cache_seconds + made.cache_seconds)
+        check(made.embedding.frame.original_size)
+        waited_seconds = time.perf_counter() - joined
+        return EmbeddedImage(
+            image_id, made.embedding, EmbeddingSource.COALESCED, cache_seconds, queue_seconds=waited_seconds
+        )
+
+    async def close(self) -> None:
+        """Cancel what is being encoded."""
+        await self._flights.close()
+
+    async def _lead(
+        self, key: EmbeddingKey, image_id: ImageId, data: bytes, publish: Callable[[EmbeddedImage], None]
+    ) -> None:
+        started = time.perf_counter()
+        poll_seconds = _LEASE_POLL_SECONDS
+        with self._encodes.admit():
+            while True:
+                async with self._lease.try_acquire(key) as granted:
+                    # Whoever held the lease before, here or in another gateway, may just have stored it.
+                    cached = await self._cache.get(key)
+                    if cached:
+                        waited_seconds = time.perf_counter() - started
+                        publish(EmbeddedImage(image_id, cached.embedding, cached.source, waited_seconds))
+                        return
+                    if granted:
+                        waited_seconds = time.perf_counter() - started
+                        embedded = await self._encode(image_id, data, waited_seconds)
+                        publish(embedded)
+                        await self._cache.put(key, embedded.embedding)
+                        return
+                await asyncio.sleep(poll_seconds)
+                poll_seconds = min(2 * poll_seconds, _LEASE_POLL_MAX_SECONDS)
+
+    async def _encode(self, image_id: ImageId, data: bytes, waited_seconds: float) -> EmbeddedImage:
+        decoded = await self._image_decoder.decode(data, self._manifest.image_size)
+        encoded = await self._image_encoder.encode(decoded)
+        return EmbeddedImage(
+            image_id,
+            Embedding(encoded.values, decoded.frame),
+            EmbeddingSource.ENCODED,
+            cache_seconds=waited_seconds,
+            image_decode_seconds=decoded.seconds,
+            queue_seconds=encoded.queue_seconds,
+            encode_seconds=encoded.encode_seconds,
+        )

@@ -1,0 +1,183 @@
+"""What the use cases ask of the outside world. Adapters implement these; nothing else crosses the boundary.
+
+Implementations raise only errors of `samserve.domain.errors`, report their own timings as values, and hold no state
+between calls that a caller could observe. Cancelling a call drops its work: what has not started never starts.
+"""
+
+import enum
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from samserve.domain.embedding import Embedding
+from samserve.domain.geometry import ImageFrame, Size
+from samserve.domain.identity import EmbeddingKey
+from samserve.domain.prompts import PromptBatch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DecodedImage:
+    """An image as the encoder takes it.
+
+    Attributes:
+        pixels: uint8 `[3, S, S]` RGB, longest side resized to S, top left; what lies outside is ignored.
+        frame: how the original lies in the square.
+        seconds: what decoding and resizing took.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    frame: ImageFrame
+    seconds: float
+
+
+class ImageDecoder(Protocol):
+    """Reads image files."""
+
+    def probe(self, data: bytes) -> Size:
+        """Size after EXIF orientation, from the header alone.
+
+        Raises:
+            InvalidImage: not an image that is served, or one that declares more pixels than the limit.
+        """
+        ...
+
+    async def decode(self, data: bytes, image_size: int) -> DecodedImage:
+        """Decode, orient, convert to RGB, and resize the longest side to `image_size`.
+
+        Raises:
+            InvalidImage: as `probe`, or the file is truncated or corrupt.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedImage:
+    """What `ImageEncoder` answers: float16 `[C, H, W]`, the wait for a free engine, and the computation."""
+
+    values: npt.NDArray[np.float16]
+    queue_seconds: float
+    encode_seconds: float
+
+
+class ImageEncoder(Protocol):
+    """The heavy model: one image to its embedding."""
+
+    async def encode(self, image: DecodedImage) -> EncodedImage:
+        """Encode one image.
+
+        Raises:
+            ModelUnavailable: the model cannot be reached or failed.
+            Overloaded: its queue is full.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DecodedMasks:
+    """What `MaskDecoder` answers for P prompts.
+
+    Attributes:
+        low_res_masks: float32 logits `[P, 4, M, M]`; mask 0 is SAM's single-mask output, 1 to 3 its multimask output.
+        iou_predictions: float32 `[P, 4]`.
+        queue_seconds: the wait for a free engine.
+        decode_seconds: the computation.
+    """
+
+    low_res_masks: npt.NDArray[np.float32]
+    iou_predictions: npt.NDArray[np.float32]
+    queue_seconds: float
+    decode_seconds: float
+
+
+class MaskDecoder(Protocol):
+    """The light model: an embedding and prompts to masks. A prompt's result does not depend on the others'."""
+
+    async def decode(self, embedding: Embedding, prompts: PromptBatch) -> DecodedMasks:
+        """Decode the prompts of one image.
+
+        Raises:
+            ModelUnavailable: the model cannot be reached or failed.
+            Overloaded: its queue is full.
+        """
+        ...
+
+
+class EmbeddingSource(enum.Enum):
+    """Where a request's embedding came from."""
+
+    ENCODED = "encoded"
+    COALESCED = "coalesced"
+    MEMORY = "memory"
+    REDIS = "redis"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CachedEmbedding:
+    """A cache hit and the tier it was found in."""
+
+    embedding: Embedding
+    source: EmbeddingSource
+
+
+class EmbeddingCache(Protocol):
+    """Remembers embeddings. Trouble of its own (down, slow, full, corrupted) is a miss or a lost write, not raised."""
+
+    async def get(self, key: EmbeddingKey) -> CachedEmbedding | None:
+        """The embedding stored under this key, or None."""
+        ...
+
+    async def put(self, key: EmbeddingKey, embedding: Embedding) -> None:
+        """Store an embedding."""
+        ...
+
+
+class EncodeLease(Protocol):
+    """Lets one gateway of many encode an image. Where that cannot be decided, everyone is granted it."""
+
+    def try_acquire(self, key: EmbeddingKey) -> AbstractAsyncContextManager[bool]:
+        """Try to become the one who encodes; the value is False while another gateway holds the lease.
+
+        A granted lease is kept alive until the context is left, and is given back there; a holder that dies loses it.
+        """
+        ...
+
+
+class CacheObserver(Protocol):
+    """Is told what happens in the caches, for whoever counts it."""
+
+    def redis_call(self, operation: str, outcome: str) -> None:
+        """One use of Redis.
+
+        Args:
+            operation: `get`, `put`, `delete` (a rejected value) or `lease` (what keeps and ends one only if it fails).
+            outcome: `ok`, `miss`, `busy` (the lease is taken), `rejected`, `timeout`, `error`, or `skipped` (breaker
+                open, or too many puts pending).
+        """
+        ...
+
+    def rejected(self, reason: str) -> None:
+        """A stored value was not served, for one of `embedding.REJECTION_REASONS`."""
+        ...
+
+    def breaker(self, is_open: bool) -> None:
+        """The breaker before Redis opened or closed."""
+        ...
+
+    def memory(self, entries: int, nbytes: int, evicted: int) -> None:
+        """The memory tier now holds so much, after evicting so many entries."""
+        ...
+
+
+class RequestObserver(Protocol):
+    """Is told how requests ended, for whoever counts it."""
+
+    def request(self, rpc: str, code: str, seconds: float) -> None:
+        """A call ended with this gRPC status code after so long."""
+        ...
+
+    def embedded(self, source: EmbeddingSource) -> None:
+        """A request was served with an embedding from there."""
+        ...

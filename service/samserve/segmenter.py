@@ -1,0 +1,125 @@
+"""The main use case: an image and prompts in, masks out."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar
+
+from samserve.admission import Admission
+from samserve.domain.geometry import ImageFrame
+from samserve.domain.manifest import ModelManifest
+from samserve.domain.masks import Mask, upsample_mask
+from samserve.domain.prompts import (
+    CoordinateSpace,
+    Prompt,
+    PromptLimits,
+    batch_prompts,
+    check_inside,
+    check_prompts,
+)
+from samserve.embedder import EmbeddedImage, ImageEmbedder, ImageSource
+from samserve.ports import DecodedMasks, MaskDecoder
+
+R = TypeVar("R")
+
+_PROMPTS_PER_DECODE = 32
+"""Bounds the logits that one request holds at a time: 32 prompts of SAM are 32 MiB."""
+
+_SINGLE_MASK = slice(0, 1)
+_MULTIMASK = slice(1, None)
+"""Which of the decoder's four masks are SAM's `multimask_output` and which its single one."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SegmentQuery:
+    """What to segment. The fields are those of the API's `SegmentRequest`."""
+
+    image: ImageSource
+    prompts: Sequence[Prompt]
+    multimask_output: bool = False
+    coordinate_space: CoordinateSpace = CoordinateSpace.PIXELS
+    tenant: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segmentation(Generic[R]):
+    """Masks in the form that the caller's `render` gave them: `results[prompt][mask]`, and where the time went."""
+
+    embedded: EmbeddedImage
+    results: list[list[R]]
+    decode_queue_seconds: float
+    decode_seconds: float
+    postprocess_seconds: float
+
+
+class Segmenter:
+    """Segments images by prompts.
+
+    Args:
+        requests: admission of requests, whether or not their image has to be encoded.
+    """
+
+    def __init__(
+        self,
+        *,
+        manifest: ModelManifest,
+        embedder: ImageEmbedder,
+        mask_decoder: MaskDecoder,
+        requests: Admission,
+        limits: PromptLimits,
+    ) -> None:
+        self._manifest = manifest
+        self._embedder = embedder
+        self._mask_decoder = mask_decoder
+        self._requests = requests
+        self._limits = limits
+
+    async def embed(self, image: ImageSource, tenant: str) -> EmbeddedImage:
+        """Encode an image ahead of its prompts. Raises what `ImageEmbedder.embed` raises."""
+        with self._requests.admit():
+            return await self._embedder.embed(image, tenant)
+
+    async def segment(self, query: SegmentQuery, render: Callable[[Mask], R]) -> Segmentation[R]:
+        """Segment one image by one or many prompts.
+
+        Args:
+            render: turns a mask into what the caller needs. It runs in a worker thread, mask by mask, so that a request
+                never holds more than one mask at full size.
+
+        Raises:
+            InvalidPrompt: a prompt is malformed or outside the image.
+            Overloaded: too many requests are in flight.
+            Also what `ImageEmbedder.embed` and `MaskDecoder.decode` raise.
+        """
+        check_prompts(query.prompts, self._limits, self._manifest.low_res_size)
+        with self._requests.admit():
+            check = partial(check_inside, query.prompts, query.coordinate_space)
+            embedded = await self._embedder.embed(query.image, query.tenant, check)
+            frame = embedded.embedding.frame
+            results: list[list[R]] = []
+            queue_seconds = decode_seconds = postprocess_seconds = 0.0
+            for start in range(0, len(query.prompts), _PROMPTS_PER_DECODE):
+                prompts = query.prompts[start : start + _PROMPTS_PER_DECODE]
+                batch = batch_prompts(prompts, query.coordinate_space, frame, self._manifest.low_res_size)
+                decoded = await self._mask_decoder.decode(embedded.embedding, batch)
+                queue_seconds += decoded.queue_seconds
+                decode_seconds += decoded.decode_seconds
+                started = time.perf_counter()
+                results += await asyncio.to_thread(_render_all, decoded, frame, query.multimask_output, render)
+                postprocess_seconds += time.perf_counter() - started
+            return Segmentation(embedded, results, queue_seconds, decode_seconds, postprocess_seconds)
+
+
+def _render_all(
+    decoded: DecodedMasks, frame: ImageFrame, multimask_output: bool, render: Callable[[Mask], R]
+) -> list[list[R]]:
+    chosen = _MULTIMASK if multimask_output else _SINGLE_MASK
+    return [
+        [
+            render(upsample_mask(low_res_mask, float(iou), frame))
+            for low_res_mask, iou in zip(masks[chosen], ious[chosen], strict=True)
+        ]
+        for masks, ious in zip(decoded.low_res_masks, decoded.iou_predictions, strict=True)
+    ]

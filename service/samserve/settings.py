@@ -1,0 +1,55 @@
+"""Everything that can be set, by environment variables `SAMSERVE_...` or the command's flags."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_PACKAGE = Path(__file__).resolve().parent
+_MIB = 1 << 20
+
+
+def default_model_repository() -> Path:
+    """The bundled small model: inside an installed package, or beside `service/` in a checkout."""
+    installed = _PACKAGE / "model_repository"
+    return installed if installed.is_dir() else _PACKAGE.parents[1] / "model_repository"
+
+
+class Settings(BaseSettings):
+    """Settings of one gateway process. The defaults are those of a fresh machine: embedded engine, memory cache."""
+
+    model_config = SettingsConfigDict(env_prefix="SAMSERVE_", extra="forbid", frozen=True, protected_namespaces=())
+
+    host: str = Field(default="127.0.0.1", description="address to listen on")
+    port: int = Field(default=50051, ge=0, le=65535, description="gRPC port; 0 takes a free one")
+    metrics_port: int | None = Field(default=None, ge=0, le=65535, description="Prometheus port; none by default")
+    stop_grace_seconds: float = Field(default=20.0, ge=0, description="time for calls in flight when stopping")
+
+    engine: Literal["embedded"] = Field(default="embedded", description="what runs the models")
+    model_repository: Path = Field(default_factory=default_model_repository, description="folder of the models")
+    engine_threads: int = Field(default=0, ge=0, description="threads of one embedded run; 0: all cores")
+
+    memory_cache_bytes: int = Field(default=512 * _MIB, ge=0, description="bound of the memory tier")
+    redis_url: str | None = Field(default=None, description="redis://... of the shared tier; none by default")
+    redis_budget_seconds: float = Field(default=0.05, gt=0, description="longest wait for a Redis read")
+    redis_ttl_seconds: int = Field(default=24 * 3600, gt=0, description="how long Redis keeps an embedding")
+    cache_secret: SecretStr = Field(
+        default=SecretStr(""), description="keys the cache; the same in all gateways that share a Redis"
+    )
+
+    max_image_bytes: int = Field(default=32 * _MIB, gt=0, description="largest image file")
+    max_image_pixels: int = Field(default=64_000_000, gt=0, description="largest width times height")
+    max_prompts: int = Field(default=512, gt=0, description="prompts of one request")
+    max_points_per_prompt: int = Field(default=64, gt=0, description="points of one prompt")
+    max_requests: int = Field(default=32, gt=0, description="requests in flight; more are refused")
+    max_encodes: int = Field(default=16, gt=0, description="encodes in flight, queued ones included")
+    image_decode_workers: int = Field(
+        default_factory=lambda: os.cpu_count() or 1, gt=0, description="image files decoded at a time"
+    )
+
+    @property
+    def max_message_bytes(self) -> int:
+        """Of one gRPC message: an image and its prompts."""
+        return 2 * self.max_image_bytes
