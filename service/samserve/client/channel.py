@@ -39,18 +39,18 @@ _SERVICE_CONFIG = {
 
 
 def channel_options(extra: ChannelOptions = ()) -> list[tuple[str, str | int]]:
-    """The options of a channel; `extra` comes last and wins."""
-    return [
-        ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
-        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    """The options of a channel; those in `extra` win."""
+    options: dict[str, str | int] = {
+        "grpc.service_config": json.dumps(_SERVICE_CONFIG),
+        "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
+        "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
         # gRPC keeps a request for its retries only up to this size, 256 KiB by default: photos would never be retried.
-        ("grpc.per_rpc_retry_buffer_size", MAX_MESSAGE_BYTES),
+        "grpc.per_rpc_retry_buffer_size": MAX_MESSAGE_BYTES,
         # A gateway that comes back is found within seconds; the default waits up to two minutes.
-        ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.max_reconnect_backoff_ms", 5000),
-        *extra,
-    ]
+        "grpc.initial_reconnect_backoff_ms": 100,
+        "grpc.max_reconnect_backoff_ms": 5000,
+    }
+    return list((options | dict(extra)).items())
 
 
 def methods(channel: grpc.Channel | grpc.aio.Channel) -> Mapping[str, Callable[..., Any]]:

@@ -107,7 +107,7 @@ def _translate(error: grpc.RpcError, target: str) -> ClientError:
 
 
 def _too_large(text: str, target: str) -> str:
-    if text.startswith(("CLIENT: Received", "SERVER: Sent")):
+    if any(direction in text for direction in ("CLIENT: Received", "SERVER: Sent")):
         return f"the answer is too large for one message ({text}): ask for fewer prompts at once, or no low_res_masks"
     return f"the request is larger than {target} takes ({text}): send a smaller or more compressed image"
 

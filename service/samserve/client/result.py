@@ -10,8 +10,8 @@ from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
-from pycocotools import mask as coco_mask
 
+from samserve.client.rle import decode_rle
 from samserve.domain.identity import ImageId
 
 
@@ -82,7 +82,7 @@ class Segmentation:
         """The masks as bool `[M, H, W]`, unpacked on first use: 512 prompts on a large photo would not fit at once."""
         masks = np.empty((len(self.rles), *self.original_size), dtype=np.bool_)
         for mask, rle in zip(masks, self.rles, strict=True):
-            mask[:] = coco_mask.decode({"size": rle["size"], "counts": rle["counts"]})
+            mask[:] = decode_rle(rle["counts"], self.original_size)
         return masks
 
     @property

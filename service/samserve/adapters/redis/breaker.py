@@ -30,11 +30,6 @@ class Breaker:
         self._failures_in_a_row = 0
         self._next_probe_at: float | None = None
 
-    @property
-    def is_open(self) -> bool:
-        """Whether callers are being refused."""
-        return self._next_probe_at is not None
-
     def allows(self) -> bool:
         """Whether the caller may make a call now. True while open makes the caller the probe."""
         if self._next_probe_at is None:

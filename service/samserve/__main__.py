@@ -1,0 +1,7 @@
+"""`python -m samserve`."""
+
+import sys
+
+from samserve.cli import main
+
+sys.exit(main())

@@ -1,0 +1,37 @@
+"""The command: `samserve serve`, `samserve segment`, `samserve demo`.
+
+Exit codes: 0 done, 1 a fault of ours, 2 something that the user can mend, said in one line on stderr.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from samserve.cli import demo, segment, serve
+from samserve.cli.errors import explain
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = _Parser(prog="samserve", description="Promptable segmentation (Segment Anything) as a gRPC service.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in (serve, segment, demo):
+        command.add_to(commands)
+    parsed = parser.parse_args(arguments)
+    try:
+        parsed.run(parsed)
+    except Exception as error:
+        explanation = explain(error)
+        if explanation is None:
+            raise
+        print(f"samserve: {explanation}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0

@@ -1,0 +1,70 @@
+"""The prompt as flags: `--point X,Y[,LABEL]` and `--box X0,Y0,X1,Y1`."""
+
+import argparse
+from dataclasses import dataclass
+
+from samserve.adapters.overlay import PromptMarks
+
+
+@dataclass(frozen=True, slots=True)
+class PromptFlags:
+    """A prompt, in pixels of the photo after EXIF orientation or normalised to its sides.
+
+    Attributes:
+        points: (x, y, label), label 1 foreground or 0 background.
+        box: XYXY.
+        normalized: whether the coordinates are [0, 1] across width and height.
+    """
+
+    points: tuple[tuple[float, float, int], ...] = ()
+    box: tuple[float, float, float, float] | None = None
+    normalized: bool = False
+
+    @property
+    def point_coords(self) -> list[tuple[float, float]] | None:
+        """The points' (x, y), as the client takes them."""
+        return [(x, y) for x, y, _ in self.points] or None
+
+    @property
+    def point_labels(self) -> list[int] | None:
+        """The points' labels, as the client takes them."""
+        return [label for _, _, label in self.points] or None
+
+    def marks(self, original_size: tuple[int, int]) -> PromptMarks:
+        """The prompt in pixels of a photo of (H, W)."""
+        height, width = original_size if self.normalized else (1, 1)
+        box = self.box and (self.box[0] * width, self.box[1] * height, self.box[2] * width, self.box[3] * height)
+        return PromptMarks([(x * width, y * height, label) for x, y, label in self.points], box)
+
+
+def point(text: str) -> tuple[float, float, int]:
+    """Read `X,Y` or `X,Y,LABEL`.
+
+    Raises:
+        argparse.ArgumentTypeError: it is something else.
+    """
+    coords, label = text.split(",")[:2], text.split(",")[2:]
+    if len(coords) != 2 or label not in ([], ["0"], ["1"]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not X,Y or X,Y,LABEL with label 1 (object) or 0 (not object)")
+    x, y = _numbers(coords, text)
+    return x, y, int(label[0]) if label else 1
+
+
+def box(text: str) -> tuple[float, float, float, float]:
+    """Read `X0,Y0,X1,Y1`.
+
+    Raises:
+        argparse.ArgumentTypeError: it is something else.
+    """
+    parts = text.split(",")
+    if len(parts) != 4:
+        raise argparse.ArgumentTypeError(f"{text!r} is not X0,Y0,X1,Y1")
+    x0, y0, x1, y1 = _numbers(parts, text)
+    return x0, y0, x1, y1
+
+
+def _numbers(parts: list[str], text: str) -> list[float]:
+    try:
+        return [float(part) for part in parts]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} holds something that is not a number") from None

@@ -1,0 +1,91 @@
+"""What a segmentation looks like to a person, to a program, and as a picture."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from samserve.adapters.overlay import MaskOverlay, draw_overlays, png, read_photo
+from samserve.cli.errors import CommandFailed
+from samserve.cli.prompt import PromptFlags
+from samserve.client import Segmentation, Timings
+
+_HEADER = f"{'mask':>6}  {'iou':>5}  {'stability':>9}  {'area':>9}  box"
+
+
+_SOURCES = {
+    "encoded": "newly encoded",
+    "coalesced": "encoded for another request",
+    "memory": "known from memory",
+    "redis": "known from Redis",
+}
+
+
+def table(result: Segmentation) -> str:
+    """One line for each mask; an asterisk marks the best."""
+    lines = [_HEADER]
+    for index, iou in enumerate(result.iou_predictions):
+        mark = "*" if index == result.best else " "
+        corners = ", ".join(f"{value:g}" for value in result.boxes[index])
+        stability, area = result.stability_scores[index], result.areas[index]
+        lines.append(f"{mark:>4} {index}  {iou:5.3f}  {stability:9.3f}  {area:9d}  {corners}")
+    return "\n".join(lines)
+
+
+def timing(timings: Timings, embedding_source: str) -> str:
+    """How long one call took, and where in the server the time went, in milliseconds."""
+    parts = {
+        "cache": timings.cache_seconds,
+        "image decode": timings.image_decode_seconds,
+        "queue": timings.queue_seconds,
+        "encode": timings.encode_seconds,
+        "mask decode": timings.decode_seconds,
+        "postprocess": timings.postprocess_seconds,
+        "all in the server": timings.total_seconds,
+    }
+    spent = ", ".join(f"{name} {1000 * seconds:.1f}" for name, seconds in parts.items() if seconds >= 0.00005)
+    source = _SOURCES.get(embedding_source, embedding_source)
+    return f"{1000 * timings.round_trip_seconds:6.1f} ms, image {source} ({spent})"
+
+
+def as_json(result: Segmentation) -> str:
+    """The same for programs: masks as COCO RLE, which pycocotools reads, sizes (height, width), boxes XYXY."""
+    masks = [
+        {
+            "iou_prediction": float(result.iou_predictions[index]),
+            "stability_score": float(result.stability_scores[index]),
+            "area": int(result.areas[index]),
+            "box": result.boxes[index].tolist(),
+            "rle": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
+        }
+        for index, rle in enumerate(result.rles)
+    ]
+    return json.dumps(
+        {
+            "image_id": result.image_id,
+            "original_size": result.original_size,
+            "cached": result.cached,
+            "embedding_source": result.embedding_source,
+            "best": result.best,
+            "masks": masks,
+            "timings": dataclasses.asdict(result.timings),
+        },
+        indent=2,
+    )
+
+
+def write_overlay(path: Path, photo: bytes, result: Segmentation, prompt: PromptFlags) -> None:
+    """Draw the masks on the photo and write the picture.
+
+    Raises:
+        CommandFailed: the photo on this side is not the one that the server saw.
+        OSError: the file cannot be written.
+    """
+    pixels = read_photo(photo)
+    if pixels.shape[:2] != result.original_size:
+        raise CommandFailed(f"the masks are {result.original_size} (height, width), the photo {pixels.shape[:2]}")
+    captions = [f"IoU {iou:.2f}" for iou in result.iou_predictions]
+    if len(captions) > 1:
+        captions = [f"mask {index}   {caption}" for index, caption in enumerate(captions)]
+        captions[result.best] += "   best"
+    overlays = [MaskOverlay(mask, caption) for mask, caption in zip(result.masks, captions, strict=True)]
+    path.write_bytes(png(draw_overlays(pixels, overlays, prompt.marks(result.original_size))))

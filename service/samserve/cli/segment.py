@@ -1,0 +1,96 @@
+"""`samserve segment`: one photo, one prompt, its masks."""
+
+import argparse
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from samserve.cli import prompt, report
+from samserve.cli.errors import CommandFailed
+from samserve.cli.prompt import PromptFlags
+from samserve.client import AsyncClient, Segmentation
+
+LOOPBACK_CHANNEL_OPTIONS = (("grpc.enable_http_proxy", 0),)
+"""A gateway of our own on this machine is not behind the proxy that the environment may name."""
+
+
+def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command and its flags."""
+    parser = commands.add_parser(
+        "segment",
+        help="segment an object in a photo",
+        description="Segment the object at a point or in a box. Coordinates are pixels of the photo as it is seen.",
+    )
+    parser.add_argument("image", type=Path, metavar="IMAGE", help="photo: JPEG, PNG, WebP, GIF, BMP or TIFF")
+    parser.add_argument(
+        "--point",
+        type=prompt.point,
+        action="append",
+        default=[],
+        metavar="X,Y[,LABEL]",
+        help="a point on the object, or beside it with label 0; repeatable",
+    )
+    parser.add_argument("--box", type=prompt.box, metavar="X0,Y0,X1,Y1", help="a box around the object")
+    parser.add_argument("--normalized", action="store_true", help="coordinates are 0 to 1 across the photo's sides")
+    parser.add_argument("--single", action="store_true", help="one mask instead of three (whole, part, subpart)")
+    parser.add_argument("--json", action="store_true", help="print JSON, the masks as COCO RLE")
+    parser.add_argument("--out", type=Path, metavar="OVERLAY.png", help="write a picture of the masks on the photo")
+    parser.add_argument("--server", metavar="HOST:PORT", help="a running gateway; without, one runs for this call")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Segment and print.
+
+    Raises:
+        CommandFailed: there is no prompt.
+        ClientError: the server refused, or did not answer.
+        OSError: a file cannot be read or written.
+        InvalidManifest, ValidationError: no server was named, and its own cannot start.
+    """
+    if not arguments.point and arguments.box is None:
+        raise CommandFailed("nothing says what to segment: give --point X,Y or --box X0,Y0,X1,Y1")
+    flags = PromptFlags(tuple(arguments.point), arguments.box, arguments.normalized)
+    photo = arguments.image.read_bytes()
+    result = asyncio.run(_segment(photo, flags, not arguments.single, arguments.server))
+    if arguments.json:
+        print(report.as_json(result))
+    else:
+        height, width = result.original_size
+        print(f"{arguments.image}, {width} x {height}, {result.image_id}")
+        print(report.table(result))
+        print(report.timing(result.timings, result.embedding_source))
+    if arguments.out is not None:
+        report.write_overlay(arguments.out, photo, result, flags)
+
+
+async def _segment(photo: bytes, flags: PromptFlags, multimask_output: bool, server: str | None) -> Segmentation:
+    async with _connect(server) as client:
+        return await client.segment(
+            photo,
+            flags.point_coords,
+            flags.point_labels,
+            flags.box,
+            multimask_output=multimask_output,
+            normalized=flags.normalized,
+            low_res_masks=False,
+        )
+
+
+@asynccontextmanager
+async def _connect(server: str | None) -> AsyncIterator[AsyncClient]:
+    if server is not None:
+        async with AsyncClient(server) as client:
+            yield client
+        return
+    # Loading the engine takes a moment, and a client of a running gateway needs none.
+    from samserve.app import gateway
+    from samserve.settings import Settings
+
+    settings = Settings(host="127.0.0.1", port=0, metrics_port=None)
+    async with (
+        gateway(settings) as own,
+        AsyncClient(own.address, extra_channel_options=LOOPBACK_CHANNEL_OPTIONS) as client,
+    ):
+        yield client

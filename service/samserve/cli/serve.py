@@ -1,0 +1,53 @@
+"""`samserve serve`: run a gateway."""
+
+import argparse
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+from samserve.cli.errors import CommandFailed
+
+_FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("--host", {"help": "address to listen on"}),
+    ("--port", {"type": int, "help": "gRPC port; 0 takes a free one"}),
+    ("--metrics-port", {"type": int, "help": "Prometheus port; none by default"}),
+    ("--engine", {"help": "what runs the models: embedded"}),
+    ("--model-repository", {"type": Path, "metavar": "FOLDER", "help": "folder of the models"}),
+    ("--redis-url", {"metavar": "URL", "help": "redis://... of a cache that gateways share; none by default"}),
+)
+
+
+def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command and its flags."""
+    parser = commands.add_parser(
+        "serve",
+        help="run a gateway until SIGTERM or Ctrl-C",
+        description="Run a gateway until SIGTERM or Ctrl-C. Every setting can also be a SAMSERVE_... variable.",
+    )
+    for name, options in _FLAGS:
+        parser.add_argument(name, default=argparse.SUPPRESS, **options)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Serve until told to stop; returns once calls in flight have ended.
+
+    Raises:
+        CommandFailed: the port is taken.
+        InvalidManifest, ValidationError, OSError: the models, the settings or the metrics port are not as they must be.
+    """
+    # Loading the engine takes a moment that the other commands need not wait for.
+    from samserve.app import serve
+    from samserve.settings import Settings
+
+    flags = {name: value for name, value in vars(arguments).items() if name != "run"}
+    settings = Settings(**flags)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        asyncio.run(serve(settings))
+    except RuntimeError as error:
+        if "bind" not in str(error):
+            raise
+        where = f"{settings.host}:{settings.port}"
+        raise CommandFailed(f"cannot listen on {where}: is it taken? choose another with --port") from error

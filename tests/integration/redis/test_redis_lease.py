@@ -1,0 +1,171 @@
+"""The encode lease between gateways on a real Redis."""
+
+import asyncio
+import sys
+from contextlib import AsyncExitStack
+
+from redis.asyncio import Redis
+
+from samserve.adapters.local_lease import LocalEncodeLease
+from samserve.adapters.redis import RedisEncodeLease
+from tests.integration.conftest import RedisServer
+from tests.integration.redis.conftest import PROMPT_SECONDS, Gateways, eventually, key_of
+
+KEY = key_of(1)
+NAME = f"samserve:lease:{KEY}"
+
+
+async def is_granted(lease: RedisEncodeLease) -> bool:
+    async with lease.try_acquire(KEY) as granted:
+        return granted
+
+
+async def test_one_gateway_at_a_time(gateways: Gateways, raw: Redis) -> None:
+    first, second = gateways.start(), gateways.start()
+    async with first.lease().try_acquire(KEY) as granted:
+        assert granted
+        assert not await is_granted(second.lease())
+        assert not await is_granted(first.lease())
+        async with second.lease().try_acquire(key_of(2)) as other_image:
+            assert other_image
+        # Neither of those who were refused took it away.
+        assert 0 < await raw.pttl(NAME) <= 10_000
+    assert not await raw.exists(NAME)
+    assert await is_granted(second.lease())
+    assert second.observer.calls == {("lease", "busy"): 1, ("lease", "ok"): 2}
+
+
+async def test_among_many_at_once_one_is_granted(gateways: Gateways) -> None:
+    leases = [gateways.start().lease() for _ in range(5)]
+    async with AsyncExitStack() as held:
+        answers = await asyncio.gather(*(held.enter_async_context(lease.try_acquire(KEY)) for lease in leases))
+    assert sorted(answers) == [False, False, False, False, True]
+
+
+async def test_given_back_when_the_holder_fails_or_is_cancelled(gateways: Gateways, raw: Redis) -> None:
+    lease = gateways.start().lease()
+    entered = asyncio.Event()
+
+    async def encode() -> None:
+        async with lease.try_acquire(KEY):
+            entered.set()
+            await asyncio.sleep(60)
+
+    task = asyncio.create_task(encode())
+    await entered.wait()
+    assert await raw.exists(NAME)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert task.cancelled()
+    assert not await raw.exists(NAME)
+
+
+async def test_cancelled_while_acquiring_leaves_no_lease(gateways: Gateways, raw: Redis) -> None:
+    gateway = gateways.start()
+    other = gateways.start()
+    for delay in range(40):
+        task = asyncio.create_task(is_granted(gateway.lease()))
+        await asyncio.sleep(delay * 0.00005)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert await is_granted(other.lease())
+    assert not await raw.exists(NAME)
+
+
+async def test_kept_alive_while_held(gateways: Gateways) -> None:
+    holder, other = gateways.start(), gateways.start()
+    async with holder.lease(ttl_seconds=1.2).try_acquire(KEY) as granted:
+        assert granted
+        for _ in range(18):
+            await asyncio.sleep(0.1)
+            assert not await is_granted(other.lease())
+    assert await is_granted(other.lease())
+
+
+HOLDER = """
+import asyncio
+import sys
+from samserve.adapters.redis import Breaker, GuardedRedis, RedisEncodeLease, connect
+from samserve.domain.identity import EmbeddingKey
+from tests.integration.redis.conftest import RecordingObserver
+
+async def main():
+    observer = RecordingObserver()
+    redis = GuardedRedis(connect(sys.argv[1]), Breaker(observer), observer)
+    lease = RedisEncodeLease(redis, observer, ttl_seconds=1.5, budget_seconds=10)
+    async with lease.try_acquire(EmbeddingKey(sys.argv[2])) as granted:
+        print(granted, flush=True)
+        await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+async def test_lost_by_a_holder_that_dies(gateways: Gateways, redis_server: RedisServer) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", HOLDER, redis_server.url, KEY, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"True\n"
+    lease = gateways.start().lease()
+    assert not await is_granted(lease)
+    process.kill()
+    await process.communicate()
+    await eventually(lambda: is_granted(lease))
+
+
+async def test_a_former_holder_leaves_the_lease_of_the_next_alone(gateways: Gateways, raw: Redis) -> None:
+    former, other = gateways.start(), gateways.start()
+    async with former.lease(ttl_seconds=0.3).try_acquire(KEY) as granted:
+        assert granted
+        # As if it had hung for longer than the lease lasts, and another gateway had taken over.
+        await raw.set(NAME, "another's token", px=60_000)
+        await asyncio.sleep(0.5)
+        assert await raw.pttl(NAME) > 50_000
+    assert await raw.get(NAME) == b"another's token"
+    assert not await is_granted(other.lease())
+
+
+async def test_granted_to_everyone_without_redis(gateways: Gateways, redis_server: RedisServer) -> None:
+    first, second = gateways.start(), gateways.start()
+    redis_server.kill()
+    async with first.lease().try_acquire(KEY) as granted, second.lease().try_acquire(KEY) as also_granted:
+        assert granted
+        assert also_granted
+    assert first.observer.calls["lease", "error"] > 0
+    # Nobody goes on trying to extend what was given up.
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_granted_while_redis_hangs_and_given_back_when_it_goes_on(
+    gateways: Gateways, redis_server: RedisServer
+) -> None:
+    gateway, other = gateways.start(), gateways.start()
+    assert await is_granted(gateway.lease())
+    redis_server.pause()
+    started = asyncio.get_running_loop().time()
+    async with gateway.lease(budget_seconds=0.05).try_acquire(KEY) as granted:
+        assert granted
+        assert asyncio.get_running_loop().time() - started < PROMPT_SECONDS
+        assert gateway.observer.calls["lease", "timeout"] == 1
+        redis_server.resume()
+    await eventually(lambda: is_granted(other.lease()))
+
+
+async def test_survives_redis_dying_while_held(gateways: Gateways, redis_server: RedisServer) -> None:
+    holder, other = gateways.start(), gateways.start()
+    async with holder.lease(ttl_seconds=0.3).try_acquire(KEY) as granted:
+        assert granted
+        redis_server.kill()
+        await asyncio.sleep(0.3)
+        redis_server.restart()
+        await asyncio.sleep(0.3)
+    await eventually(lambda: is_granted(other.lease()))
+
+
+async def test_without_redis_there_is_nobody_to_wait_for() -> None:
+    lease = LocalEncodeLease()
+    async with lease.try_acquire(KEY) as granted, lease.try_acquire(KEY) as again:
+        assert granted
+        assert again

@@ -1,0 +1,119 @@
+"""What is tried again, when, and what is not."""
+
+import json
+import time
+from typing import Any
+
+import grpc
+import pytest
+from samserve.client import DeadlineExceeded, InvalidRequest, Overloaded, Unavailable
+from samserve.client.channel import channel_options
+from samserve.client.image import PROBE_BYTES
+
+from tests.unit.client.scripted_gateway import Failure, ScriptedGateway, retry_after
+
+POINT = [(1, 2)]
+DOWN = Failure(grpc.StatusCode.UNAVAILABLE)
+
+
+def busy(seconds: float) -> Failure:
+    return Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, details=(retry_after(seconds),))
+
+
+def test_an_unavailable_server_is_tried_again(client: Any, gateway: ScriptedGateway) -> None:
+    gateway.failures.extend([DOWN, DOWN])
+    client.segment(b"image", POINT)
+    assert gateway.sources == ["data"] * 3
+
+
+def test_an_upload_larger_than_grpcs_retry_buffer_is_tried_again(client: Any, gateway: ScriptedGateway) -> None:
+    image = bytes(4 * PROBE_BYTES)
+    gateway.failures.extend([Failure(grpc.StatusCode.NOT_FOUND), DOWN])
+    client.segment(image, POINT)
+    assert gateway.sources == ["image_id", "data", "data"]
+
+
+def test_a_server_that_stays_unavailable_is_reported_with_its_address_and_its_advice(
+    client: Any, gateway: ScriptedGateway
+) -> None:
+    gateway.failures.extend([Failure(grpc.StatusCode.UNAVAILABLE, "no model", (retry_after(7),))] * 4)
+    with pytest.raises(Unavailable, match=rf"{gateway.address} is unavailable \(no model\)") as caught:
+        client.segment(b"image", POINT)
+    assert caught.value.retry_after_seconds == 7
+    assert len(gateway.requests) == 4
+
+
+def test_nobody_listening_is_unavailable_within_seconds(connect: Any) -> None:
+    started = time.monotonic()
+    with connect("127.0.0.1:1") as client, pytest.raises(Unavailable, match="check the address"):
+        client.server_info()
+    assert time.monotonic() - started < 10
+
+
+def test_an_overloaded_server_is_asked_again_when_it_said(client: Any, gateway: ScriptedGateway) -> None:
+    gateway.failures.append(busy(0.2))
+    result = client.segment(b"image", POINT)
+    assert gateway.sources == ["data", "data"]
+    assert result.timings.round_trip_seconds >= 0.2
+
+
+def test_an_overloaded_server_is_not_asked_for_ever(client: Any, gateway: ScriptedGateway) -> None:
+    gateway.failures.extend([busy(0.01)] * 9)
+    with pytest.raises(Overloaded) as caught:
+        client.segment(b"image", POINT)
+    assert caught.value.retry_after_seconds == pytest.approx(0.01)
+    assert len(gateway.requests) == 4
+
+
+def test_a_wait_that_outlasts_the_deadline_is_not_begun(client: Any, gateway: ScriptedGateway) -> None:
+    gateway.failures.append(busy(60))
+    started = time.monotonic()
+    with pytest.raises(Overloaded):
+        client.segment(b"image", POINT, timeout_seconds=5)
+    assert time.monotonic() - started < 4
+
+
+def test_exhaustion_without_a_time_to_come_back_is_not_tried_again(client: Any, gateway: ScriptedGateway) -> None:
+    gateway.failures.append(Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "quota"))
+    with pytest.raises(Overloaded, match="quota") as caught:
+        client.segment(b"image", POINT)
+    assert caught.value.retry_after_seconds is None
+    assert len(gateway.requests) == 1
+
+
+def test_a_message_that_the_server_finds_too_large_is_not_tried_again(client: Any, gateway: ScriptedGateway) -> None:
+    with pytest.raises(InvalidRequest, match=r"larger than .* takes .* compressed image"):
+        client.segment(bytes(3 * 1024 * 1024), POINT)
+    assert gateway.sources == ["image_id"]
+
+
+def test_an_answer_that_is_too_large_names_the_way_out(connect: Any, gateway: ScriptedGateway) -> None:
+    tiny = (("grpc.max_receive_message_length", 64),)
+    with (
+        connect(gateway.address, extra_channel_options=tiny) as client,
+        pytest.raises(InvalidRequest, match="fewer prompts"),
+    ):
+        client.segment(b"image", POINT)
+    assert len(gateway.requests) == 1
+
+
+def test_the_deadline_covers_the_whole_call(connect: Any, gateway: ScriptedGateway) -> None:
+    gateway.silent.set()
+    with (
+        connect(gateway.address, timeout_seconds=0.2) as client,
+        pytest.raises(DeadlineExceeded, match="timeout_seconds"),
+    ):
+        client.segment(b"image", POINT)
+
+
+def test_a_call_without_time_sends_nothing(client: Any, gateway: ScriptedGateway) -> None:
+    with pytest.raises(DeadlineExceeded):
+        client.segment(b"image", POINT, timeout_seconds=0)
+    assert not gateway.requests
+
+
+def test_the_service_config_spreads_over_all_addresses_and_retries_nothing_but_unavailable() -> None:
+    config = json.loads(str(dict(channel_options())["grpc.service_config"]))
+    assert config["loadBalancingConfig"] == [{"round_robin": {}}]
+    assert config["methodConfig"][0]["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
+    assert config["methodConfig"][0]["name"] == [{"service": "samserve.v1.SegmentationService"}]

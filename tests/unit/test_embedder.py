@@ -1,0 +1,242 @@
+"""The embedder on ports made for the test: an encoder that counts and waits, and a cache that is a dict."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
+
+import numpy as np
+import pytest
+
+from samserve.admission import Admission
+from samserve.domain.embedding import Embedding
+from samserve.domain.errors import EmbeddingNotFound, InvalidImage, InvalidPrompt, ModelUnavailable, Overloaded
+from samserve.domain.geometry import ImageFrame, Size
+from samserve.domain.identity import EmbeddingKey, ImageId
+from samserve.domain.manifest import ModelManifest
+from samserve.embedder import ImageEmbedder, ImageSource
+from samserve.ports import CachedEmbedding, DecodedImage, EmbeddingSource, EncodedImage, EncodeLease
+
+MANIFEST = ModelManifest("tiny", "sha256:" + "a" * 64, "fp32", 64, (4, 8, 8), 32)
+SIZE = Size(30, 40)
+DOG = ImageSource(data=b"dog")
+
+
+class CountingDecoder:
+    def __init__(self) -> None:
+        self.decoded = 0
+
+    def probe(self, data: bytes) -> Size:
+        if data == b"not an image":
+            raise InvalidImage("image.data", "is not an image")
+        return SIZE
+
+    async def decode(self, data: bytes, image_size: int) -> DecodedImage:
+        self.decoded += 1
+        return DecodedImage(np.zeros((3, 64, 64), np.uint8), ImageFrame(SIZE, image_size), 0.001)
+
+
+class HeldEncoder:
+    """Encodes when it is let; `failing` makes it unavailable."""
+
+    def __init__(self) -> None:
+        self.encoded = 0
+        self.begun = asyncio.Event()
+        self.let = asyncio.Event()
+        self.failing = False
+
+    async def encode(self, image: DecodedImage) -> EncodedImage:
+        self.encoded += 1
+        self.begun.set()
+        await self.let.wait()
+        if self.failing:
+            raise ModelUnavailable("down", 1.0)
+        return EncodedImage(np.ones((4, 8, 8), np.float16), 0.0, 0.01)
+
+
+class DictCache:
+    def __init__(self) -> None:
+        self.stored: dict[EmbeddingKey, Embedding] = {}
+
+    async def get(self, key: EmbeddingKey) -> CachedEmbedding | None:
+        return CachedEmbedding(self.stored[key], EmbeddingSource.MEMORY) if key in self.stored else None
+
+    async def put(self, key: EmbeddingKey, embedding: Embedding) -> None:
+        self.stored[key] = embedding
+
+
+class FreeLease:
+    def try_acquire(self, key: EmbeddingKey) -> nullcontext[bool]:
+        return nullcontext(True)
+
+
+class Bench:
+    def __init__(self, lease: EncodeLease | None = None, cache: DictCache | None = None, max_encodes: int = 8) -> None:
+        self.decoder, self.encoder, self.cache = CountingDecoder(), HeldEncoder(), cache or DictCache()
+        self.admission = Admission("encodes", max_encodes, 2.0)
+        self.embedder = ImageEmbedder(
+            manifest=MANIFEST,
+            image_decoder=self.decoder,
+            image_encoder=self.encoder,
+            cache=self.cache,
+            lease=lease or FreeLease(),
+            encodes=self.admission,
+            cache_secret=b"secret",
+        )
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+async def test_second_request_skips_the_encoder(bench: Bench) -> None:
+    bench.encoder.let.set()
+    first = await bench.embedder.embed(DOG, "")
+    second = await bench.embedder.embed(DOG, "")
+    by_id = await bench.embedder.embed(ImageSource(image_id=ImageId.of(b"dog")), "")
+    assert (first.source, second.source, by_id.source) == (
+        EmbeddingSource.ENCODED,
+        EmbeddingSource.MEMORY,
+        EmbeddingSource.MEMORY,
+    )
+    assert bench.encoder.encoded == bench.decoder.decoded == 1
+
+
+async def test_tenants_do_not_see_each_others_images(bench: Bench) -> None:
+    bench.encoder.let.set()
+    await bench.embedder.embed(DOG, "a")
+    with pytest.raises(EmbeddingNotFound):
+        await bench.embedder.embed(ImageSource(image_id=ImageId.of(b"dog")), "b")
+
+
+async def test_concurrent_requests_for_a_new_image_encode_it_once(bench: Bench) -> None:
+    callers = [asyncio.create_task(bench.embedder.embed(DOG, "")) for _ in range(20)]
+    await bench.encoder.begun.wait()
+    callers.append(asyncio.create_task(bench.embedder.embed(ImageSource(image_id=ImageId.of(b"dog")), "")))
+    await asyncio.sleep(0.01)
+    bench.encoder.let.set()
+    sources = [embedded.source for embedded in await asyncio.gather(*callers)]
+    assert bench.encoder.encoded == 1
+    assert sources.count(EmbeddingSource.ENCODED) == 1
+    assert sources.count(EmbeddingSource.COALESCED) == 20
+
+
+async def test_cancelled_leader_leaves_followers_unharmed(bench: Bench) -> None:
+    leader = asyncio.create_task(bench.embedder.embed(DOG, ""))
+    await bench.encoder.begun.wait()
+    follower = asyncio.create_task(bench.embedder.embed(DOG, ""))
+    await asyncio.sleep(0.01)
+    leader.cancel()
+    await asyncio.sleep(0)
+    bench.encoder.let.set()
+    assert (await follower).source is EmbeddingSource.COALESCED
+    assert bench.encoder.encoded == 1
+
+
+async def test_cancelled_while_waiting_never_starts_an_encode() -> None:
+    class TakenLease:
+        @asynccontextmanager
+        async def try_acquire(self, key: EmbeddingKey) -> AsyncIterator[bool]:
+            yield False
+
+    bench = Bench(lease=TakenLease())
+    caller = asyncio.create_task(bench.embedder.embed(DOG, ""))
+    await asyncio.sleep(0.05)
+    caller.cancel()
+    await asyncio.gather(caller, return_exceptions=True)
+    await asyncio.sleep(0.05)
+    assert bench.encoder.encoded == bench.decoder.decoded == bench.admission.in_flight == 0
+
+
+async def test_failed_encode_is_told_and_not_remembered(bench: Bench) -> None:
+    bench.encoder.failing = True
+    bench.encoder.let.set()
+    with pytest.raises(ModelUnavailable):
+        await bench.embedder.embed(DOG, "")
+    bench.encoder.failing = False
+    assert (await bench.embedder.embed(DOG, "")).source is EmbeddingSource.ENCODED
+    assert bench.admission.in_flight == 0
+
+
+async def test_refused_prompts_reach_no_engine(bench: Bench) -> None:
+    def refuse(original_size: Size) -> None:
+        assert original_size == SIZE
+        raise InvalidPrompt("prompts[0]", "outside")
+
+    with pytest.raises(InvalidPrompt):
+        await bench.embedder.embed(DOG, "", refuse)
+    with pytest.raises(InvalidImage):
+        await bench.embedder.embed(ImageSource(data=b"not an image"), "")
+    assert bench.encoder.encoded == bench.decoder.decoded == 0
+
+
+async def test_cached_images_are_checked_too(bench: Bench) -> None:
+    bench.encoder.let.set()
+    await bench.embedder.embed(DOG, "")
+
+    def refuse(original_size: Size) -> None:
+        raise InvalidPrompt("prompts[0]", "outside")
+
+    with pytest.raises(InvalidPrompt):
+        await bench.embedder.embed(DOG, "", refuse)
+
+
+async def test_encodes_over_the_limit_are_refused_and_cached_images_are_not() -> None:
+    bench = Bench(max_encodes=1)
+    bench.encoder.let.set()
+    await bench.embedder.embed(DOG, "")
+    bench.encoder.let.clear()
+    running = asyncio.create_task(bench.embedder.embed(ImageSource(data=b"cat"), ""))
+    await asyncio.sleep(0.01)
+    with pytest.raises(Overloaded) as refusal:
+        await bench.embedder.embed(ImageSource(data=b"cow"), "")
+    assert refusal.value.retry_after_seconds == 2.0
+    assert (await bench.embedder.embed(DOG, "")).source is EmbeddingSource.MEMORY
+    bench.encoder.let.set()
+    await running
+
+
+class SharedLease:
+    """What Redis does between gateways, in one process."""
+
+    def __init__(self) -> None:
+        self.holders: set[str] = set()
+
+    @asynccontextmanager
+    async def try_acquire(self, key: EmbeddingKey) -> AsyncIterator[bool]:
+        granted = key not in self.holders
+        self.holders.add(key)
+        try:
+            yield granted
+        finally:
+            if granted:
+                self.holders.discard(key)
+
+
+async def test_gateways_that_share_lease_and_cache_encode_once() -> None:
+    lease, cache = SharedLease(), DictCache()
+    first, second = Bench(lease, cache), Bench(lease, cache)
+    leader = asyncio.create_task(first.embedder.embed(DOG, ""))
+    await first.encoder.begun.wait()
+    waiting = asyncio.create_task(second.embedder.embed(DOG, ""))
+    await asyncio.sleep(0.05)
+    assert second.encoder.encoded == 0
+    first.encoder.let.set()
+    assert (await leader).source is EmbeddingSource.ENCODED
+    assert (await waiting).source is EmbeddingSource.MEMORY
+    assert first.encoder.encoded + second.encoder.encoded == 1
+
+
+async def test_failing_holder_hands_the_encode_over_to_the_next_gateway() -> None:
+    lease, cache = SharedLease(), DictCache()
+    first, second = Bench(lease, cache), Bench(lease, cache)
+    first.encoder.failing = True
+    second.encoder.let.set()
+    leader = asyncio.create_task(first.embedder.embed(DOG, ""))
+    await first.encoder.begun.wait()
+    waiting = asyncio.create_task(second.embedder.embed(DOG, ""))
+    await asyncio.sleep(0.03)
+    first.encoder.let.set()
+    with pytest.raises(ModelUnavailable):
+        await leader
+    assert (await waiting).source is EmbeddingSource.ENCODED
