@@ -15,7 +15,6 @@ from typing import IO
 from samserve.cli import prompt, report
 from samserve.cli.errors import CommandFailed
 from samserve.cli.prompt import PromptFlags
-from samserve.cli.segment import LOOPBACK_CHANNEL_OPTIONS
 from samserve.client import Client, Segmentation, ServerError, Unavailable
 
 _PHOTO = Path(__file__).resolve().parents[3] / "docs" / "photos" / "coffee.jpg"
@@ -84,7 +83,7 @@ def _running_gateway() -> Iterator[Client]:
         started = time.monotonic()
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
-            with Client(address, extra_channel_options=LOOPBACK_CHANNEL_OPTIONS) as client:
+            with Client(address) as client:
                 _await_serving(process, client, started + _START_SECONDS)
                 print(f"gateway serving on {address} after {time.monotonic() - started:.1f} s")
                 yield client

@@ -11,9 +11,6 @@ from samserve.cli.errors import CommandFailed
 from samserve.cli.prompt import PromptFlags
 from samserve.client import AsyncClient, Segmentation
 
-LOOPBACK_CHANNEL_OPTIONS = (("grpc.enable_http_proxy", 0),)
-"""A gateway of our own on this machine is not behind the proxy that the environment may name."""
-
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command and its flags."""
@@ -89,8 +86,5 @@ async def _connect(server: str | None) -> AsyncIterator[AsyncClient]:
     from samserve.settings import Settings
 
     settings = Settings(host="127.0.0.1", port=0, metrics_port=None)
-    async with (
-        gateway(settings) as own,
-        AsyncClient(own.address, extra_channel_options=LOOPBACK_CHANNEL_OPTIONS) as client,
-    ):
+    async with gateway(settings) as own, AsyncClient(own.address) as client:
         yield client

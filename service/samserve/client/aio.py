@@ -36,7 +36,7 @@ class AsyncClient:
         extra_channel_options: ChannelOptions = (),
     ) -> None:
         """As `Client`."""
-        options = channel_options(extra_channel_options)
+        options = channel_options(target, extra_channel_options)
         if credentials is None:
             self._channel = grpc.aio.insecure_channel(target, options)
         else:

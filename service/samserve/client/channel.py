@@ -1,6 +1,7 @@
 """How the client's channels behave: message sizes, load balancing and retries."""
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ SERVICE_NAME = pb.DESCRIPTOR.services_by_name["SegmentationService"].full_name
 TENANT_METADATA_KEY = "samserve-tenant"
 
 ChannelOptions = Sequence[tuple[str, str | int]]
+
+_LOOPBACK = re.compile(r"((dns|ipv4|ipv6):(///)?)?(localhost|127(\.\d+){3}|\[::1\])(:\d+)?")
 
 _SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
@@ -38,8 +41,8 @@ _SERVICE_CONFIG = {
 }
 
 
-def channel_options(extra: ChannelOptions = ()) -> list[tuple[str, str | int]]:
-    """The options of a channel; those in `extra` win."""
+def channel_options(target: str, extra: ChannelOptions = ()) -> list[tuple[str, str | int]]:
+    """The options of a channel to `target`; those in `extra` win."""
     options: dict[str, str | int] = {
         "grpc.service_config": json.dumps(_SERVICE_CONFIG),
         "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
@@ -49,6 +52,8 @@ def channel_options(extra: ChannelOptions = ()) -> list[tuple[str, str | int]]:
         # A gateway that comes back is found within seconds; the default waits up to two minutes.
         "grpc.initial_reconnect_backoff_ms": 100,
         "grpc.max_reconnect_backoff_ms": 5000,
+        # gRPC would take even this machine's own address to the proxy that the environment names.
+        "grpc.enable_http_proxy": 0 if _LOOPBACK.fullmatch(target) else 1,
     }
     return list((options | dict(extra)).items())
 

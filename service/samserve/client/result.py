@@ -4,7 +4,7 @@ Sizes are (height, width). Coordinates are pixels of the image after EXIF orient
 corner of the top left pixel.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypedDict
 
@@ -67,12 +67,12 @@ class Segmentation:
 
     image_id: ImageId
     original_size: tuple[int, int]
-    rles: tuple[CocoRle, ...]
+    rles: tuple[CocoRle, ...] = field(repr=False)
     iou_predictions: npt.NDArray[np.float32]
     stability_scores: npt.NDArray[np.float32]
     boxes: npt.NDArray[np.float32]
     areas: npt.NDArray[np.int64]
-    low_res_masks: npt.NDArray[np.float32]
+    low_res_masks: npt.NDArray[np.float32] = field(repr=False)
     cached: bool
     embedding_source: str
     timings: Timings

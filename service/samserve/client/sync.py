@@ -49,7 +49,7 @@ class Client:
             credentials: for TLS; without, the connection is plain text.
             extra_channel_options: gRPC channel arguments, which win over the client's.
         """
-        options = channel_options(extra_channel_options)
+        options = channel_options(target, extra_channel_options)
         if credentials is None:
             self._channel = grpc.insecure_channel(target, options)
         else:

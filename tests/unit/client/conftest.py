@@ -2,28 +2,18 @@
 
 import asyncio
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import grpc
 import pytest
-from grpc_health.v1 import health_pb2_grpc
-from samserve.client import AsyncClient, Client
-from samserve.v1.segmentation_pb2_grpc import add_SegmentationServiceServicer_to_server
 
-from tests.unit.client.scripted_gateway import ScriptedGateway
+from samserve.client import AsyncClient, Client
+from tests.unit.client.scripted_gateway import ScriptedGateway, running_gateway
 
 
 @pytest.fixture
 def gateway() -> Iterator[ScriptedGateway]:
-    scripted = ScriptedGateway()
-    server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", 2 * 1024 * 1024)])
-    add_SegmentationServiceServicer_to_server(scripted, server)
-    health_pb2_grpc.add_HealthServicer_to_server(scripted.health, server)
-    scripted.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-    server.start()
-    yield scripted
-    server.stop(0).wait()
+    with running_gateway() as scripted:
+        yield scripted
 
 
 class BlockingAsyncClient:

@@ -3,6 +3,9 @@
 import hashlib
 import threading
 from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -12,10 +15,12 @@ import numpy as np
 from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
+from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import HealthServicer
 from pycocotools import mask as coco_mask
+
 from samserve.v1 import segmentation_pb2 as pb
-from samserve.v1.segmentation_pb2_grpc import SegmentationServiceServicer
+from samserve.v1.segmentation_pb2_grpc import SegmentationServiceServicer, add_SegmentationServiceServicer_to_server
 
 MASK = np.zeros((6, 8), dtype=bool)
 MASK[1:4, 2:7] = True
@@ -114,8 +119,9 @@ class ScriptedGateway(SegmentationServiceServicer):
 
     def _fail_as_scripted(self, context: Any) -> None:
         if self.silent.is_set():
-            context.add_callback(self.silent.clear)
-            threading.Event().wait(context.time_remaining() + 0.05)
+            over = threading.Event()
+            context.add_callback(over.set)
+            over.wait()
         if self.failures:
             _abort(context, self.failures.popleft())
 
@@ -125,6 +131,21 @@ def retry_after(seconds: float) -> RetryInfo:
     info = RetryInfo()
     info.retry_delay.FromTimedelta(timedelta(seconds=seconds))
     return info
+
+
+@contextmanager
+def running_gateway() -> Iterator[ScriptedGateway]:
+    """A scripted gateway that listens; it takes messages up to 2 MiB."""
+    scripted = ScriptedGateway()
+    server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", 2 * 1024 * 1024)])
+    add_SegmentationServiceServicer_to_server(scripted, server)
+    health_pb2_grpc.add_HealthServicer_to_server(scripted.health, server)
+    scripted.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    try:
+        yield scripted
+    finally:
+        server.stop(0).wait()
 
 
 def _abort(context: Any, failure: Failure) -> None:

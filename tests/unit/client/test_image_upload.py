@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
+
 from samserve.client import ImageId, ImageNotFound, InvalidRequest
 from samserve.client.channel import MAX_MESSAGE_BYTES
 from samserve.client.image import PROBE_BYTES, ImageSource, KnownImages
-
 from tests.unit.client.scripted_gateway import ScriptedGateway
 
 SMALL = b"a small file"

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from samserve.client import InvalidRequest, Prompt
 from samserve.v1 import segmentation_pb2 as pb
-
 from tests.unit.client.scripted_gateway import ScriptedGateway
 
 

@@ -1,15 +1,17 @@
 """What is tried again, when, and what is not."""
 
+import asyncio
 import json
 import time
 from typing import Any
 
 import grpc
 import pytest
-from samserve.client import DeadlineExceeded, InvalidRequest, Overloaded, Unavailable
-from samserve.client.channel import channel_options
-from samserve.client.image import PROBE_BYTES
 
+from samserve.client import AsyncClient, DeadlineExceeded, InvalidRequest, Overloaded, Unavailable
+from samserve.client.channel import MAX_MESSAGE_BYTES, channel_options
+from samserve.client.image import PROBE_BYTES
+from samserve.settings import Settings
 from tests.unit.client.scripted_gateway import Failure, ScriptedGateway, retry_after
 
 POINT = [(1, 2)]
@@ -113,7 +115,37 @@ def test_a_call_without_time_sends_nothing(client: Any, gateway: ScriptedGateway
 
 
 def test_the_service_config_spreads_over_all_addresses_and_retries_nothing_but_unavailable() -> None:
-    config = json.loads(str(dict(channel_options())["grpc.service_config"]))
+    config = json.loads(str(dict(channel_options("samserve:50051"))["grpc.service_config"]))
     assert config["loadBalancingConfig"] == [{"round_robin": {}}]
     assert config["methodConfig"][0]["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
     assert config["methodConfig"][0]["name"] == [{"service": "samserve.v1.SegmentationService"}]
+
+
+def test_the_clients_message_limit_is_the_servers_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SAMSERVE_MAX_IMAGE_BYTES", raising=False)
+    assert Settings().max_message_bytes == MAX_MESSAGE_BYTES
+
+
+async def test_a_cancelled_call_ends_at_once(gateway: ScriptedGateway) -> None:
+    gateway.silent.set()
+    started = time.monotonic()
+    async with AsyncClient(gateway.address) as client:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(client.segment(b"image", POINT), 0.2)
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("target", "through_proxy"),
+    [
+        ("localhost:50051", 0),
+        ("127.0.0.1:50051", 0),
+        ("[::1]:50051", 0),
+        ("dns:///localhost:50051", 0),
+        ("ipv4:127.0.0.1:50051", 0),
+        ("samserve:50051", 1),
+        ("localhost.example.org:50051", 1),
+    ],
+)
+def test_only_other_machines_are_reached_through_the_environments_proxy(target: str, through_proxy: int) -> None:
+    assert dict(channel_options(target))["grpc.enable_http_proxy"] == through_proxy

@@ -32,7 +32,7 @@ class GuardedRedis:
         self._client = client
         self._breaker = breaker
         self._observer = observer
-        # The pool refuses calls beyond its connections. They wait here instead, where waiting is told from Redis failing.
+        # The pool refuses calls beyond its connections. They wait here, where waiting is told from Redis failing.
         self._free_connections = asyncio.Semaphore(client.connection_pool.max_connections)
         self._background: set[asyncio.Task[None]] = set()
 

@@ -22,7 +22,7 @@ class RedisEncodeLease:
     Without an answer from Redis everyone is granted the lease: an image encoded twice is better than one not at all.
 
     Args:
-        ttl_seconds: how long the others wait for a holder that died. A living one extends it three times as often.
+        ttl_seconds: how long the others wait for a holder that died. A living one extends it three times in that time.
         budget_seconds: the longest that acquiring takes, and giving back.
     """
 

@@ -1,0 +1,63 @@
+# make demo [IMAGE=photo.jpg POINT=x,y OUT=overlay.png]    make test    make serve [FLAGS=...]    make lint    make proto
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.installed
+DEV := $(VENV)/.installed-dev
+
+.PHONY: demo serve test lint proto check-proto venv venv-dev clean
+
+demo: $(RUNTIME)
+	@$(BIN)/samserve demo $(if $(IMAGE),--image "$(IMAGE)") $(if $(POINT),--point="$(POINT)") $(if $(OUT),--out "$(OUT)")
+
+serve: $(RUNTIME)
+	$(BIN)/samserve serve $(FLAGS)
+
+test: lint check-proto
+	sh tests/provide-redis.sh
+	$(BIN)/pytest
+
+lint: $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+PROTO := samserve/v1/segmentation.proto
+PROTOC = PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I protos \
+    --python_out=$(1) --mypy_out=quiet:$(1) --grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) $(PROTO)
+
+proto: $(DEV)
+	$(call PROTOC,service)
+
+check-proto: $(DEV)
+	@rm -rf $(VENV)/proto && mkdir $(VENV)/proto
+	$(call PROTOC,$(VENV)/proto)
+	@diff -r -x __init__.py -x __pycache__ $(VENV)/proto/samserve/v1 service/samserve/v1 || { \
+	    echo "the generated code differs from the proto: make proto, and commit it" >&2; exit 1; }
+	@if command -v npx >/dev/null; then cd protos && npx --yes @bufbuild/buf@1.75.0 lint; \
+	    else echo "buf lint skipped: install npm to run it" >&2; fi
+
+venv: $(RUNTIME)
+
+venv-dev: $(DEV)
+
+clean:
+	rm -rf $(VENV)
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "samserve needs Python 3.11 or newer, and $(PYTHON) is older or missing; try: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+	    echo "$(PYTHON) cannot make a virtual environment; install it first: apt-get install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV)
+
+$(RUNTIME): pyproject.toml | $(BIN)/pip
+	@echo "installing samserve into $(VENV)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(DEV): pyproject.toml | $(BIN)/pip
+	@echo "installing samserve and what its tests need into $(VENV)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $(RUNTIME) $@

@@ -1,0 +1,136 @@
+"""What the gateway costs on top of the models, as ratios measured side by side in one run.
+
+    python benchmarks/gateway.py [--image PHOTO] [--rounds N]
+
+A gateway runs in a process of its own, as in production; the bare models run here, on the same runtime with the same
+settings. The two take turns, so that a machine that speeds up or slows down does so for both.
+"""
+
+import argparse
+import asyncio
+import statistics
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import numpy as np
+
+from samserve.adapters.embedded import EmbeddedImageEncoder, EmbeddedMaskDecoder
+from samserve.adapters.image_decoder import PillowImageDecoder
+from samserve.cli.demo import gateway_process
+from samserve.client import AsyncClient
+from samserve.domain.embedding import Embedding
+from samserve.domain.manifest import ModelManifest
+from samserve.domain.prompts import CoordinateSpace, Prompt, batch_prompts
+from samserve.settings import Settings
+
+PHOTO = Path(__file__).resolve().parents[1] / "docs" / "photos" / "coffee.jpg"
+CONCURRENT = 16
+Call = Callable[[], Awaitable[object]]
+
+
+class Comparison:
+    """Two ways to do something, timed by turns."""
+
+    def __init__(self, name: str, first: Call, second: Call) -> None:
+        self.name = name
+        self._calls = (first, second)
+        self._seconds: tuple[list[float], list[float]] = ([], [])
+
+    async def turn(self) -> None:
+        """Time each once."""
+        for call, seconds in zip(self._calls, self._seconds, strict=True):
+            started = time.perf_counter()
+            await call()
+            seconds.append(time.perf_counter() - started)
+
+    def forget(self) -> None:
+        """Drop what was timed so far, as warm-up."""
+        for seconds in self._seconds:
+            seconds.clear()
+
+    def __str__(self) -> str:
+        first, second = self._seconds
+        ratios = sorted(a / b for a, b in zip(first, second, strict=True))
+        quartiles = statistics.quantiles(ratios, n=4)
+        medians = [1000 * statistics.median(seconds) for seconds in self._seconds]
+        return (
+            f"| {self.name} | {medians[0]:.1f} ms | {medians[1]:.1f} ms "
+            f"| {quartiles[1]:.2f} | {quartiles[0]:.2f} to {quartiles[2]:.2f} |"
+        )
+
+
+async def compare(address: str, photo: Path, rounds: int) -> list[Comparison]:
+    """Run all comparisons against a gateway."""
+    settings = Settings()
+    manifest = ModelManifest.read(settings.model_repository)
+    encoder, decoder = EmbeddedImageEncoder(settings.model_repository), EmbeddedMaskDecoder(settings.model_repository)
+    image_decoder = PillowImageDecoder(settings.max_image_pixels, 1)
+    data = photo.read_bytes()
+    decoded = await image_decoder.decode(data, manifest.image_size)
+    embedding = Embedding((await encoder.encode(decoded)).values, decoded.frame)
+    height, width = decoded.frame.original_size
+    point = np.array([[width / 2, height / 2]])
+    batch = batch_prompts(
+        [Prompt(point, np.ones(1, np.int32))], CoordinateSpace.PIXELS, decoded.frame, manifest.low_res_size
+    )
+    fresh = iter(range(1_000_000))
+
+    def new_image() -> bytes:
+        # JPEG readers ignore what follows the image: the same work under another id.
+        return data + next(fresh).to_bytes(4, "big")
+
+    async with AsyncClient(address, timeout_seconds=120) as client:
+
+        async def cold_alone() -> None:
+            await client.embed(new_image())
+
+        async def cold_together() -> None:
+            image = new_image()
+            await asyncio.gather(*(client.embed(image) for _ in range(CONCURRENT)))
+
+        def warm(multimask_output: bool) -> Call:
+            return lambda: client.segment(
+                data, point, [1], multimask_output=multimask_output, low_res_masks=False, timeout_seconds=60
+            )
+
+        async def bare_decoder() -> None:
+            await decoder.decode(embedding, batch)
+
+        async def bare_encoder() -> None:
+            await encoder.encode(decoded)
+
+        comparisons = [
+            Comparison("warm `Segment`, one mask : bare decoder", warm(False), bare_decoder),
+            Comparison("warm `Segment`, three masks : bare decoder", warm(True), bare_decoder),
+            Comparison("cold `EmbedImage` : bare encoder", cold_alone, bare_encoder),
+            Comparison(f"{CONCURRENT} at once for a new image : one", cold_together, cold_alone),
+        ]
+        for number in range(-2, rounds):
+            for comparison in comparisons:
+                if number == 0:
+                    comparison.forget()
+                await comparison.turn()
+            print(f"\rround {max(0, number + 1)} of {rounds}", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    for closing in (encoder, decoder, image_decoder):
+        closing.close()
+    return comparisons
+
+
+def main() -> None:
+    """Start a gateway, compare, print a table."""
+    parser = argparse.ArgumentParser(description="The gateway against the bare models, in one run.")
+    parser.add_argument("--image", type=Path, default=PHOTO)
+    parser.add_argument("--rounds", type=int, default=30)
+    arguments = parser.parse_args()
+    with gateway_process() as address:
+        comparisons = asyncio.run(compare(address, arguments.image, arguments.rounds))
+    print("| first : second | first | second | ratio, median | ratio, quartiles |")
+    print("|---|---|---|---|---|")
+    print(*comparisons, sep="\n")
+
+
+if __name__ == "__main__":
+    main()
