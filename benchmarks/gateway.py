@@ -18,7 +18,7 @@ import numpy as np
 
 from samserve.adapters.embedded import EmbeddedImageEncoder, EmbeddedMaskDecoder
 from samserve.adapters.image_decoder import PillowImageDecoder
-from samserve.cli.demo import gateway_process
+from samserve.cli.gateway_process import gateway_process
 from samserve.client import AsyncClient
 from samserve.domain.embedding import Embedding
 from samserve.domain.manifest import ModelManifest
@@ -61,13 +61,12 @@ class Comparison:
         )
 
 
-async def compare(address: str, photo: Path, rounds: int) -> list[Comparison]:
+async def compare(address: str, data: bytes, rounds: int) -> list[Comparison]:
     """Run all comparisons against a gateway."""
     settings = Settings()
     manifest = ModelManifest.read(settings.model_repository)
     encoder, decoder = EmbeddedImageEncoder(settings.model_repository), EmbeddedMaskDecoder(settings.model_repository)
     image_decoder = PillowImageDecoder(settings.max_image_pixels, 1)
-    data = photo.read_bytes()
     decoded = await image_decoder.decode(data, manifest.image_size)
     embedding = Embedding((await encoder.encode(decoded)).values, decoded.frame)
     height, width = decoded.frame.original_size
@@ -126,7 +125,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     arguments = parser.parse_args()
     with gateway_process() as address:
-        comparisons = asyncio.run(compare(address, arguments.image, arguments.rounds))
+        comparisons = asyncio.run(compare(address, arguments.image.read_bytes(), arguments.rounds))
     print("| first : second | first | second | ratio, median | ratio, quartiles |")
     print("|---|---|---|---|---|")
     print(*comparisons, sep="\n")

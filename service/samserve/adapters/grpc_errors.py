@@ -37,7 +37,11 @@ async def abort(context: "grpc.aio.ServicerContext[Message, Message]", error: Sa
     status = Status(code=code.value[0], message=str(error))
     for detail in _details(error):
         status.details.add().Pack(detail)
-    await context.abort(code, str(error), (("grpc-status-details-bin", status.SerializeToString()),))
+    metadata: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", status.SerializeToString())]
+    if isinstance(error, RetryLater):
+        # What gRPC's own retries obey; RetryInfo is for people and client libraries.
+        metadata.append(("grpc-retry-pushback-ms", str(round(1000 * error.retry_after_seconds))))
+    await context.abort(code, str(error), tuple(metadata))
 
 
 def _details(error: SamserveError) -> Sequence[Message]:
