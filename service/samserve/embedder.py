@@ -93,7 +93,7 @@ class ImageEmbedder:
             check(cached.embedding.frame.original_size)
             return EmbeddedImage(image_id, cached.embedding, cached.source, cache_seconds)
         if image.data is not None:
-            check(self._image_decoder.probe(image.data))
+            check(await asyncio.to_thread(self._image_decoder.probe, image.data))
         elif key not in self._flights:
             raise EmbeddingNotFound(image_id)
         joined = time.perf_counter()

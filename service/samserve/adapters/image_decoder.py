@@ -23,6 +23,10 @@ from samserve.ports import DecodedImage
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_SIDE_PIXELS = 65_535
+MAX_JPEG_SCANS = 100
+"""Progressive files have some ten. Each scan passes over all pixels, so that a small file of many takes minutes."""
+
+_START_OF_SCAN = b"\xff\xda"
 _FIELD = "image.data"
 
 _TRANSPOSED = {5, 6, 7, 8}
@@ -94,6 +98,8 @@ class PillowImageDecoder:
             raise
         except Exception as error:
             raise InvalidImage(_FIELD, f"has a corrupt header: {error}") from error
+        if image.format == "JPEG" and data.count(_START_OF_SCAN) > MAX_JPEG_SCANS:
+            raise InvalidImage(_FIELD, f"has more than {MAX_JPEG_SCANS} scans: save it anew")
         width, height = image.size
         if width * height > self._max_pixels:
             raise InvalidImage(

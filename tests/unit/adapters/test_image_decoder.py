@@ -162,6 +162,15 @@ def test_too_many_declared_pixels_are_refused_from_the_header(width: int, height
     decoder.close()
 
 
+async def test_jpeg_of_very_many_scans_is_refused_from_the_header(decoder: PillowImageDecoder) -> None:
+    data = file_of(Image.fromarray(RGB), "JPEG", progressive=True)
+    scan_start = data.index(b"\xff\xda")
+    bomb = data[:-2] + data[scan_start:-2] * 40 + data[-2:]
+    assert (await decoder.decode(data, SIDE)).frame.original_size == Size(24, 40)
+    with pytest.raises(InvalidImage, match="scans"):
+        decoder.probe(bomb)
+
+
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"])
 async def test_truncated_files_are_refused(decoder: PillowImageDecoder, file_format: str) -> None:
     data = file_of(Image.fromarray(RGB), file_format)
