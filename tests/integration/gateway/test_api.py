@@ -1,7 +1,9 @@
 """What the four calls answer."""
 
+import asyncio
 import io
 from collections.abc import AsyncIterator
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import pytest_asyncio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
 from pycocotools import mask as coco
 
 from samserve.domain.manifest import ModelManifest
@@ -150,6 +153,24 @@ async def test_reflection_lists_the_service(served: Served) -> None:
     async for answer in stub.ServerReflectionInfo(requests):
         names = {service.name for service in answer.list_services_response.service}
         assert "samserve.v1.SegmentationService" in names
+
+
+async def test_prometheus_reads_what_was_counted(served: Served) -> None:
+    def scrape() -> dict[str, float]:
+        with urlopen(f"http://127.0.0.1:{served.gateway.metrics_port}/metrics") as page:
+            families = text_string_to_metric_families(page.read().decode())
+            return {f"{s.name}{sorted(s.labels.items())}": s.value for f in families for s in f.samples}
+
+    before = await asyncio.to_thread(scrape)
+    assert before["samserve_redis_calls_total[('operation', 'get'), ('outcome', 'timeout')]"] == 0
+    await served.stub.Segment(pb.SegmentRequest(image=pb.Image(data=photo(9)), prompts=[PNG_CLICK]))
+    after = await asyncio.to_thread(scrape)
+    for name in (
+        "samserve_requests_total[('code', 'OK'), ('rpc', 'Segment')]",
+        "samserve_embeddings_total[('source', 'encoded')]",
+        "samserve_memory_cache_entries[]",
+    ):
+        assert after[name] == before.get(name, 0) + 1
 
 
 async def test_request_id_comes_back(served: Served) -> None:

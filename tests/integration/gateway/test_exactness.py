@@ -15,12 +15,12 @@ import pytest
 import pytest_asyncio
 import torch
 import torch.nn.functional as F
-from modeling.checkpoints import load_checkpoint
-from modeling.prompts import Prompt
-from modeling.reference import ReferenceSam
 from PIL import Image
 from pycocotools import mask as coco
 
+from modeling.checkpoints import load_checkpoint
+from modeling.prompts import Prompt
+from modeling.reference import ReferenceSam
 from samserve.settings import default_model_repository
 from samserve.v1 import segmentation_pb2 as pb
 from tests.integration.gateway.conftest import Served, serving
