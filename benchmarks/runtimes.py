@@ -1,0 +1,197 @@
+"""ONNX Runtime against OpenVINO on the graphs of a model repository, on this machine's CPU.
+
+python -m benchmarks.runtimes --repository model_repository
+
+All contestants are loaded into one process and take turns (A B C A B C ...), so that whatever else keeps the machine
+busy meets them alike: read the ratios. Differences are from ONNX Runtime, which the parity gate has compared with
+PyTorch in float32.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import openvino  # type: ignore[import-untyped]
+
+from modeling.differences import largest, mask_iou
+from modeling.probes import probe_images, probe_prompts
+from modeling.prompts import prompt_tensors
+from samserve.domain.manifest import ModelManifest
+
+Arrays = list[npt.NDArray[Any]]
+Runner = Callable[[Sequence[npt.NDArray[Any]]], Arrays]
+
+GRAPHS = ("sam_image_encoder", "sam_mask_decoder")
+WARM_UP_ROUNDS = 2
+
+
+@dataclass
+class Contestant:
+    """One runtime with both graphs.
+
+    Attributes:
+        name: for the table.
+        encoder: runs `sam_image_encoder`.
+        decoder: runs `sam_mask_decoder`.
+        load_seconds: for both graphs.
+        memory_mb: resident memory that loading and a first run of both graphs added, in MB (10⁶ bytes).
+        seconds: of each run, by task.
+        answers: outputs of the last run, by task.
+    """
+
+    name: str
+    encoder: Runner
+    decoder: Runner
+    load_seconds: float
+    memory_mb: float = 0.0
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    answers: dict[str, Arrays] = field(default_factory=dict)
+
+
+def onnx_runtime(path: Path, threads: int) -> Runner:
+    """Load a graph into ONNX Runtime."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [graph_input.name for graph_input in session.get_inputs()]
+
+    def run(inputs: Sequence[npt.NDArray[Any]]) -> Arrays:
+        outputs: Arrays = session.run(None, dict(zip(names, inputs, strict=True)))
+        return outputs
+
+    return run
+
+
+def openvino_runtime(path: Path, threads: int, precision: str) -> Runner:
+    """Load a graph into OpenVINO's CPU plugin with an inference precision of "f32" or "bf16"."""
+    config = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": str(threads),
+    }
+    request = openvino.Core().compile_model(path, "CPU", config).create_infer_request()
+
+    def run(inputs: Sequence[npt.NDArray[Any]]) -> Arrays:
+        request.infer(list(inputs), share_inputs=True)
+        return [tensor.data.copy() for tensor in request.output_tensors]
+
+    return run
+
+
+LOADERS: dict[str, Callable[[Path, int], Runner]] = {
+    "onnxruntime": onnx_runtime,
+    "openvino f32": lambda path, threads: openvino_runtime(path, threads, "f32"),
+    "openvino bf16": lambda path, threads: openvino_runtime(path, threads, "bf16"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the comparison and print its table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--repository", type=Path, default=Path("model_repository"))
+    parser.add_argument("--prompts", type=int, nargs="+", default=[1, 8, 64], help="numbers of prompts to decode")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args(arguments)
+
+    manifest = ModelManifest.read(options.repository)
+    tasks = _tasks(manifest, options.prompts)
+    # Where the CPU lacks bfloat16, OpenVINO emulates it ten times slower.
+    has_bfloat16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    names = [name for name in LOADERS if has_bfloat16 or "bf16" not in name]
+    contestants = [_load(name, options.repository, options.threads, tasks) for name in names]
+    for _ in range(options.rounds):
+        for task, inputs in tasks.items():
+            for contestant in contestants:
+                _run(contestant, task, inputs)
+    print(f"{manifest.model}, {options.threads} threads, median of {options.rounds} interleaved rounds")
+    print(f"bfloat16 in this CPU: {'yes' if has_bfloat16 else 'no, so it is left out'}\n")
+    _print_table(contestants, list(tasks))
+    return 0
+
+
+def _tasks(manifest: ModelManifest, prompt_counts: Sequence[int]) -> dict[str, Arrays]:
+    """Inputs by task: `encode`, and `decode P` with that many prompts on one image, padded to a common length.
+
+    The embedding is filled in by the first contestant.
+    """
+    probe = probe_images(1, manifest.image_size)[0]
+    tasks: dict[str, Arrays] = {"encode": [probe.image[None], np.array([probe.input_size], np.int32)]}
+    prompts = probe_prompts(probe.input_size, manifest.low_res_size)
+    for count in prompt_counts:
+        row = [prompts[index % len(prompts)] for index in range(count)]
+        tasks[f"decode {count}"] = list(prompt_tensors([row], manifest.low_res_size))
+    return tasks
+
+
+def _load(name: str, repository: Path, threads: int, tasks: dict[str, Arrays]) -> Contestant:
+    memory = _resident_bytes()
+    start = time.perf_counter()
+    encoder, decoder = (LOADERS[name](repository / graph / "1" / "model.onnx", threads) for graph in GRAPHS)
+    contestant = Contestant(name, encoder, decoder, load_seconds=time.perf_counter() - start)
+    for task, inputs in tasks.items():
+        if task == "encode":
+            embedding = contestant.encoder(inputs)[0]
+            continue
+        if inputs[0].dtype != np.float16:
+            inputs.insert(0, embedding)
+        for _ in range(WARM_UP_ROUNDS):
+            contestant.decoder(inputs)
+    contestant.memory_mb = (_resident_bytes() - memory) / 1e6
+    return contestant
+
+
+def _run(contestant: Contestant, task: str, inputs: Arrays) -> None:
+    runner = contestant.encoder if task == "encode" else contestant.decoder
+    start = time.perf_counter()
+    contestant.answers[task] = runner(inputs)
+    contestant.seconds.setdefault(task, []).append(time.perf_counter() - start)
+
+
+def _resident_bytes() -> int:
+    """Memory that this process holds now (Linux)."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _print_table(contestants: Sequence[Contestant], tasks: Sequence[str]) -> None:
+    first = contestants[0]
+    header = [*(f"{task}, ms" for task in tasks), "load, s", "memory, MB", "embedding error", "logit error", "IoU"]
+    print("| runtime |", " | ".join(header), "|")
+    print("|---|", " | ".join("---:" for _ in header), "|", sep="")
+    for contestant in contestants:
+        cells = []
+        for task in tasks:
+            median, base = (statistics.median(each.seconds[task]) for each in (contestant, first))
+            cells.append(f"{1000 * median:.1f} ({median / base:.2f}×)")
+        decoded, expected = ([each.answers[task][0] for task in tasks[1:]] for each in (contestant, first))
+        pairs = list(zip(decoded, expected, strict=True))
+        embedding_error = largest(contestant.answers["encode"][0] - first.answers["encode"][0])
+        logit_error = max(largest(masks - reference) for masks, reference in pairs)
+        ious = [
+            iou
+            for masks, reference in pairs
+            for row in zip(masks[0], reference[0], strict=True)
+            for iou in mask_iou(*row)
+        ]
+        cells += [
+            f"{contestant.load_seconds:.2f}",
+            f"{contestant.memory_mb:.0f}",
+            f"{embedding_error:.2g}",
+            f"{logit_error:.2g}",
+            f"{min(ious):.4f}",
+        ]
+        print("|", " | ".join([contestant.name, *cells]), "|")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""Build the served models: from a SAM checkpoint to a model repository, behind a parity gate.
+
+python build_engines.py --model vit_b --checkpoint sam_vit_b_01ec64.pth --output model_repository
+python build_engines.py --model tiny --output model_repository --verify
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import SamModel
+
+from modeling.architectures import BUNDLED, MODEL_NAMES
+from modeling.build import FP32, build_repository, verify_repository
+from modeling.checkpoints import InvalidCheckpoint, load_checkpoint
+from modeling.parity import DEFAULT_IMAGES, MIN_IMAGES, ParityFailed
+from modeling.progress import step
+from modeling.random_weights import random_model
+from samserve.domain.manifest import InvalidManifest
+
+EXIT_FAILED = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code: 0, or 2 with the reason on stderr."""
+    options = _parse(arguments)
+    try:
+        model, provenance = _load(options)
+        if options.verify:
+            figures = verify_repository(options.model, model, options.output, images=options.images)
+            print(f"{options.output} is what PyTorch computes: {figures}")
+        else:
+            manifest = build_repository(
+                options.model, model, options.output, provenance=provenance, images=options.images
+            )
+            print(f"{options.output} holds {manifest.model}, {manifest.fingerprint}")
+    except (InvalidCheckpoint, InvalidManifest, ParityFailed, OSError) as error:
+        print(f"build_engines: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", required=True, choices=MODEL_NAMES, help="the architecture")
+    weights = parser.add_mutually_exclusive_group()
+    weights.add_argument(
+        "--checkpoint",
+        type=Path,
+        help="Meta's .pth, a Hugging Face .safetensors or .bin file or a folder that holds one, or, for the bundled "
+        "model, a model repository",
+    )
+    weights.add_argument("--random-weights", type=int, metavar="SEED", help="no checkpoint: for trying out")
+    parser.add_argument("--output", required=True, type=Path, help="the model repository to write")
+    parser.add_argument("--target", default="onnx", choices=["onnx"], help="what the graphs are compiled to")
+    parser.add_argument("--precision", default=FP32, choices=[FP32], help="of the arithmetic")
+    parser.add_argument("--images", type=int, default=DEFAULT_IMAGES, help="how many images the parity gate tries")
+    parser.add_argument("--verify", action="store_true", help="write nothing; run the gate on what is in --output")
+    options = parser.parse_args(arguments)
+    if options.images < MIN_IMAGES:
+        parser.error(f"--images must be at least {MIN_IMAGES}, to see that different images are told apart")
+    if options.checkpoint is None and options.random_weights is None:
+        if not (options.verify and options.model == BUNDLED):
+            parser.error("--checkpoint or --random-weights is required")
+        # The bundled model's graphs hold all its weights under their own names.
+        options.checkpoint = options.output
+    return options
+
+
+def _load(options: argparse.Namespace) -> tuple[SamModel, dict[str, Any]]:
+    """The model and where its weights came from."""
+    if options.random_weights is not None:
+        with step(f"filling {options.model} with random weights"):
+            return random_model(options.model, options.random_weights), {"random_weights": options.random_weights}
+    with step(f"loading {options.checkpoint}"):
+        checkpoint = load_checkpoint(options.model, options.checkpoint)
+    return checkpoint.model, {
+        "checkpoint": checkpoint.file_name,
+        "checkpoint_layout": checkpoint.layout,
+        "checkpoint_sha256": checkpoint.sha256,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

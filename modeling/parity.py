@@ -1,0 +1,165 @@
+"""The gate that every exported pair of graphs has to pass: its answers against PyTorch's."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from itertools import combinations
+
+import numpy as np
+
+from modeling.differences import cosine, distance, largest, mask_iou
+from modeling.probes import ProbeImage, probe_images, probe_prompts
+from modeling.prompts import FloatArray, Prompt, prompt_tensors
+from modeling.reference import ReferenceSam
+from modeling.runtimes import GraphRunner
+
+DEFAULT_IMAGES = 3
+MIN_IMAGES = 2
+
+
+class ParityFailed(Exception):
+    """The exported graphs do not compute what the PyTorch model computes; says which figures were out of bounds."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParityFigures:
+    """How far the graphs are from PyTorch in float32. "Error" is the largest absolute difference.
+
+    Attributes:
+        images: number of images tried.
+        prompts: number of prompts tried on each image.
+        embedding_error: of the embeddings, whose values have a standard deviation near 1.
+        embedding_cosine: the smallest over the images.
+        embedding_separation: the smallest distance between the embeddings of two images, as a part of their norm.
+        logit_error: of `low_res_masks` from the same embedding, as a part of the largest logit.
+        score_error: of `iou_predictions` from the same embedding.
+        mask_iou_min: of a mask (logits above 0) from the image to the end, the worst one of all.
+        mask_iou_median: likewise, the median.
+        padding_error: between prompts batched with others and the same prompts alone, as a part of the largest logit.
+    """
+
+    images: int
+    prompts: int
+    embedding_error: float
+    embedding_cosine: float
+    embedding_separation: float
+    logit_error: float
+    score_error: float
+    mask_iou_min: float
+    mask_iou_median: float
+    padding_error: float
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Bounds on the figures of the same name: upper ones for errors, lower ones for the others."""
+
+    embedding_error: float
+    embedding_cosine: float
+    embedding_separation: float
+    logit_error: float
+    score_error: float
+    mask_iou_min: float
+    mask_iou_median: float
+    padding_error: float
+
+
+FP32_THRESHOLDS = Thresholds(
+    # Half of float16's spacing between 8 and 16 is 0.004: rounding the output, and as much again for arithmetic.
+    embedding_error=0.008,
+    # Rounding to float16 alone leaves 0.9999999; swapped colours or a missing normalisation leave less than 0.99.
+    embedding_cosine=0.9999,
+    # Different images are at least a tenth apart; a broken encoder that answers alike to all is at 0.
+    embedding_separation=0.02,
+    # Float32 sums in another order: 1e-6 to 1e-5 after the decoder's two layers.
+    logit_error=1e-4,
+    score_error=1e-4,
+    # What rounding the embedding to float16 changes: single pixels of the border, which count in small masks.
+    mask_iou_min=0.98,
+    mask_iou_median=0.999,
+    # Exact but for the order of sums, which depends on the shapes.
+    padding_error=1e-5,
+)
+
+
+def check_parity(
+    reference: ReferenceSam,
+    encoder: GraphRunner,
+    decoder: GraphRunner,
+    *,
+    images: int = DEFAULT_IMAGES,
+    thresholds: Thresholds = FP32_THRESHOLDS,
+) -> ParityFigures:
+    """Measure both graphs and hold the figures against the thresholds.
+
+    Args:
+        reference: the PyTorch model with the weights that the graphs should have.
+        encoder: runs `sam_image_encoder`.
+        decoder: runs `sam_mask_decoder`.
+        images: how many different images to try, at least `MIN_IMAGES`.
+        thresholds: what to demand.
+
+    Raises:
+        ParityFailed: a figure is out of bounds or not a number.
+        ValueError: too few images to see whether the encoder tells them apart.
+    """
+    if images < MIN_IMAGES:
+        raise ValueError(f"the gate needs at least {MIN_IMAGES} images, not {images}")
+    figures = _measure(reference, encoder, decoder, probe_images(images, reference.sizes.image_size))
+    failures = [
+        f"{name} is {value:.3g}, {'above' if name.endswith('_error') else 'below'} {bound:g}"
+        for name, value, bound in (
+            (bound.name, getattr(figures, bound.name), getattr(thresholds, bound.name)) for bound in fields(thresholds)
+        )
+        if not (value <= bound if name.endswith("_error") else value >= bound)
+    ]
+    if failures:
+        raise ParityFailed(f"the graphs differ from PyTorch: {'; '.join(failures)}")
+    return figures
+
+
+def _measure(
+    reference: ReferenceSam, encoder: GraphRunner, decoder: GraphRunner, probes: Sequence[ProbeImage]
+) -> ParityFigures:
+    low_res = reference.sizes.low_res_size
+    expected = np.stack([reference.embed(*probe) for probe in probes])
+    embeddings = np.stack(
+        [encoder(probe.image[None], np.array([probe.input_size], np.int32))[0][0] for probe in probes]
+    )
+    rows = [probe_prompts(probe.input_size, low_res) for probe in probes]
+
+    answers = [_answers(reference, decoder, *pair) for pair in zip(embeddings, rows, strict=True)]
+    alone = np.stack([graph_masks for graph_masks, _, _ in answers])
+    batched = np.asarray(decoder(embeddings, *prompt_tensors(rows, low_res))[0])
+    ious = [
+        mask_iou(mask, reference.predict(embedding, prompt)[0])
+        for embedding, prompts, masks in zip(expected, rows, alone, strict=True)
+        for prompt, mask in zip(prompts, masks, strict=True)
+    ]
+    return ParityFigures(
+        images=len(probes),
+        prompts=len(rows[0]),
+        embedding_error=largest(expected - embeddings),
+        embedding_cosine=min(cosine(*pair) for pair in zip(expected, embeddings, strict=True)),
+        embedding_separation=min(distance(first, second) for first, second in combinations(embeddings, 2)),
+        logit_error=max(logit_error for _, logit_error, _ in answers),
+        score_error=max(score_error for _, _, score_error in answers),
+        mask_iou_min=float(np.min(ious)),
+        mask_iou_median=float(np.median(ious)),
+        padding_error=largest(batched - alone) / largest(alone),
+    )
+
+
+def _answers(
+    reference: ReferenceSam, decoder: GraphRunner, embedding: FloatArray, prompts: Sequence[Prompt]
+) -> tuple[FloatArray, float, float]:
+    """Each prompt alone through the decoder graph: masks `[P, 4, M, M]`, logit error and score error."""
+    graph_masks, logit_errors, score_errors = [], [], []
+    for prompt in prompts:
+        tensors = prompt_tensors([[prompt]], reference.sizes.low_res_size)
+        masks, scores = (output[0, 0] for output in decoder(embedding[None], *tensors))
+        expected_masks, expected_scores = reference.predict(embedding, prompt)
+        graph_masks.append(masks)
+        logit_errors.append(largest(masks - expected_masks) / largest(expected_masks))
+        score_errors.append(largest(scores - expected_scores))
+    # np.max and not max: it hands on what is not a number.
+    return np.stack(graph_masks), float(np.max(logit_errors)), float(np.max(score_errors))

@@ -1,0 +1,64 @@
+"""Where things lie in a model repository, and what identifies them."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from modeling.architectures import ModelSizes
+from modeling.encoder_graph import PIXEL_MEAN, PIXEL_STD
+
+ENCODER = "sam_image_encoder"
+DECODER = "sam_mask_decoder"
+GRAPHS = (ENCODER, DECODER)
+VERSION_FOLDER = "1"
+GRAPH_FILE = "model.onnx"
+
+# What happens to a photo before the encoder; a change of it makes other embeddings from the same graph.
+PREPROCESSING = {
+    "frame": "RGB, longest side resized to image_size, top left",
+    "pixel_mean": PIXEL_MEAN,
+    "pixel_std": PIXEL_STD,
+}
+
+READ_BYTES = 1 << 20
+
+
+def graph_path(repository: Path, graph: str) -> Path:
+    """The ONNX file of one of `GRAPHS`, in Triton's layout of a model repository."""
+    return repository / graph / VERSION_FOLDER / GRAPH_FILE
+
+
+def graph_files(repository: Path, graph: str) -> list[Path]:
+    """The ONNX file and the external data beside it, if any."""
+    path = graph_path(repository, graph)
+    return sorted(path.parent.glob(f"{path.name}*"))
+
+
+def fingerprint(repository: Path, sizes: ModelSizes, precision: str) -> str:
+    """`sha256:<hex>` over all that decides about an embedding or a mask: both graphs with their weights, sizes,
+    preprocessing and precision.
+
+    Raises:
+        FileNotFoundError: a graph is missing.
+    """
+    digests = {}
+    for graph in GRAPHS:
+        if not graph_path(repository, graph).is_file():
+            raise FileNotFoundError(f"{graph_path(repository, graph)} is missing; build the models first")
+        digests[graph] = {path.name: file_sha256(path) for path in graph_files(repository, graph)}
+    content = {
+        "graphs": digests,
+        "sizes": sizes._asdict(),
+        "preprocessing": PREPROCESSING,
+        "precision": precision,
+    }
+    return "sha256:" + hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(READ_BYTES):
+            digest.update(block)
+    return digest.hexdigest()

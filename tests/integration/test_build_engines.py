@@ -1,0 +1,251 @@
+"""The whole way from a checkpoint file to a verified model repository, as the command goes it."""
+
+import math
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import build_engines
+from modeling import build
+from modeling.checkpoints import SHARED, load_checkpoint
+from modeling.probes import probe_images, probe_prompts
+from modeling.prompts import Prompt
+from modeling.random_weights import random_model
+from modeling.reference import ReferenceSam
+from modeling.repository import DECODER, ENCODER, GRAPHS, file_sha256, graph_path
+from samserve.domain.manifest import ModelManifest
+
+BUNDLED_BYTES = 25_000_000
+
+# Exporting and encoding with vit_b takes minutes where the cores are busy with something else.
+pytestmark = pytest.mark.timeout(1800)
+
+
+def run(*arguments: str | Path) -> int:
+    return build_engines.main([str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
+    weights = random_model("tiny", seed=11).state_dict()
+    save_file({key: tensor for key, tensor in weights.items() if key != SHARED[1]}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def tiny_repository(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("models") / "model_repository"
+    assert run("--model", "tiny", "--checkpoint", tiny_checkpoint, "--output", output, "--images", "2") == 0
+    return output
+
+
+def test_the_manifest_says_what_was_built_from_what(tiny_repository: Path, tiny_checkpoint: Path) -> None:
+    manifest = ModelManifest.read(tiny_repository)
+    assert (manifest.model, manifest.precision) == ("tiny", "fp32")
+    assert (manifest.image_size, manifest.embedding_shape, manifest.low_res_size) == (512, (256, 32, 32), 128)
+    assert manifest.provenance["checkpoint"] == "tiny.safetensors"
+    assert manifest.provenance["checkpoint_sha256"] == file_sha256(tiny_checkpoint)
+    assert manifest.provenance["parity"]["mask_iou_median"] >= 0.999
+
+
+def test_the_graphs_have_the_promised_tensors(tiny_repository: Path) -> None:
+    def tensors(graph: str) -> dict[str, tuple[int, list[str | int]]]:
+        model = onnx.load(graph_path(tiny_repository, graph)).graph
+        return {
+            value.name: (
+                value.type.tensor_type.elem_type,
+                [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim],
+            )
+            for value in (*model.input, *model.output)
+        }
+
+    half, single = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
+    assert tensors(ENCODER) == {
+        "image": (onnx.TensorProto.UINT8, ["batch", 3, 512, 512]),
+        "input_size": (onnx.TensorProto.INT32, ["batch", 2]),
+        "image_embeddings": (half, ["batch", 256, 32, 32]),
+    }
+    assert tensors(DECODER) == {
+        "image_embeddings": (half, ["batch", 256, 32, 32]),
+        "point_coords": (single, ["batch", "prompts", "tokens", 2]),
+        "point_labels": (onnx.TensorProto.INT32, ["batch", "prompts", "tokens"]),
+        "mask_input": (single, ["batch", "prompts", 128, 128]),
+        "has_mask_input": (single, ["batch", "prompts"]),
+        "low_res_masks": (single, ["batch", "prompts", 4, 128, 128]),
+        "iou_predictions": (single, ["batch", "prompts", 4]),
+    }
+
+
+def test_the_bundled_graphs_are_small_and_tell_nothing_of_the_machine_that_made_them(tiny_repository: Path) -> None:
+    contents = [graph_path(tiny_repository, graph).read_bytes() for graph in GRAPHS]
+    assert sum(map(len, contents)) <= BUNDLED_BYTES
+    for content in contents:
+        assert str(Path(build_engines.__file__).parent).encode() not in content
+        assert not re.search(rb"site-packages|\.py\b", content)
+
+
+def test_graphs_built_from_the_repositorys_own_weights_are_the_same_to_the_byte(
+    tiny_repository: Path, tmp_path: Path
+) -> None:
+    again = tmp_path / "again"
+    assert run("--model", "tiny", "--checkpoint", tiny_repository, "--output", again, "--images", "2") == 0
+    assert ModelManifest.read(again).fingerprint == ModelManifest.read(tiny_repository).fingerprint
+
+
+def test_verify_needs_no_checkpoint_for_the_bundled_model(
+    tiny_repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--model", "tiny", "--output", tiny_repository, "--verify", "--images", "2") == 0
+    assert "is what PyTorch computes" in capsys.readouterr().out
+
+
+def test_verify_finds_exchanged_files(
+    tiny_repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository = tmp_path / "repository"
+    shutil.copytree(tiny_repository, repository)
+    path = graph_path(repository, ENCODER)
+    model = onnx.load(path)
+    bias = next(tensor for tensor in model.graph.initializer if tensor.name.endswith("norm.bias"))
+    bias.raw_data = (np.frombuffer(bias.raw_data, np.float32) + 1).tobytes()
+    onnx.save(model, path)
+    assert run("--model", "tiny", "--output", repository, "--verify") == 2
+    assert "its files are not those that its manifest describes" in capsys.readouterr().err
+
+
+def test_a_repository_stays_as_it_is_when_the_new_graphs_fail_the_gate(
+    tiny_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "repository"
+    shutil.copytree(tiny_repository, output)
+    (output / "notes.txt").write_text("mine")
+
+    def exporting(graph: str) -> Any:
+        return lambda model, path, half_storage: shutil.copy(graph_path(tiny_repository, graph), path)
+
+    # The graphs of one checkpoint offered as those of another.
+    monkeypatch.setattr(build, "export_encoder", exporting(ENCODER))
+    monkeypatch.setattr(build, "export_decoder", exporting(DECODER))
+    assert run("--model", "tiny", "--random-weights", "12", "--output", output, "--images", "2") == 2
+    assert "the graphs differ from PyTorch: embedding_error" in capsys.readouterr().err
+    assert ModelManifest.read(output) == ModelManifest.read(tiny_repository)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["repository"]
+    assert (output / "notes.txt").read_text() == "mine"
+
+
+def test_a_checkpoint_of_another_model_is_one_clear_line(
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--model", "vit_h", "--checkpoint", tiny_checkpoint, "--output", tmp_path / "out") == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith("not of vit_h: pass --model tiny")
+    assert not (tmp_path / "out").exists()
+
+
+@dataclass(frozen=True)
+class MetaSam:
+    """Meta's own model and the checkpoint that it saves."""
+
+    model: Any
+    path: Path
+
+
+@pytest.fixture(scope="module")
+def meta_vit_b(tmp_path_factory: pytest.TempPathFactory) -> MetaSam:
+    """Meta's `vit_b`, its weights random and large enough that attention and positions matter."""
+    with pytest.MonkeyPatch.context() as patch:
+        # Imported by parts of the package that no model needs.
+        for name, attributes in {
+            "torchvision": (),
+            "torchvision.ops": (),
+            "torchvision.ops.boxes": ("batched_nms", "box_area"),
+            "torchvision.transforms": (),
+            "torchvision.transforms.functional": ("resize", "to_pil_image"),
+        }.items():
+            module = ModuleType(name)
+            for attribute in attributes:
+                setattr(module, attribute, None)
+            patch.setitem(sys.modules, name, module)
+        from segment_anything import sam_model_registry  # type: ignore[import-untyped]
+
+    model = sam_model_registry["vit_b"]()
+    generator = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(noise / math.sqrt(parameter.shape[-1]) if parameter.ndim > 1 else parameter + noise / 10)
+    path = tmp_path_factory.mktemp("meta") / "sam_vit_b.pth"
+    torch.save(model.state_dict(), path)
+    return MetaSam(model.eval(), path)
+
+
+@pytest.fixture(scope="module")
+def vit_b_repository(meta_vit_b: MetaSam, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("models") / "vit_b"
+    assert run("--model", "vit_b", "--checkpoint", meta_vit_b.path, "--output", output, "--images", "2") == 0
+    return output
+
+
+def test_metas_checkpoint_answers_as_metas_own_model_does(meta_vit_b: MetaSam) -> None:
+    loaded = ReferenceSam(load_checkpoint("vit_b", meta_vit_b.path).model)
+    probe = probe_images(2, loaded.sizes.image_size)[1]
+    height, width = probe.input_size
+    with torch.inference_mode():
+        pixels = meta_vit_b.model.preprocess(torch.from_numpy(probe.image[:, :height, :width]).float())
+        embedding = meta_vit_b.model.image_encoder(pixels[None])
+    np.testing.assert_allclose(loaded.embed(*probe), embedding[0].numpy(), atol=1e-3)
+    for prompt in probe_prompts(probe.input_size, loaded.sizes.low_res_size):
+        expected_masks, expected_scores = _metas_answer(meta_vit_b.model, embedding, prompt)
+        masks, scores = loaded.predict(embedding[0].numpy(), prompt)
+        assert expected_masks.std() > 1
+        np.testing.assert_allclose(masks, expected_masks, atol=1e-4 * np.abs(expected_masks).max())
+        np.testing.assert_allclose(scores, expected_scores, atol=1e-3)
+
+
+def _metas_answer(model: Any, embedding: torch.Tensor, prompt: Prompt) -> tuple[Any, Any]:
+    """Masks `[4, 256, 256]`, the single-mask output first, and scores `[4]`."""
+    with torch.inference_mode():
+        sparse, dense = model.prompt_encoder(
+            points=(torch.tensor(prompt.points)[None], torch.tensor(prompt.labels)[None]) if prompt.points else None,
+            boxes=None if prompt.box is None else torch.tensor(prompt.box)[None],
+            masks=None if prompt.mask is None else torch.from_numpy(prompt.mask)[None, None],
+        )
+        answers = [
+            model.mask_decoder(
+                image_embeddings=embedding,
+                image_pe=model.prompt_encoder.get_dense_pe(),
+                sparse_prompt_embeddings=sparse,
+                dense_prompt_embeddings=dense,
+                multimask_output=multimask_output,
+            )
+            for multimask_output in (False, True)
+        ]
+    masks, scores = (torch.cat(parts, dim=1)[0].numpy() for parts in zip(*answers, strict=True))
+    return masks, scores
+
+
+def test_vit_b_goes_from_metas_checkpoint_to_a_repository(vit_b_repository: Path) -> None:
+    manifest = ModelManifest.read(vit_b_repository)
+    assert (manifest.model, manifest.provenance["checkpoint_layout"]) == ("vit_b", "meta")
+    assert (manifest.image_size, manifest.embedding_shape, manifest.low_res_size) == (1024, (256, 64, 64), 256)
+    assert manifest.provenance["parity"]["padding_error"] < 1e-5
+
+
+def test_both_layouts_hold_the_same_vit_b(meta_vit_b: MetaSam, tmp_path: Path) -> None:
+    from_meta = load_checkpoint("vit_b", meta_vit_b.path)
+    from_meta.model.save_pretrained(tmp_path)
+    from_hugging_face = load_checkpoint("vit_b", tmp_path)
+    assert (from_meta.layout, from_hugging_face.layout) == ("meta", "huggingface")
+    expected, actual = from_meta.model.state_dict(), from_hugging_face.model.state_dict()
+    assert actual.keys() == expected.keys()
+    assert all(torch.equal(actual[key], expected[key]) for key in expected)
