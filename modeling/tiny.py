@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -48,7 +49,7 @@ class ResidualBlock(nn.Module):
         self.first = ConvNorm(channels, channels)
         self.second = ConvNorm(channels, channels)
         # The block starts as the identity, so a deep stack learns from its first step.
-        nn.init.zeros_(self.second[1].weight)
+        nn.init.zeros_(self.second.get_parameter("1.weight"))
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x + self.second(F.relu(self.first(x))))
@@ -66,11 +67,12 @@ class AttentionBlock(nn.Module):
         self.qkv = nn.Linear(channels, 3 * channels)
         self.projection = nn.Linear(channels, channels)
         self.mlp_norm = nn.LayerNorm(channels)
-        self.mlp = nn.Sequential(nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels))
+        last_linear = nn.Linear(4 * channels, channels)
+        self.mlp = nn.Sequential(nn.Linear(channels, 4 * channels), nn.GELU(), last_linear)
         # The block starts as the identity: its positions and contexts come in as they prove useful.
-        for last in (self.position, self.projection, self.mlp[2]):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+        for last in (self.position, self.projection, last_linear):
+            for parameter in last.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.position(x)
@@ -140,10 +142,11 @@ class TinySam(nn.Module):
             prompt_encoder_config=SamPromptEncoderConfig(image_size=image_size, patch_size=PATCH_SIZE),
             mask_decoder_config=SamMaskDecoderConfig(),
         )
+        decoder_config: Any = self.config.mask_decoder_config
         self.vision_encoder = TinyImageEncoder()
         self.shared_image_embedding = SamPositionalEmbedding(self.config.vision_config)
         self.prompt_encoder = SamPromptEncoder(self.config)
-        self.mask_decoder = SamMaskDecoder(self.config.mask_decoder_config)
+        self.mask_decoder = SamMaskDecoder(decoder_config)
         self.prompt_encoder.shared_embedding = self.shared_image_embedding
         # Fixed random frequencies of standard deviation 1, as in Meta's SAM; transformers scales them by its width.
         nn.init.normal_(self.shared_image_embedding.positional_embedding, std=1.0)
@@ -183,7 +186,7 @@ def attend_locally(decoder: SamMaskDecoder) -> None:
     this (and still after 400) and 0.22 with it, at a learning rate of 1e-3 and 5e-4.
     """
     transformer = decoder.transformer
-    attentions = [transformer.final_attn_token_to_image]
+    attentions: list[Any] = [transformer.final_attn_token_to_image]
     for layer in transformer.layers:
         attentions += [layer.self_attn, layer.cross_attn_token_to_image, layer.cross_attn_image_to_token]
     for attention in attentions:

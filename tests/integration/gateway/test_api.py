@@ -3,6 +3,7 @@
 import asyncio
 import io
 from collections.abc import AsyncIterator
+from typing import Any
 from urllib.request import urlopen
 
 import numpy as np
@@ -113,7 +114,9 @@ async def test_a_prompts_result_does_not_depend_on_its_neighbours(served: Served
     prompts = [
         pb.Prompt(
             points=[
-                pb.Point(x=rng.uniform(0, 64), y=rng.uniform(0, 48), label=pb.PointLabel.ValueType(rng.integers(1, 3)))
+                pb.Point(
+                    x=rng.uniform(0, 64), y=rng.uniform(0, 48), label=pb.PointLabel.ValueType(int(rng.integers(1, 3)))
+                )
                 for _ in range(rng.integers(0 if boxed else 1, 6))
             ],
             box=pb.Box(x0=5, y0=5, x1=rng.uniform(10, 64), y1=rng.uniform(10, 48)) if boxed else None,
@@ -138,7 +141,7 @@ async def test_server_info_tells_model_and_limits(served: Served) -> None:
 
 @pytest.mark.parametrize("service", ["", "samserve.v1.SegmentationService"])
 async def test_health_is_told_per_service_by_check_and_watch(served: Served, service: str) -> None:
-    stub = health_pb2_grpc.HealthStub(served.channel)
+    stub: Any = health_pb2_grpc.HealthStub(served.channel)
     request = health_pb2.HealthCheckRequest(service=service)
     serving = health_pb2.HealthCheckResponse.SERVING
     assert (await stub.Check(request)).status == serving
@@ -148,9 +151,10 @@ async def test_health_is_told_per_service_by_check_and_watch(served: Served, ser
 
 
 async def test_reflection_lists_the_service(served: Served) -> None:
-    stub = reflection_pb2_grpc.ServerReflectionStub(served.channel)
+    stub = reflection_pb2_grpc.ServerReflectionStub(served.channel)  # type: ignore[arg-type]
     requests = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
-    async for answer in stub.ServerReflectionInfo(requests):
+    calls: Any = stub.ServerReflectionInfo
+    async for answer in calls(requests):
         names = {service.name for service in answer.list_services_response.service}
         assert "samserve.v1.SegmentationService" in names
 

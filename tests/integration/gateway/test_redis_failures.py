@@ -70,7 +70,7 @@ async def test_hung_and_back(served: Served, redis_server: RedisServer) -> None:
 async def test_slow(served: Served, redis_server: RedisServer) -> None:
     async def slow() -> None:
         async with Redis.from_url(redis_server.url) as client:
-            await client.execute_command("CLIENT", "PAUSE", "4000", "ALL")
+            await client.client_pause(4000)
 
     await run(served, redis_server, slow)
     assert outcomes(served, "timeout") > 0
@@ -82,7 +82,9 @@ async def test_corrupted(served: Served, redis_server: RedisServer) -> None:
             names = [name async for name in client.scan_iter("samserve:embedding:*")]
             assert names
             for index, name in enumerate(names):
-                value = bytearray(await client.get(name))
+                stored = await client.get(name)
+                assert isinstance(stored, bytes)
+                value = bytearray(stored)
                 value[-1 - index] ^= 0xFF
                 await client.set(name, bytes(value) if index % 2 else bytes(value[:100]))
 

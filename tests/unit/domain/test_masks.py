@@ -20,8 +20,8 @@ def sam_postprocess(low_res_mask: Logits, frame: ImageFrame) -> Logits:
         torch.from_numpy(low_res_mask)[None, None], (frame.image_size,) * 2, mode="bilinear", align_corners=False
     )
     cropped = square[..., : frame.input_size.height, : frame.input_size.width]
-    logits: Logits = F.interpolate(cropped, tuple(frame.original_size), mode="bilinear")[0, 0].numpy()
-    return logits
+    original: torch.Tensor = F.interpolate(cropped, tuple(frame.original_size), mode="bilinear")
+    return np.asarray(original[0, 0].numpy(), dtype=np.float32)
 
 
 @st.composite
@@ -36,7 +36,7 @@ def logits(draw: st.DrawFn) -> Logits:
     noise = rng.normal(size=(LOW_RES_SIZE, LOW_RES_SIZE))
     ys, xs = np.mgrid[:LOW_RES_SIZE, :LOW_RES_SIZE]
     blob = draw(st.floats(0, 20)) - np.hypot(ys - rng.uniform(0, 16), xs - rng.uniform(0, 16))
-    return (draw(st.floats(0, 3)) * noise + blob + draw(st.floats(-5, 5))).astype(np.float32)
+    return np.asarray(draw(st.floats(0, 3)) * noise + blob + draw(st.floats(-5, 5)), dtype=np.float32)
 
 
 @given(logits(), frames())

@@ -63,8 +63,10 @@ def test_error_point_lies_in_the_error_and_has_the_target_label() -> None:
     for _ in range(20):
         coords, labels = error_points(torch.stack([missed, spilt]), target, generator)
         (x0, y0), (x1, y1) = (coords / 4).long().tolist()
-        assert 8 <= x0 < 12 and 4 <= y0 < 12
-        assert 12 <= x1 < 16 and 4 <= y1 < 12
+        assert 8 <= x0 < 12
+        assert 4 <= y0 < 12
+        assert 12 <= x1 < 16
+        assert 4 <= y1 < 12
         assert labels.tolist() == [1, 0]
 
 

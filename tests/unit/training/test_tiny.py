@@ -132,4 +132,5 @@ def test_points_and_boxes_lie_on_their_targets(pool: list[Path]) -> None:
         _, targets, points, boxes = dataset[index]
         for target, (x, y), (x0, y0, x1, y1) in zip(targets, points, boxes, strict=True):
             assert target[int(y) // 4, int(x) // 4] > 0
-            assert x0 - 4 <= x <= x1 + 4 and y0 - 4 <= y <= y1 + 4
+            assert x0 - 4 <= x <= x1 + 4
+            assert y0 - 4 <= y <= y1 + 4

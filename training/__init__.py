@@ -1,0 +1,1 @@
+"""Trains the small bundled model from freely licensed pictures of Debian packages."""

@@ -1,0 +1,155 @@
+"""Samples for the training loop: a pooled picture, augmented and letterboxed, and some of its masks as objects."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from training.samples import MaskedImage
+
+# SAM's normalisation, RGB.
+MEAN = np.array([123.675, 116.28, 103.53], dtype=np.float32)
+STD = np.array([58.395, 57.12, 57.375], dtype=np.float32)
+# Masks are learnt at a quarter of the input, the decoder's resolution.
+CELL = 4
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's images and objects; coordinates are pixels of the padded square input.
+
+    pixel_values [B, 3, S, S] normalised; targets [B, K, S/4, S/4] covered share of each cell in [0, 1];
+    points [B, K, 2] (x, y) inside each object; boxes [B, K, 4] XYXY.
+    """
+
+    pixel_values: Tensor
+    targets: Tensor
+    points: Tensor
+    boxes: Tensor
+
+
+def normalised(image: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
+    """SAM's input [3, side, side] for an image [H, W, 3] whose longest side is `side`: normalised, then zero padded."""
+    canvas = np.zeros((side, side, 3), dtype=np.float32)
+    canvas[: image.shape[0], : image.shape[1]] = (image - MEAN) / STD
+    return np.ascontiguousarray(canvas.transpose(2, 0, 1))
+
+
+def _photometric(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Colour, exposure, blur, noise and JPEG artefacts of ordinary cameras."""
+    changed: NDArray[Any] = image.astype(np.float32)
+    if rng.random() < 0.8:
+        changed = 127 + (changed * rng.uniform(0.85, 1.15, 3) - 127) * rng.uniform(0.6, 1.3) + rng.uniform(-30, 30)
+    if rng.random() < 0.15:
+        changed = np.repeat(changed.mean(axis=2, keepdims=True), 3, axis=2)
+    if rng.random() < 0.3:
+        changed = cv2.GaussianBlur(changed, (0, 0), rng.uniform(0.3, 1.5))
+    if rng.random() < 0.3:
+        changed = changed + rng.standard_normal(changed.shape, dtype=np.float32) * rng.uniform(2, 12)
+    result = changed.clip(0, 255).astype(np.uint8)
+    if rng.random() < 0.3:
+        _, code = cv2.imencode(".jpg", result, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 95))])
+        result = np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR), dtype=np.uint8)
+    return result
+
+
+def _frame(shape: tuple[int, int], rng: np.random.Generator) -> tuple[slice, slice]:
+    """The part of a picture that is kept: all of it half of the time, else a crop of at least half each way."""
+    if rng.random() < 0.5:
+        return slice(None), slice(None)
+    height, width = (int(extent * rng.uniform(0.5, 1.0)) for extent in shape)
+    top, left = int(rng.integers(shape[0] - height + 1)), int(rng.integers(shape[1] - width + 1))
+    return slice(top, top + height), slice(left, left + width)
+
+
+def _point(inside: NDArray[np.bool_], rng: np.random.Generator) -> tuple[float, float]:
+    """A point (x, y) of a mask, in its pixels: half of the time near its most interior pixel, else anywhere."""
+    if rng.random() < 0.5:
+        depth = cv2.distanceTransform(np.pad(inside.astype(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
+        places = np.argwhere(depth >= depth.max() * rng.uniform(0.6, 1.0))
+    else:
+        places = np.argwhere(inside)
+    y, x = places[int(rng.integers(len(places)))] + rng.random(2)
+    return float(x), float(y)
+
+
+class SceneDataset(Dataset[tuple[NDArray[np.float32], ...]]):
+    """Item i depends on the seed and i alone, so that a resumed run sees what an unbroken one would have seen."""
+
+    def __init__(self, pools: list[list[Path]], image_size: int, objects: int, seed: int) -> None:
+        self.pools = [pool for pool in pools if pool]
+        if not self.pools:
+            raise ValueError("there is nothing to train on: run training.regions and training.scenes first")
+        self.image_size = image_size
+        self.objects = objects
+        self.seed = seed
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], ...]:
+        """pixel_values [3, S, S], targets [K, S/4, S/4], points [K, 2], boxes [K, 4]."""
+        rng = np.random.default_rng((self.seed, index))
+        while True:
+            pool = self.pools[int(rng.integers(len(self.pools)))]
+            item = self._item(MaskedImage.load(pool[int(rng.integers(len(pool)))]), rng)
+            if item is not None:
+                return item
+
+    def _item(self, sample: MaskedImage, rng: np.random.Generator) -> tuple[NDArray[np.float32], ...] | None:
+        rows, columns = _frame((sample.labels.shape[0], sample.labels.shape[1]), rng)
+        image, labels = sample.image[rows, columns], sample.labels[rows, columns]
+        if rng.random() < 0.5:
+            image, labels = image[:, ::-1], labels[:, ::-1]
+        area = sample.members @ np.bincount(labels.ravel(), minlength=sample.members.shape[1]) / labels.size
+        # People ask for things rather than specks; masks of nearly everything teach little.
+        chance = sample.weights * np.sqrt(np.minimum(area / 0.05, 1.0)) * ((area > 0.006) & (area < 0.8))
+        if not chance.any():
+            return None
+        scarce = np.count_nonzero(chance) < self.objects
+        chosen = rng.choice(len(chance), self.objects, replace=bool(scarce), p=chance / chance.sum())
+        # Large-scale jitter: a smaller picture leaves padding on both sides.
+        longest = self.image_size if rng.random() < 0.75 else int(self.image_size * rng.uniform(0.6, 1.0))
+        scale = longest / max(labels.shape)
+        size = (max(CELL, round(labels.shape[1] * scale)), max(CELL, round(labels.shape[0] * scale)))
+        way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        pixels = cv2.resize(np.ascontiguousarray(image), size, interpolation=way)
+        labels = cv2.resize(np.ascontiguousarray(labels), size, interpolation=cv2.INTER_NEAREST).astype(np.uint16)
+        targets, points, boxes = [], [], []
+        for index in chosen:
+            mask = np.zeros((self.image_size, self.image_size), dtype=bool)
+            mask[: size[1], : size[0]] = sample.members[index][labels]
+            if not mask.any():
+                return None
+            cells = self.image_size // CELL
+            targets.append(mask.reshape(cells, CELL, cells, CELL).mean(axis=(1, 3), dtype=np.float32))
+            points.append(_point(mask[: size[1], : size[0]], rng))
+            ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+            boxes.append(_noisy_box((xs[0], ys[0], xs[-1] + 1, ys[-1] + 1), size, rng))
+        return (
+            normalised(_photometric(np.asarray(pixels, dtype=np.uint8), rng), self.image_size),
+            np.stack(targets),
+            np.array(points, dtype=np.float32),
+            np.array(boxes, dtype=np.float32),
+        )
+
+
+def _noisy_box(box: tuple[int, int, int, int], size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float64]:
+    """A box XYXY whose corners a hand has put down: off by some 3 % of its sides, inside the image (width, height)."""
+    x0, y0, x1, y1 = box
+    extent = np.array([x1 - x0, y1 - y0, x1 - x0, y1 - y0])
+    noisy = np.array(box) + rng.normal(0, 0.03, 4) * extent * (rng.random() < 0.7)
+    return np.asarray(np.clip(noisy, 0, np.array([*size, *size])))
+
+
+def batches(dataset: SceneDataset, batch: int, first: int, steps: int, workers: int = 1) -> Iterator[Batch]:
+    """Steps first .. first + steps - 1 of the endless sequence of batches."""
+    order = range(first * batch, (first + steps) * batch)
+    loader: DataLoader[tuple[Tensor, ...]]
+    loader = DataLoader(dataset, batch, sampler=order, num_workers=workers, drop_last=True)  # type: ignore[arg-type]
+    for pixel_values, targets, points, boxes in loader:
+        yield Batch(pixel_values.contiguous(memory_format=torch.channels_last), targets, points, boxes)
