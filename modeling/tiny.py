@@ -13,6 +13,8 @@ from transformers.models.sam.configuration_sam import SamVisionConfig as VisionC
 from transformers.models.sam.modeling_sam import SamMaskDecoder, SamPositionalEmbedding, SamPromptEncoder
 
 PATCH_SIZE = 16
+IMAGE_SIZE = 224
+"""Side of the input that the bundled weights do best with: they were trained on small pictures."""
 EMBEDDING_CHANNELS = 256
 STAGE_CHANNELS = (32, 64, 160, 256)
 STAGE_BLOCKS = (1, 2, 3, 3)
@@ -130,7 +132,7 @@ class TinyImageEncoder(nn.Module):
 class TinySam(nn.Module):
     """A SAM whose image encoder is TinyImageEncoder; the weights fit every image_size."""
 
-    def __init__(self, image_size: int = 512) -> None:
+    def __init__(self, image_size: int = IMAGE_SIZE) -> None:
         super().__init__()
         self.config = SamConfig(
             vision_config=VisionConfig(
@@ -201,7 +203,7 @@ def attend_locally(decoder: SamMaskDecoder) -> None:
         nn.init.zeros_(key.bias)
 
 
-def load_tiny(path: str | Path, image_size: int = 512) -> TinySam:
+def load_tiny(path: str | Path, image_size: int = IMAGE_SIZE) -> TinySam:
     """The model with the weights of a safetensors file, in evaluation mode; a missing or unknown key is an error."""
     model = TinySam(image_size)
     weights = load_file(path)

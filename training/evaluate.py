@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from modeling.tiny import IMAGE_SIZE
 from training.baselines import felzenszwalb_regions, grabcut, region_at
 from training.predictor import Predictor
 
@@ -99,7 +100,7 @@ def main() -> None:
     parser.add_argument("--cases", type=Path, required=True)
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--weights", type=Path, default=Path("runs/tiny.safetensors"))
-    parser.add_argument("--image-size", type=int, default=512)
+    parser.add_argument("--image-size", type=int, default=IMAGE_SIZE)
     parser.add_argument("--first", type=int, help="only the first so many images")
     parser.add_argument("--baselines", action="store_true")
     arguments = parser.parse_args()

@@ -23,8 +23,10 @@ from modeling.prompts import Prompt
 from modeling.random_weights import random_model
 from modeling.reference import ReferenceSam
 from modeling.repository import DECODER, ENCODER, GRAPHS, file_sha256, graph_path
+from modeling.tiny import IMAGE_SIZE
 from samserve.domain.manifest import ModelManifest
 
+GRID = IMAGE_SIZE // 16
 BUNDLED_BYTES = 25_000_000
 
 # Exporting and encoding with vit_b takes minutes where the cores are busy with something else.
@@ -53,7 +55,11 @@ def tiny_repository(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFact
 def test_the_manifest_says_what_was_built_from_what(tiny_repository: Path, tiny_checkpoint: Path) -> None:
     manifest = ModelManifest.read(tiny_repository)
     assert (manifest.model, manifest.precision) == ("tiny", "fp32")
-    assert (manifest.image_size, manifest.embedding_shape, manifest.low_res_size) == (512, (256, 32, 32), 128)
+    assert (manifest.image_size, manifest.embedding_shape, manifest.low_res_size) == (
+        IMAGE_SIZE,
+        (256, GRID, GRID),
+        4 * GRID,
+    )
     assert manifest.provenance["checkpoint"] == "tiny.safetensors"
     assert manifest.provenance["checkpoint_sha256"] == file_sha256(tiny_checkpoint)
     assert manifest.provenance["parity"]["mask_iou_median"] >= 0.999
@@ -72,17 +78,17 @@ def test_the_graphs_have_the_promised_tensors(tiny_repository: Path) -> None:
 
     half, single = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
     assert tensors(ENCODER) == {
-        "image": (onnx.TensorProto.UINT8, ["batch", 3, 512, 512]),
+        "image": (onnx.TensorProto.UINT8, ["batch", 3, IMAGE_SIZE, IMAGE_SIZE]),
         "input_size": (onnx.TensorProto.INT32, ["batch", 2]),
-        "image_embeddings": (half, ["batch", 256, 32, 32]),
+        "image_embeddings": (half, ["batch", 256, GRID, GRID]),
     }
     assert tensors(DECODER) == {
-        "image_embeddings": (half, ["batch", 256, 32, 32]),
+        "image_embeddings": (half, ["batch", 256, GRID, GRID]),
         "point_coords": (single, ["batch", "prompts", "tokens", 2]),
         "point_labels": (onnx.TensorProto.INT32, ["batch", "prompts", "tokens"]),
-        "mask_input": (single, ["batch", "prompts", 128, 128]),
+        "mask_input": (single, ["batch", "prompts", 4 * GRID, 4 * GRID]),
         "has_mask_input": (single, ["batch", "prompts"]),
-        "low_res_masks": (single, ["batch", "prompts", 4, 128, 128]),
+        "low_res_masks": (single, ["batch", "prompts", 4, 4 * GRID, 4 * GRID]),
         "iou_predictions": (single, ["batch", "prompts", 4]),
     }
 

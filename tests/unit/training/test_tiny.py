@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from modeling.tiny import TinySam, load_tiny
+from modeling.tiny import IMAGE_SIZE, TinySam, load_tiny
 from training.config import Config, Stage
 from training.dataset import SceneDataset, batches
 from training.forward import decode, embed_points
@@ -33,7 +33,11 @@ def test_model_has_at_most_12_million_parameters(model: TinySam) -> None:
 
 def test_sizes_follow_the_image_size() -> None:
     model = TinySam()
-    assert (model.image_size, model.embedding_size, model.low_res_size) == (512, 32, 128)
+    assert (model.image_size, model.embedding_size, model.low_res_size) == (
+        IMAGE_SIZE,
+        IMAGE_SIZE // 16,
+        IMAGE_SIZE // 4,
+    )
 
 
 def test_image_size_off_the_stride_is_refused() -> None:
