@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
-import openvino  # type: ignore[import-untyped]
+import openvino
 
 from modeling.differences import largest, mask_iou
 from modeling.probes import probe_images, probe_prompts

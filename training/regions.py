@@ -63,7 +63,7 @@ class _Merger:
             for (one, other), length, edge in zip(pairs.T.tolist(), lengths, edges, strict=True):
                 for here, there in ((one, other), (other, one)):
                     known = self.borders[here].get(there, np.zeros(2))
-                    self.borders[here][there] = (*known, length, edge)
+                    self.borders[here][there] = known + np.array((length, edge))
 
     def cost(self, a: int, b: int) -> float:
         one, other = self.sums[a] / self.area[a], self.sums[b] / self.area[b]

@@ -182,7 +182,7 @@ def meta_vit_b(tmp_path_factory: pytest.TempPathFactory) -> MetaSam:
             for attribute in attributes:
                 setattr(module, attribute, None)
             patch.setitem(sys.modules, name, module)
-        from segment_anything import sam_model_registry  # type: ignore[import-untyped]
+        from segment_anything import sam_model_registry
 
     model = sam_model_registry["vit_b"]()
     generator = torch.Generator().manual_seed(4)
