@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import IO
 
 from samserve.cli.errors import CommandFailed
-from samserve.client import Client, ClientError
+from samserve.client import Client, ServerError, Unavailable
 
 _START_SECONDS = 120.0
 _STOP_SECONDS = 60.0
@@ -23,7 +23,7 @@ _LOG_LINES = 20
 def gateway_process(*flags: str) -> Iterator[str]:
     """`samserve serve` on a free loopback port: yields its address once it is healthy, and stops it by SIGTERM.
 
-    Its log is shown on standard error if anything goes wrong.
+    Its log is shown on standard error if the gateway fails, and not if it was asked for what cannot be.
 
     Args:
         flags: of `samserve serve`, besides host and port.
@@ -49,7 +49,7 @@ def gateway_process(*flags: str) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             _show(log)
             raise CommandFailed(f"the gateway did not stop within {_STOP_SECONDS:g} s of SIGTERM") from None
-        except (CommandFailed, ClientError):
+        except (CommandFailed, ServerError, Unavailable):
             _show(log)
             raise
         finally:
