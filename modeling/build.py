@@ -89,7 +89,13 @@ def verify_repository(name: str, model: SamModel, repository: Path, *, images: i
     manifest = ModelManifest.read(repository)
     if manifest.model != name:
         raise ParityFailed(f"{repository} holds {manifest.model}, not {name}: pass --model {manifest.model}")
-    if manifest.fingerprint != fingerprint(repository, model_sizes(model), manifest.precision):
+    sizes = model_sizes(model)
+    if manifest.image_size != sizes.image_size:
+        raise ParityFailed(
+            f"{repository} takes images of {manifest.image_size} pixels, and {name} is made for {sizes.image_size}; "
+            "build it again"
+        )
+    if manifest.fingerprint != fingerprint(repository, sizes, manifest.precision):
         raise ParityFailed(f"{repository}: its files are not those that its manifest describes; build it again")
     if name == BUNDLED:
         round_weights(model)
