@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from modeling.encoder_graph import PIXEL_MEAN, PIXEL_STD
 from training.samples import MaskedImage
 
-# SAM's normalisation, RGB.
-MEAN = np.array([123.675, 116.28, 103.53], dtype=np.float32)
-STD = np.array([58.395, 57.12, 57.375], dtype=np.float32)
+MEAN = np.array(PIXEL_MEAN, dtype=np.float32)
+STD = np.array(PIXEL_STD, dtype=np.float32)
 # Masks are learnt at a quarter of the input, the decoder's resolution.
 CELL = 4
 

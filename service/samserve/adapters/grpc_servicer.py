@@ -19,7 +19,7 @@ from samserve.adapters.grpc_messages import (
 )
 from samserve.domain.errors import InvalidPrompt
 from samserve.domain.manifest import ModelManifest
-from samserve.domain.prompts import PromptLimits
+from samserve.domain.prompts import PromptLimits, check_count
 from samserve.embedder import EmbeddedImage
 from samserve.ports import EmbeddingSource, RequestObserver
 from samserve.segmenter import Segmenter, SegmentQuery
@@ -147,11 +147,9 @@ class SegmentationServicer(SegmentationServiceServicer):
 
     def _check_size(self, request: pb.SegmentRequest) -> None:
         # Before a message is turned into arrays, so that refusing a huge one is cheap.
-        count, limit = len(request.prompts), self._limits.prompts.max_prompts
-        if count > limit:
-            raise InvalidPrompt("prompts", f"has {count} entries, the limit is {limit}: split the request")
+        check_count(len(request.prompts), self._limits.prompts)
         logits = request.include_low_res_masks + (request.mask_format == pb.MASK_FORMAT_LOW_RES_LOGITS)
-        masks = count * (3 if request.multimask_output else 1)
+        masks = len(request.prompts) * (3 if request.multimask_output else 1)
         if logits * masks * 2 * self._manifest.low_res_size**2 > self._limits.max_response_bytes:
             raise InvalidPrompt("prompts", f"ask for the logits of {masks} masks, too many for one answer: split them")
 

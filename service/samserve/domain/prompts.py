@@ -84,6 +84,16 @@ class PromptBatch:
         return len(self.point_labels)
 
 
+def check_count(count: int, limits: PromptLimits) -> None:
+    """Refuse too many prompts; on its own where making arrays of them would already cost too much.
+
+    Raises:
+        InvalidPrompt: there are more than the limit.
+    """
+    if count > limits.max_prompts:
+        raise InvalidPrompt("prompts", f"has {count} entries, the limit is {limits.max_prompts}: split the request")
+
+
 def check_prompts(prompts: Sequence[Prompt], limits: PromptLimits, low_res_size: int) -> None:
     """Refuse what no image could make valid.
 
@@ -93,10 +103,7 @@ def check_prompts(prompts: Sequence[Prompt], limits: PromptLimits, low_res_size:
     """
     if not prompts:
         raise InvalidPrompt("prompts", "is empty: give at least one prompt with points, a box or a mask_input")
-    if len(prompts) > limits.max_prompts:
-        raise InvalidPrompt(
-            "prompts", f"has {len(prompts)} entries, the limit is {limits.max_prompts}: split the request"
-        )
+    check_count(len(prompts), limits)
     for index, prompt in enumerate(prompts):
         path = f"prompts[{index}]"
         if not len(prompt.point_coords) and prompt.box is None and prompt.mask_input is None:
