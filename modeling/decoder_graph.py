@@ -7,11 +7,16 @@ from torch import Tensor, nn
 from transformers.models.sam.modeling_sam import SamTwoWayAttentionBlock
 
 from modeling.architectures import SamParts, model_sizes
+from modeling.half_precision import halved
+from modeling.precision import FP16, FP32, Precision
 from modeling.prompts import ABSENT, NOT_A_POINT
 
 # Added to the attention logits of absent tokens, whose softmax weight it makes exactly 0 (SAM's logits stay within some
 # hundreds: their operands are layer norms). Finite in float16 and bfloat16 too, and unlike -inf safe in fused kernels.
 ABSENT_LOGIT = -3e4
+
+# Half precision only: what a client sends as logits is float32 of any size, and SAM's own stay within some tens.
+LARGEST_MASK_LOGIT = 1e3
 
 
 class MaskDecoderGraph(nn.Module):
@@ -20,13 +25,19 @@ class MaskDecoderGraph(nn.Module):
     The same modules as in transformers' `SamModel`, called with two differences. Tokens of label −10 are masked out of
     every attention, so that padding prompts to a common length changes nothing. And masks are given per prompt, where
     `SamModel` takes one per image.
+
+    Args:
+        model: whose prompt encoder and mask decoder are exported.
+        precision: of all but the positional encoding; weights are copied for half precision and shared otherwise.
     """
 
-    def __init__(self, model: SamParts) -> None:
+    def __init__(self, model: SamParts, precision: Precision = FP32) -> None:
         super().__init__()
-        self.shared_image_embedding = model.shared_image_embedding
-        self.prompt_encoder = model.prompt_encoder
-        self.mask_decoder = model.mask_decoder
+        parts = (model.shared_image_embedding, model.prompt_encoder, model.mask_decoder)
+        if precision == FP16:
+            parts = (halved(parts[0]), halved(parts[1]), halved(parts[2]))
+        self.shared_image_embedding, self.prompt_encoder, self.mask_decoder = parts
+        self.dtype = torch.float16 if precision == FP16 else torch.float32
         self.sizes = model_sizes(model)
 
     def forward(
@@ -63,10 +74,15 @@ class MaskDecoderGraph(nn.Module):
         tokens, absence = self._tokens(point_coords.flatten(0, 1), point_labels.flatten(0, 1))
         tokens, image = self._attend(tokens, image.transpose(2, 3), absence)
         masks, iou_predictions = self._predict(tokens, image)
-        return masks.reshape(batch, prompts, -1, low_res, low_res), iou_predictions.reshape(batch, prompts, -1)
+        return (
+            masks.reshape(batch, prompts, -1, low_res, low_res).to(torch.float32),
+            iou_predictions.reshape(batch, prompts, -1).to(torch.float32),
+        )
 
     def _embed_masks(self, mask_input: Tensor, has_mask_input: Tensor) -> Tensor:
         """Dense prompt embeddings `[rows, C, G, G]` of masks `[rows, 1, M, M]`."""
+        if self.dtype == torch.float16:
+            mask_input = mask_input.clamp(-LARGEST_MASK_LOGIT, LARGEST_MASK_LOGIT).to(torch.float16)
         no_mask = self.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
         return torch.where(has_mask_input > 0, self.prompt_encoder.mask_embed(mask_input), no_mask)
 

@@ -2,8 +2,12 @@
 
 import torch
 from torch import Tensor, nn
+from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from modeling.architectures import SamParts, embed_pixels, model_sizes
+from modeling.half_precision import halved
+from modeling.precision import FP16, FP32, Precision
+from modeling.vit_graph import VitGraph
 
 # The mean and standard deviation of ImageNet's RGB values, 0 to 255, as in Meta's Sam.__init__.
 PIXEL_MEAN = (123.675, 116.28, 103.53)
@@ -15,14 +19,23 @@ class ImageEncoderGraph(nn.Module):
 
     SAM pads *after* normalising, so a padded pixel is 0, the mean colour. Here padding arrives with the image, filled
     with anything, and `input_size` says where it begins.
+
+    Args:
+        model: whose encoder is exported; a ViT's attention in its folded form.
+        precision: of the encoder; its weights are copied for half precision and shared otherwise.
     """
 
     pixel_mean: Tensor
     pixel_std: Tensor
 
-    def __init__(self, model: SamParts) -> None:
+    def __init__(self, model: SamParts, precision: Precision = FP32) -> None:
         super().__init__()
-        self.vision_encoder = model.vision_encoder
+        half = precision == FP16
+        encoder = halved(model.vision_encoder) if half else model.vision_encoder
+        if isinstance(encoder, SamVisionEncoder):
+            encoder = VitGraph(encoder, fused_attention=half)
+        self.vision_encoder = encoder
+        self.dtype = torch.float16 if half else torch.float32
         self.image_size = model_sizes(model).image_size
         self.register_buffer("pixel_mean", torch.tensor(PIXEL_MEAN).reshape(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(PIXEL_STD).reshape(3, 1, 1), persistent=False)
@@ -43,4 +56,4 @@ class ImageEncoderGraph(nn.Module):
         inside_columns = index < input_size[:, 1:2]
         inside = inside_rows[:, None, :, None] & inside_columns[:, None, None, :]
         pixel_values = torch.where(inside, pixel_values, torch.zeros_like(pixel_values))
-        return embed_pixels(self.vision_encoder, pixel_values).to(torch.float16)
+        return embed_pixels(self.vision_encoder, pixel_values.to(self.dtype)).to(torch.float16)

@@ -18,7 +18,9 @@ from torch.export import Dim
 from modeling.architectures import SamParts, model_sizes
 from modeling.decoder_graph import MaskDecoderGraph
 from modeling.encoder_graph import ImageEncoderGraph
+from modeling.half_precision import keep_softmax_single
 from modeling.half_storage import store_weights
+from modeling.precision import FP32, Precision
 from modeling.prompts import ABSENT
 
 # 17 brought LayerNormalization; 18 is what torch's exporter writes without a conversion afterwards.
@@ -33,22 +35,23 @@ PROMPTS = Dim("prompts", min=1, max=65536)
 TOKENS = Dim("tokens", min=1, max=4096)
 
 
-def export_encoder(model: SamParts, path: Path, *, half_storage: bool = False) -> None:
+def export_encoder(model: SamParts, path: Path, *, precision: Precision = FP32, half_storage: bool = False) -> None:
     """Write `sam_image_encoder` (see `ImageEncoderGraph` for its tensors).
 
     Args:
         model: the parts of the model, in evaluation mode.
         path: of the file to write; large weights go to `<path>.data` beside it.
+        precision: of the arithmetic; inputs and outputs keep their types.
         half_storage: keep the weights in half precision; they must have been rounded before.
     """
     side = model_sizes(model).image_size
     # Two of everything: torch.export takes a dimension of size 1 for a constant.
     inputs = (torch.zeros(2, 3, side, side, dtype=torch.uint8), torch.full((2, 2), side, dtype=torch.int32))
     dynamic = {"image": {0: BATCH}, "input_size": {0: BATCH}}
-    _export(ImageEncoderGraph(model), inputs, dynamic, ("image_embeddings",), path, half_storage)
+    _export(ImageEncoderGraph(model, precision), inputs, dynamic, ("image_embeddings",), path, half_storage)
 
 
-def export_decoder(model: SamParts, path: Path, *, half_storage: bool = False) -> None:
+def export_decoder(model: SamParts, path: Path, *, precision: Precision = FP32, half_storage: bool = False) -> None:
     """Write `sam_mask_decoder` (see `MaskDecoderGraph` for its tensors). Arguments as for `export_encoder`."""
     _, channels, grid, low_res = model_sizes(model)
     batch, prompts, tokens = 2, 3, 5
@@ -66,7 +69,9 @@ def export_decoder(model: SamParts, path: Path, *, half_storage: bool = False) -
         "mask_input": {0: BATCH, 1: PROMPTS},
         "has_mask_input": {0: BATCH, 1: PROMPTS},
     }
-    _export(MaskDecoderGraph(model), inputs, dynamic, ("low_res_masks", "iou_predictions"), path, half_storage)
+    _export(
+        MaskDecoderGraph(model, precision), inputs, dynamic, ("low_res_masks", "iou_predictions"), path, half_storage
+    )
 
 
 def _export(
@@ -93,6 +98,7 @@ def _export(
     assert program is not None
     model = program.model
     _simplify(model)
+    keep_softmax_single(model.graph)
     if half_storage:
         store_weights(model.graph)
     weights = (value.const_value for value in model.graph.initializers.values())
