@@ -1,0 +1,49 @@
+"""What Triton's Python backend runs on a machine without a GPU: a graph on ONNX Runtime's CPU provider.
+
+Copied to `1/model.py` beside `model.onnx` by modeling/triton_config.py. A batch is one run: Triton hands over requests
+whose shapes are equal, since the models' inputs are not declared ragged.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    """See Triton's Python backend for the names."""
+
+    def initialize(self, arguments: dict[str, str]) -> None:
+        """Load the graph of this model's version."""
+        config = json.loads(arguments["model_config"])
+        self._inputs = [tensor["name"] for tensor in config["input"]]
+        self._outputs = [tensor["name"] for tensor in config["output"]]
+        options = onnxruntime.SessionOptions()
+        # Waiting threads that spin would take the processor from the gateway on the same machine.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        path = Path(arguments["model_repository"]) / arguments["model_version"] / "model.onnx"
+        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Run all requests as one batch and give each its rows."""
+        rows = [
+            {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self._inputs}
+            for request in requests
+        ]
+        inputs = {name: np.concatenate([row[name] for row in rows]) for name in self._inputs}
+        try:
+            outputs = self._session.run(self._outputs, inputs)
+        except Exception as error:
+            failure = pb_utils.TritonError(f"ONNX Runtime failed: {error}")
+            return [pb_utils.InferenceResponse(error=failure) for _ in requests]
+        ends = np.cumsum([len(row[self._inputs[0]]) for row in rows])[:-1]
+        parts = zip(*(np.split(output, ends) for output in outputs), strict=True)
+        return [
+            pb_utils.InferenceResponse(
+                [pb_utils.Tensor(name, part) for name, part in zip(self._outputs, row, strict=True)]
+            )
+            for row in parts
+        ]

@@ -1,0 +1,215 @@
+"""Triton's side of a model repository: both models' configuration in either flavour, from one source.
+
+    python -m modeling.triton_config [--flavour cpu|tensorrt] [REPOSITORY]
+
+switches a repository's flavour. It needs no torch, so that the machine that serves can do it. docs/triton.md describes
+the contract that these files state.
+"""
+
+import argparse
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+from samserve.domain.manifest import InvalidManifest, ModelManifest
+from samserve.settings import default_model_repository
+
+Flavour = Literal["cpu", "tensorrt"]
+
+ENCODER = "sam_image_encoder"
+DECODER = "sam_mask_decoder"
+MODELS = (ENCODER, DECODER)
+CONFIG_FILE = "config.pbtxt"
+PLAN_FILE = "model.plan"
+BACKEND_FILE = "model.py"
+
+MAX_PROMPTS = 32
+"""Prompts of one row, the most that the gateway sends at a time (`_PROMPTS_PER_DECODE` of `samserve.segmenter`)."""
+
+MAX_TOKENS = 128
+"""Points of one prompt as the decoder sees them, box corners and padding included: the gateway rounds up to a power of
+two, and allows 64 points beside a box."""
+
+_BACKEND_SOURCE = Path(__file__).with_name("triton_backend.py")
+
+_REASONS = {
+    "version_policy": "One version at a time: two would hold two models' memory, and the cache knows one.",
+    "max_batch_size": "Rows of one run, each an image. The batcher makes them of requests whose shapes are equal.",
+    "dynamic_batching": "What waits while the model runs becomes the next batch; nobody is made to wait for company. "
+    "The queue is bounded and its wait too: what does not fit is refused at once and what has waited too long is "
+    "never run, since its caller is gone or will try elsewhere. A request may ask for less time, not for more.",
+    "instance_group": "One run at a time. A second instance would double the memory and halve the batches; "
+    "the gateway also takes from it that outputs are written in the order of the requests (docs/triton.md).",
+    "parameters": "What the gateway must know about the model: both models have to be of one build.",
+    "model_warmup": "Ready means warm: what a first run sets up is set up before Triton says so.",
+}
+"""Why each section is as it is; written above it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """How much of one model's work may wait, and for how long."""
+
+    size: int
+    timeout_seconds: float
+
+
+# Per Triton, so for all gateways together. The encoder's: what a GPU of the smaller kind works off within the timeout.
+_QUEUES = {ENCODER: Queue(64, 10.0), DECODER: Queue(256, 5.0)}
+
+# Rows of one run. A processor encodes no faster by batches, and the first of a batch would wait for the last.
+_MAX_BATCHES: dict[Flavour, dict[str, int]] = {
+    "cpu": {ENCODER: 1, DECODER: 16},
+    "tensorrt": {ENCODER: 4, DECODER: 16},
+}
+
+
+def default_max_batch(flavour: Flavour, model: str) -> int:
+    """Rows of one run that a flavour's configuration allows unless told otherwise."""
+    return _MAX_BATCHES[flavour][model]
+
+
+def write_configs(
+    repository: Path,
+    manifest: ModelManifest,
+    flavour: Flavour,
+    *,
+    encoder_max_batch: int | None = None,
+    decoder_max_batch: int | None = None,
+) -> None:
+    """Write both models' `config.pbtxt`, and `1/model.py` where Triton's Python backend runs them.
+
+    The graphs (`1/model.onnx` or `1/model.plan`) are not touched. Written again, the files are the same.
+
+    Args:
+        manifest: of the graphs in the repository.
+        encoder_max_batch: what the plan's profile allows; by default `default_max_batch`.
+        decoder_max_batch: likewise.
+    """
+    batches = {ENCODER: encoder_max_batch, DECODER: decoder_max_batch}
+    for model in MODELS:
+        folder = repository / model
+        (folder / "1").mkdir(parents=True, exist_ok=True)
+        config = model_config(model, manifest, flavour, batches[model] or default_max_batch(flavour, model))
+        (folder / CONFIG_FILE).write_text(config_text(config))
+        backend = folder / "1" / BACKEND_FILE
+        if flavour == "cpu":
+            shutil.copyfile(_BACKEND_SOURCE, backend)
+        else:
+            backend.unlink(missing_ok=True)
+
+
+def model_config(model: str, manifest: ModelManifest, flavour: Flavour, max_batch: int) -> Any:
+    """The `ModelConfig` message of one of `MODELS`."""
+    inputs, outputs = _tensors(model, manifest)
+    queue = _QUEUES[model]
+    config = pb.ModelConfig(
+        name=model,
+        version_policy=pb.ModelVersionPolicy(latest=pb.ModelVersionPolicy.Latest(num_versions=1)),
+        max_batch_size=max_batch,
+        input=[pb.ModelInput(name=name, data_type=kind, dims=dims) for name, kind, dims in inputs],
+        output=[pb.ModelOutput(name=name, data_type=kind, dims=dims) for name, kind, dims in outputs],
+        dynamic_batching=pb.ModelDynamicBatching(
+            max_queue_delay_microseconds=0,
+            default_queue_policy=pb.ModelQueuePolicy(
+                timeout_action=pb.ModelQueuePolicy.REJECT,
+                default_timeout_microseconds=round(queue.timeout_seconds * 1e6),
+                allow_timeout_override=True,
+                max_queue_size=queue.size,
+            ),
+        ),
+        model_warmup=[_warmup(inputs, rows) for rows in dict.fromkeys((1, max_batch if flavour == "tensorrt" else 1))],
+    )
+    if flavour == "cpu":
+        config.backend = "python"
+        config.instance_group.add(count=1, kind=pb.ModelInstanceGroup.KIND_CPU)
+    else:
+        config.platform = "tensorrt_plan"
+        config.default_model_filename = PLAN_FILE
+        config.instance_group.add(count=1, kind=pb.ModelInstanceGroup.KIND_GPU)
+    for name in ("model", "fingerprint", "precision"):
+        config.parameters[name].string_value = getattr(manifest, name)
+    return config
+
+
+def config_text(config: Any) -> str:
+    """A `ModelConfig` as `config.pbtxt`, with the reasons above the sections."""
+    lines = ["# Written by modeling/triton_config.py; what is changed here is lost."]
+    commented = set()
+    for line in text_format.MessageToString(config).splitlines():
+        section = re.match(r"\w+", line)
+        if section and section[0] in _REASONS and section[0] not in commented:
+            commented.add(section[0])
+            lines += ["", *_comment(_REASONS[section[0]])]
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+_Tensors = list[tuple[str, int, tuple[int, ...]]]
+
+
+def _tensors(model: str, manifest: ModelManifest) -> tuple[_Tensors, _Tensors]:
+    """Inputs and outputs without the batch dimension; -1 is the number of prompts and of points (docs/triton.md)."""
+    side, masks = manifest.image_size, manifest.low_res_size
+    embedding = ("image_embeddings", pb.TYPE_FP16, manifest.embedding_shape)
+    if model == ENCODER:
+        return [("image", pb.TYPE_UINT8, (3, side, side)), ("input_size", pb.TYPE_INT32, (2,))], [embedding]
+    return [
+        embedding,
+        ("point_coords", pb.TYPE_FP32, (-1, -1, 2)),
+        ("point_labels", pb.TYPE_INT32, (-1, -1)),
+        ("mask_input", pb.TYPE_FP32, (-1, masks, masks)),
+        ("has_mask_input", pb.TYPE_FP32, (-1,)),
+    ], [
+        ("low_res_masks", pb.TYPE_FP32, (-1, 4, masks, masks)),
+        ("iou_predictions", pb.TYPE_FP32, (-1, 4)),
+    ]
+
+
+def _warmup(inputs: _Tensors, rows: int) -> Any:
+    warmup = pb.ModelWarmup(name=f"{rows} rows" if rows > 1 else "1 row", batch_size=rows, count=1)
+    for name, kind, dims in inputs:
+        # One prompt of two points, a click as SAM pads it.
+        shape = (1, 2, *dims[2:]) if name.startswith("point_") else [1 if size < 0 else size for size in dims]
+        warmup.inputs[name].CopyFrom(pb.ModelWarmup.Input(data_type=kind, dims=shape, zero_data=True))
+    return warmup
+
+
+def _comment(text: str, width: int = 118) -> list[str]:
+    lines, line = [], "#"
+    for word in text.split():
+        if len(line) + 1 + len(word) > width:
+            lines.append(line)
+            line = "#"
+        line += f" {word}"
+    return [*lines, line]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Switch a repository's flavour; returns the exit code."""
+    parser = argparse.ArgumentParser(description="Switch a model repository between Triton's two flavours.")
+    parser.add_argument("repository", nargs="?", type=Path, default=default_model_repository())
+    parser.add_argument("--flavour", choices=get_args(Flavour), default="cpu")
+    options = parser.parse_args(arguments)
+    graph = PLAN_FILE if options.flavour == "tensorrt" else "model.onnx"
+    try:
+        manifest = ModelManifest.read(options.repository)
+        missing = [path for model in MODELS if not (path := options.repository / model / "1" / graph).is_file()]
+        if missing:
+            raise InvalidManifest(f"{missing[0]} is missing; make it with build_engines.py")
+    except InvalidManifest as error:
+        print(f"triton_config: {error}", file=sys.stderr)
+        return 2
+    write_configs(options.repository, manifest, options.flavour)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
