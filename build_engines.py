@@ -1,6 +1,6 @@
 """Build the served models: from a SAM checkpoint to a model repository, behind a parity gate.
 
-python build_engines.py --model vit_b --checkpoint sam_vit_b_01ec64.pth --output model_repository
+python build_engines.py --model vit_h --checkpoint sam_vit_h_4b8939.pth --output models --target tensorrt
 python build_engines.py --model tiny --output model_repository --verify
 """
 
@@ -13,14 +13,21 @@ from typing import Any
 from transformers import SamModel
 
 from modeling.architectures import BUNDLED, MODEL_NAMES
-from modeling.build import FP32, build_repository, verify_repository
+from modeling.build import Recipe, build_repository
 from modeling.checkpoints import InvalidCheckpoint, load_checkpoint
+from modeling.gate import verify_repository
 from modeling.parity import DEFAULT_IMAGES, MIN_IMAGES, ParityFailed
+from modeling.precision import PRECISIONS
+from modeling.profiles import DEFAULT_PROFILES, BatchProfiles, Range
 from modeling.progress import step
 from modeling.random_weights import random_model
+from modeling.targets import TARGETS
+from modeling.tensorrt_builder import TENSORRT_RTX, BuilderMissing, BuildFailed
+from modeling.tensorrt_runner import EngineFailed
 from samserve.domain.manifest import InvalidManifest
 
 EXIT_FAILED = 2
+REFUSALS = (InvalidCheckpoint, InvalidManifest, ParityFailed, BuilderMissing, BuildFailed, EngineFailed, OSError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,14 +36,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         model, provenance = _load(options)
         if options.verify:
-            figures = verify_repository(options.model, model, options.output, images=options.images)
-            print(f"{options.output} is what PyTorch computes: {figures}")
+            found = verify_repository(options.model, model, options.output, images=options.images)
+            print(f"{options.output} is what PyTorch computes: {found.graphs}")
+            if found.engines:
+                print(f"its engines: {found.engines}")
         else:
-            manifest = build_repository(
-                options.model, model, options.output, provenance=provenance, images=options.images
-            )
-            print(f"{options.output} holds {manifest.model}, {manifest.fingerprint}")
-    except (InvalidCheckpoint, InvalidManifest, ParityFailed, OSError) as error:
+            manifest = build_repository(options.model, model, options.output, _recipe(options), provenance=provenance)
+            print(f"{options.output} holds {manifest.model}, {manifest.precision}, {manifest.fingerprint}")
+            engines = manifest.provenance.get("engines")
+            if engines and isinstance(engines["parity"], str):
+                print(f"its engines were compiled and {engines['parity']}; --verify where there is one")
+    except REFUSALS as error:
         print(f"build_engines: {error}", file=sys.stderr)
         return EXIT_FAILED
     return 0
@@ -54,19 +64,60 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     weights.add_argument("--random-weights", type=int, metavar="SEED", help="no checkpoint: for trying out")
     parser.add_argument("--output", required=True, type=Path, help="the model repository to write")
-    parser.add_argument("--target", default="onnx", choices=["onnx"], help="what the graphs are compiled to")
-    parser.add_argument("--precision", default=FP32, choices=[FP32], help="of the arithmetic")
+    parser.add_argument(
+        "--target",
+        default="onnx",
+        choices=list(TARGETS),
+        help="onnx: the graphs alone; cpu: and Triton's configuration for its Python backend; tensorrt: and plans for "
+        "the GPU here, with Triton's configuration; tensorrt-rtx: and engines of TensorRT-RTX, no GPU needed",
+    )
+    parser.add_argument("--precision", choices=PRECISIONS, help="of the arithmetic (fp16 for engines, else fp32)")
+    for name, default in DEFAULT_PROFILES._asdict().items():
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=_range,
+            default=default,
+            metavar="MIN:OPT:MAX",
+            help=f"range that the engines take ({default})",
+        )
+    parser.add_argument(
+        "--compute-capability",
+        type=int,
+        nargs="+",
+        default=(),
+        metavar="SM",
+        help="GPUs to compile for, such as 86 89 (TensorRT-RTX; default: all it makes portable engines for)",
+    )
     parser.add_argument("--images", type=int, default=DEFAULT_IMAGES, help="how many images the parity gate tries")
     parser.add_argument("--verify", action="store_true", help="write nothing; run the gate on what is in --output")
     options = parser.parse_args(arguments)
     if options.images < MIN_IMAGES:
         parser.error(f"--images must be at least {MIN_IMAGES}, to see that different images are told apart")
+    if options.compute_capability and TARGETS[options.target].builder != TENSORRT_RTX:
+        parser.error(f"--compute-capability goes with --target {TENSORRT_RTX}; TensorRT compiles for the GPU here")
     if options.checkpoint is None and options.random_weights is None:
         if not (options.verify and options.model == BUNDLED):
             parser.error("--checkpoint or --random-weights is required")
         # The bundled model's graphs hold all its weights under their own names.
         options.checkpoint = options.output
     return options
+
+
+def _range(text: str) -> Range:
+    try:
+        return Range.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _recipe(options: argparse.Namespace) -> Recipe:
+    return Recipe(
+        target=options.target,
+        precision=options.precision or TARGETS[options.target].precision,
+        profiles=BatchProfiles(**{name: getattr(options, name) for name in BatchProfiles._fields}),
+        compute_capabilities=tuple(options.compute_capability),
+        images=options.images,
+    )
 
 
 def _load(options: argparse.Namespace) -> tuple[SamModel, dict[str, Any]]:

@@ -1,51 +1,75 @@
-"""From a model in PyTorch to a model repository, and back to make sure."""
+"""From a model in PyTorch to a model repository."""
 
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from transformers import SamModel
 
 from modeling.architectures import BUNDLED, model_sizes
 from modeling.export import export_decoder, export_encoder
+from modeling.gate import gate_engines, gate_graphs
 from modeling.half_storage import round_weights
-from modeling.parity import DEFAULT_IMAGES, ParityFailed, ParityFigures, check_parity
+from modeling.parity import DEFAULT_IMAGES
+from modeling.precision import FP32, Precision
+from modeling.profiles import DEFAULT_PROFILES, BatchProfiles
 from modeling.progress import step
-from modeling.reference import ReferenceSam
-from modeling.repository import DECODER, ENCODER, GRAPHS, fingerprint, graph_files, graph_path
-from modeling.runtimes import onnx_runtime
+from modeling.repository import DECODER, ENCODER, GRAPHS, built_files, engine_path, file_sha256, fingerprint, graph_path
+from modeling.targets import TARGETS, Target
+from modeling.tensorrt_builder import Builder, compile_engine, load_builder
+from modeling.triton_config import write_configs
 from samserve.domain import manifest as manifest_file
 from samserve.domain.manifest import ModelManifest
 
-FP32 = "fp32"
 VERSIONS_OF = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime")
 
 
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What to build.
+
+    Attributes:
+        target: one of `targets.TARGETS`.
+        precision: of the arithmetic.
+        profiles: what engines take at once.
+        compute_capabilities: what TensorRT-RTX compiles for (`tensorrt_builder.compile_engine`).
+        images: how many images the gate tries.
+    """
+
+    target: str = "onnx"
+    precision: Precision = FP32
+    profiles: BatchProfiles = DEFAULT_PROFILES
+    compute_capabilities: tuple[int, ...] = ()
+    images: int = DEFAULT_IMAGES
+
+
 def build_repository(
-    name: str,
-    model: SamModel,
-    output: Path,
-    *,
-    provenance: Mapping[str, Any],
-    images: int = DEFAULT_IMAGES,
+    name: str, model: SamModel, output: Path, recipe: Recipe, *, provenance: Mapping[str, Any]
 ) -> ModelManifest:
-    """Export both graphs, pass them through the parity gate, and only then put them into the repository.
+    """Export both graphs, compile them if the target says so, and put them into the repository once the gate let them.
 
     Args:
         name: of the architecture.
         model: float32; the bundled model's weights are rounded to half precision in place, as they are stored so.
-        output: the model repository; files of other kinds in it are left alone.
-        provenance: where the weights came from; versions and parity figures are added.
-        images: how many images the gate tries.
+        output: the model repository; what no build wrote is left alone.
+        recipe: what to build.
+        provenance: where the weights came from; versions, parity figures and engines are added.
 
     Raises:
-        ParityFailed: the graphs are wrong; `output` is as it was.
+        BuilderMissing: the target's builder is not installed.
+        BuildFailed: it refuses a graph.
+        ParityFailed: graphs or engines are wrong.
+        EngineFailed: the engines do not run on the GPU here.
+        Whatever is raised, `output` is as it was.
     """
+    target = TARGETS[recipe.target]
+    trt = load_builder(target.builder) if target.builder else None
     bundled = name == BUNDLED
     if bundled:
         round_weights(model)
@@ -55,68 +79,82 @@ def build_repository(
         for graph, export in ((ENCODER, export_encoder), (DECODER, export_decoder)):
             graph_path(draft, graph).parent.mkdir(parents=True)
             with step(f"exporting {graph}"):
-                export(model, graph_path(draft, graph), half_storage=bundled)
-        figures = _gate(model, draft, images)
-        sizes = model_sizes(model)
-        manifest = ModelManifest(
-            model=name,
-            fingerprint=fingerprint(draft, sizes, FP32),
-            precision=FP32,
-            image_size=sizes.image_size,
-            embedding_shape=(sizes.channels, sizes.grid_size, sizes.grid_size),
-            low_res_size=sizes.low_res_size,
-            provenance={
-                **provenance,
-                "weights_stored_as": "float16" if bundled else "float32",
-                "versions": {package: version(package) for package in VERSIONS_OF},
-                "parity": asdict(figures),
-            },
-        )
+                stored_half = bundled and recipe.precision == FP32
+                export(model, graph_path(draft, graph), precision=recipe.precision, half_storage=stored_half)
+        figures = gate_graphs(model, draft, recipe.precision, recipe.images)
+        engines = {}
+        if trt and target.builder:
+            engines = {"engines": _compile(trt, target.builder, model, draft, recipe)}
+        manifest = _manifest(name, model, draft, recipe, {**provenance, "parity": asdict(figures), **engines})
         manifest.write(draft)
+        _configure(target, draft, manifest, recipe)
         _publish(draft, output)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return manifest
 
 
-def verify_repository(name: str, model: SamModel, repository: Path, *, images: int = DEFAULT_IMAGES) -> ParityFigures:
-    """Run the parity gate on a repository as it lies there.
+def _compile(trt: ModuleType, builder: Builder, model: SamModel, draft: Path, recipe: Recipe) -> dict[str, Any]:
+    """Compile both graphs and run the gate on the engines; what the manifest says of them."""
+    for graph in GRAPHS:
+        with step(f"compiling {graph} with {builder} {trt.__version__}") as tell:
+            compile_engine(
+                trt,
+                graph_path(draft, graph),
+                engine_path(draft, graph, builder),
+                recipe.profiles.shapes(graph, model_sizes(model)),
+                compute_capabilities=recipe.compute_capabilities,
+                tell=tell,
+            )
+    parity = gate_engines(model, draft, builder, recipe.precision, recipe.images)
+    files = {graph: engine_path(draft, graph, builder) for graph in GRAPHS}
+    return {
+        "builder": f"{builder} {trt.__version__}",
+        "compute_capabilities": list(recipe.compute_capabilities) or "the builder's choice",
+        "profiles": {name: str(value) for name, value in recipe.profiles._asdict().items()},
+        "files": {graph: {"sha256": file_sha256(path), "bytes": path.stat().st_size} for graph, path in files.items()},
+        "parity": parity if isinstance(parity, str) else asdict(parity),
+    }
 
-    Raises:
-        InvalidManifest: the manifest is missing or unreadable.
-        ParityFailed: the manifest is not that of these files, or the graphs differ from the model.
-    """
-    manifest = ModelManifest.read(repository)
-    if manifest.model != name:
-        raise ParityFailed(f"{repository} holds {manifest.model}, not {name}: pass --model {manifest.model}")
+
+def _manifest(name: str, model: SamModel, draft: Path, recipe: Recipe, provenance: Mapping[str, Any]) -> ModelManifest:
     sizes = model_sizes(model)
-    if manifest.image_size != sizes.image_size:
-        raise ParityFailed(
-            f"{repository} takes images of {manifest.image_size} pixels, and {name} is made for {sizes.image_size}; "
-            "build it again"
-        )
-    if manifest.fingerprint != fingerprint(repository, sizes, manifest.precision):
-        raise ParityFailed(f"{repository}: its files are not those that its manifest describes; build it again")
-    if name == BUNDLED:
-        round_weights(model)
-    return _gate(model, repository, images)
+    half = name == BUNDLED or recipe.precision != FP32
+    return ModelManifest(
+        model=name,
+        fingerprint=fingerprint(draft, sizes, recipe.precision),
+        precision=recipe.precision,
+        image_size=sizes.image_size,
+        embedding_shape=(sizes.channels, sizes.grid_size, sizes.grid_size),
+        low_res_size=sizes.low_res_size,
+        provenance={
+            **provenance,
+            "target": recipe.target,
+            "weights_stored_as": "float16" if half else "float32",
+            "versions": {package: version(package) for package in VERSIONS_OF},
+        },
+    )
 
 
-def _gate(model: SamModel, repository: Path, images: int) -> ParityFigures:
-    with step("loading the graphs into ONNX Runtime"):
-        encoder, decoder = (onnx_runtime(graph_path(repository, graph)) for graph in GRAPHS)
-    with step(f"comparing with PyTorch on {images} images"):
-        return check_parity(ReferenceSam(model), encoder, decoder, images=images)
+def _configure(target: Target, draft: Path, manifest: ModelManifest, recipe: Recipe) -> None:
+    """Write Triton's configuration, if it serves the target."""
+    if target.flavour is None:
+        return
+    batches = {}
+    if target.builder:
+        profiles = recipe.profiles
+        batches = {"encoder_max_batch": profiles.encoder_batch.max, "decoder_max_batch": profiles.decoder_batch.max}
+    write_configs(draft, manifest, target.flavour, **batches)
 
 
 def _publish(draft: Path, output: Path) -> None:
-    """Move graphs and manifest in. The manifest goes first and comes last: it never describes other files' graphs."""
+    """Move all in. The manifest goes first and comes last: it never describes other files' graphs."""
     (output / manifest_file.FILE_NAME).unlink(missing_ok=True)
     for graph in GRAPHS:
-        for stale in graph_files(output, graph):
+        for stale in built_files(output, graph):
             stale.unlink()
-        folder = graph_path(output, graph).parent
-        folder.mkdir(parents=True, exist_ok=True)
-        for file in graph_files(draft, graph):
-            os.replace(file, folder / file.name)
+        for file in built_files(draft, graph):
+            place = output / file.relative_to(draft)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(file, place)
     os.replace(draft / manifest_file.FILE_NAME, output / manifest_file.FILE_NAME)

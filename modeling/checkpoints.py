@@ -16,6 +16,7 @@ from transformers import SamModel
 
 from modeling.architectures import MODEL_NAMES, empty_model
 from modeling.meta_layout import is_meta_layout, to_transformers
+from modeling.published import PUBLISHED_SHA256
 from modeling.repository import GRAPHS, file_sha256, graph_files, graph_path
 
 HUGGING_FACE_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -57,7 +58,8 @@ def load_checkpoint(name: str, path: Path) -> Checkpoint:
             holds one, or a model repository whose ONNX graphs carry their weights under their own names.
 
     Raises:
-        InvalidCheckpoint: it is missing, unreadable, of another architecture, or lacks weights.
+        InvalidCheckpoint: it is missing, unreadable, of another architecture, lacks weights, or bears the name of a
+            file that Meta published and is another.
     """
     if not path.exists():
         raise InvalidCheckpoint(f"{path} does not exist")
@@ -66,10 +68,17 @@ def load_checkpoint(name: str, path: Path) -> Checkpoint:
         digest = hashlib.sha256("".join(file_sha256(file) for file in _all_graph_files(path)).encode()).hexdigest()
         return Checkpoint(_fill(name, weights, path), layout, path.resolve().name, digest)
     file = _weights_file(path)
+    digest = file_sha256(file)
+    published = PUBLISHED_SHA256.get(file.name, digest)
+    if digest != published:
+        raise InvalidCheckpoint(
+            f"{file} has the SHA-256 {digest}, and the file that Meta published under this name has {published}; "
+            "download it again, or rename it if its weights are your own"
+        )
     weights, layout = _read_file(file), "huggingface"
     if is_meta_layout(weights):
         weights, layout = to_transformers(weights), "meta"
-    return Checkpoint(_fill(name, weights, path), layout, file.name, file_sha256(file))
+    return Checkpoint(_fill(name, weights, path), layout, file.name, digest)
 
 
 def _weights_file(path: Path) -> Path:

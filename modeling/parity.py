@@ -1,4 +1,4 @@
-"""The gate that every exported pair of graphs has to pass: its answers against PyTorch's."""
+"""The gate that every pair of graphs has to pass, exported or compiled: its answers against PyTorch's in float32."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -8,9 +8,11 @@ import numpy as np
 
 from modeling.differences import cosine, distance, largest, mask_iou
 from modeling.probes import ProbeImage, probe_images, probe_prompts
+from modeling.progress import Tell
 from modeling.prompts import FloatArray, Prompt, prompt_tensors
 from modeling.reference import ReferenceSam
 from modeling.runtimes import GraphRunner
+from modeling.thresholds import Thresholds
 
 DEFAULT_IMAGES = 3
 MIN_IMAGES = 2
@@ -49,45 +51,14 @@ class ParityFigures:
     padding_error: float
 
 
-@dataclass(frozen=True, slots=True)
-class Thresholds:
-    """Bounds on the figures of the same name: upper ones for errors, lower ones for the others."""
-
-    embedding_error: float
-    embedding_cosine: float
-    embedding_separation: float
-    logit_error: float
-    score_error: float
-    mask_iou_min: float
-    mask_iou_median: float
-    padding_error: float
-
-
-FP32_THRESHOLDS = Thresholds(
-    # Half of float16's spacing between 8 and 16 is 0.004: rounding the output, and as much again for arithmetic.
-    embedding_error=0.008,
-    # Rounding to float16 alone leaves 0.9999999; swapped colours or a missing normalisation leave less than 0.99.
-    embedding_cosine=0.9999,
-    # Different images are at least a tenth apart; a broken encoder that answers alike to all is at 0.
-    embedding_separation=0.02,
-    # Float32 sums in another order: 1e-6 to 1e-5 after the decoder's two layers.
-    logit_error=1e-4,
-    score_error=1e-4,
-    # What rounding the embedding to float16 changes: single pixels of the border, which count in small masks.
-    mask_iou_min=0.98,
-    mask_iou_median=0.999,
-    # Exact but for the order of sums, which depends on the shapes.
-    padding_error=1e-5,
-)
-
-
 def check_parity(
     reference: ReferenceSam,
     encoder: GraphRunner,
     decoder: GraphRunner,
     *,
     images: int = DEFAULT_IMAGES,
-    thresholds: Thresholds = FP32_THRESHOLDS,
+    thresholds: Thresholds,
+    tell: Tell = lambda progress: None,
 ) -> ParityFigures:
     """Measure both graphs and hold the figures against the thresholds.
 
@@ -96,7 +67,8 @@ def check_parity(
         encoder: runs `sam_image_encoder`.
         decoder: runs `sam_mask_decoder`.
         images: how many different images to try, at least `MIN_IMAGES`.
-        thresholds: what to demand.
+        thresholds: what to demand, of `thresholds.THRESHOLDS`.
+        tell: is told how far it is.
 
     Raises:
         ParityFailed: a figure is out of bounds or not a number.
@@ -104,7 +76,7 @@ def check_parity(
     """
     if images < MIN_IMAGES:
         raise ValueError(f"the gate needs at least {MIN_IMAGES} images, not {images}")
-    figures = _measure(reference, encoder, decoder, probe_images(images, reference.sizes.image_size))
+    figures = measure(reference, encoder, decoder, probe_images(images, reference.sizes.image_size), tell)
     failures = [
         f"{name} is {value:.3g}, {'above' if name.endswith('_error') else 'below'} {bound:g}"
         for name, value, bound in (
@@ -117,16 +89,24 @@ def check_parity(
     return figures
 
 
-def _measure(
-    reference: ReferenceSam, encoder: GraphRunner, decoder: GraphRunner, probes: Sequence[ProbeImage]
+def measure(
+    reference: ReferenceSam,
+    encoder: GraphRunner,
+    decoder: GraphRunner,
+    probes: Sequence[ProbeImage],
+    tell: Tell = lambda progress: None,
 ) -> ParityFigures:
+    """Measure both graphs on probes, at least `MIN_IMAGES`; arguments as for `check_parity`."""
     low_res = reference.sizes.low_res_size
-    expected = np.stack([reference.embed(*probe) for probe in probes])
-    embeddings = np.stack(
-        [encoder(probe.image[None], np.array([probe.input_size], np.int32))[0][0] for probe in probes]
-    )
+    encoded = []
+    for index, probe in enumerate(probes):
+        tell(f"encoding image {index + 1} of {len(probes)}")
+        [answer] = encoder(probe.image[None], np.array([probe.input_size], np.int32))
+        encoded.append((reference.embed(*probe), answer[0]))
+    expected, embeddings = (np.stack(arrays) for arrays in zip(*encoded, strict=True))
     rows = [probe_prompts(probe.input_size, low_res) for probe in probes]
 
+    tell("decoding")
     answers = [_answers(reference, decoder, *pair) for pair in zip(embeddings, rows, strict=True)]
     alone = np.stack([graph_masks for graph_masks, _, _ in answers])
     batched = np.asarray(decoder(embeddings, *prompt_tensors(rows, low_res))[0])

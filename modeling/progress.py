@@ -2,26 +2,59 @@
 
 import resource
 import sys
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+Tell = Callable[[str], None]
+
+SIGN_OF_LIFE_SECONDS = 30.0
 
 
 @contextmanager
-def step(title: str) -> Iterator[None]:
-    """Write the step's title to stderr when it begins, and its seconds and the memory's peak so far when it ends."""
-    print(f"{title} ...", end=" ", file=sys.stderr, flush=True)
+def step(title: str) -> Iterator[Tell]:
+    """Write the step's title to stderr when it begins, and its seconds and its memory's peak when it ends.
+
+    Yields a function that takes how far the step is; every half minute that is written, with the seconds so far.
+    """
+    latest = [""]
     start = time.monotonic()
+    ended = threading.Event()
+
+    def show_life() -> None:
+        while not ended.wait(SIGN_OF_LIFE_SECONDS):
+            seconds = f"{time.monotonic() - start:.0f} s"
+            print(f"[{', '.join(filter(None, (seconds, latest[0])))}]", end=" ", file=sys.stderr, flush=True)
+
+    _forget_peak_memory()
+    print(f"{title} ...", end=" ", file=sys.stderr, flush=True)
+    life = threading.Thread(target=show_life, daemon=True)
+    life.start()
     try:
-        yield
+        yield lambda progress: latest.__setitem__(0, progress)
     except BaseException:
         print("failed", file=sys.stderr, flush=True)
         raise
+    finally:
+        ended.set()
+        life.join()
     print(f"{time.monotonic() - start:.1f} s, peak {peak_memory_gb():.1f} GB", file=sys.stderr, flush=True)
 
 
 def peak_memory_gb() -> float:
-    """The most memory that this process has held at once, in GB (10⁹ bytes)."""
+    """The most memory that this process has held at once, in GB (10⁹ bytes): in the latest step on Linux, else ever."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e9
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Linux counts in KiB, macOS in bytes.
     return peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9
+
+
+def _forget_peak_memory() -> None:
+    """Let the kernel count the peak anew from here (Linux; see proc(5), clear_refs)."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")

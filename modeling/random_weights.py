@@ -5,10 +5,12 @@ that every image gets the same embedding (and denormal numbers make it crawl), a
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import SamModel
+from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from modeling.architectures import empty_model
 
@@ -16,6 +18,14 @@ from modeling.architectures import empty_model
 POSITION_STD = 0.2
 NORM_STD = 0.1
 BIAS_STD = 0.1
+# Trained ViTs carry a few channels far larger than the others from an early layer to the last ("Massive Activations in
+# Large Language Models", Sun et al. 2024, section on ViTs). This size takes the neck's first convolution to the some
+# hundreds whose squares half precision does not hold, as reported of SAM's ViT-H (segment-anything#540, #696); Meta's
+# weights were not at hand to measure theirs.
+OUTLIER_CHANNELS = 4
+OUTLIER_SIZE = 6000.0
+OUTLIER_VARIATION = 0.2
+
 # Random mask logits would stay near 0, where rounding decides; SAM's spread over some ten units.
 MASK_GAIN = 4.0
 
@@ -42,6 +52,29 @@ def randomise(model: SamModel, seed: int) -> None:
             _fill(module, generator)
         for mlp in model.mask_decoder.output_hypernetworks_mlps:
             mlp.get_parameter("proj_out.weight").mul_(MASK_GAIN)
+
+
+def grow_outliers(encoder: SamVisionEncoder) -> None:
+    """Make a ViT's activations as uneven as a trained one's, in place: `OUTLIER_CHANNELS` some thousand times larger.
+
+    They begin in the MLP of the layer after the first quarter, vary with image and place, and stay to the end. They
+    come in pairs of opposite sign, so that the mean over channels stays where it was, and the norms after them are
+    adapted as training adapts them, so that all channels go on to count.
+    """
+    layers: Any = encoder.layers
+    first = len(layers) // 4
+    channels, positive, negative = slice(OUTLIER_CHANNELS), *(slice(start, OUTLIER_CHANNELS, 2) for start in (0, 1))
+    width = layers[0].layer_norm1.weight.numel()
+    with torch.no_grad():
+        for parameter in layers[first].mlp.lin2.parameters():
+            parameter[positive] *= OUTLIER_SIZE * OUTLIER_VARIATION
+        layers[first].mlp.lin2.bias[positive] += OUTLIER_SIZE
+        for parameter in layers[first].mlp.lin2.parameters():
+            parameter[negative] = -parameter[positive]
+        for layer in layers[first + 1 :]:
+            for norm in (layer.layer_norm1, layer.layer_norm2):
+                norm.weight *= OUTLIER_SIZE * math.sqrt(OUTLIER_CHANNELS / width)
+                norm.weight[channels] /= OUTLIER_SIZE
 
 
 def _fill(module: nn.Module, generator: torch.Generator) -> None:

@@ -2,16 +2,21 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from modeling.architectures import ModelSizes
 from modeling.encoder_graph import PIXEL_MEAN, PIXEL_STD
+from modeling.tensorrt_builder import TENSORRT, TENSORRT_RTX, Builder
+from modeling.triton_config import BACKEND_FILE, CONFIG_FILE, PLAN_FILE
 
 ENCODER = "sam_image_encoder"
 DECODER = "sam_mask_decoder"
 GRAPHS = (ENCODER, DECODER)
 VERSION_FOLDER = "1"
 GRAPH_FILE = "model.onnx"
+ENGINE_FILES: Mapping[Builder, str] = MappingProxyType({TENSORRT: PLAN_FILE, TENSORRT_RTX: "model.engine"})
 
 # What happens to a photo before the encoder; a change of it makes other embeddings from the same graph.
 PREPROCESSING = {
@@ -34,9 +39,21 @@ def graph_files(repository: Path, graph: str) -> list[Path]:
     return sorted(path.parent.glob(f"{path.name}*"))
 
 
+def engine_path(repository: Path, graph: str, builder: Builder) -> Path:
+    """The engine that a builder makes of one of `GRAPHS`."""
+    return graph_path(repository, graph).with_name(ENGINE_FILES[builder])
+
+
+def built_files(repository: Path, graph: str) -> list[Path]:
+    """All that is there of what a build writes for one of `GRAPHS`."""
+    beside = [graph_path(repository, graph).with_name(name) for name in (*ENGINE_FILES.values(), BACKEND_FILE)]
+    others = [*beside, repository / graph / CONFIG_FILE]
+    return [*graph_files(repository, graph), *(path for path in others if path.is_file())]
+
+
 def fingerprint(repository: Path, sizes: ModelSizes, precision: str) -> str:
     """`sha256:<hex>` over all that decides about an embedding or a mask: both graphs with their weights, sizes,
-    preprocessing and precision.
+    preprocessing and precision. Engines compiled from the same graphs, for whatever GPU, share their embeddings.
 
     Raises:
         FileNotFoundError: a graph is missing.

@@ -1,5 +1,6 @@
-"""Running exported graphs, for the parity gate."""
+"""Running exported graphs and compiled engines, for the parity gate."""
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,25 @@ from typing import Any
 import numpy.typing as npt
 import onnxruntime
 
+from modeling.half_emulation import write_emulation
+from modeling.precision import FP16, Precision
+
 # A graph's inputs in its order, to its outputs.
 GraphRunner = Callable[..., list[npt.NDArray[Any]]]
 
 
+def graph_runner(path: Path, precision: Precision) -> GraphRunner:
+    """Load an ONNX file into ONNX Runtime on the CPU, with half precision emulated where the graph computes in it."""
+    if precision != FP16:
+        return onnx_runtime(path)
+    with tempfile.TemporaryDirectory() as folder:
+        emulation = Path(folder) / path.name
+        write_emulation(path, emulation)
+        return onnx_runtime(emulation)
+
+
 def onnx_runtime(path: Path) -> GraphRunner:
-    """Load an ONNX file into ONNX Runtime on the CPU."""
+    """Load an ONNX file into ONNX Runtime on the CPU, as it is."""
     options = onnxruntime.SessionOptions()
     # Memory that the arena keeps for the next run is missed by whatever runs beside the gate.
     options.enable_cpu_mem_arena = False

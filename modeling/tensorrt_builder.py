@@ -1,10 +1,12 @@
 """TensorRT and TensorRT-RTX behind one face: from an ONNX file to an engine file."""
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
+
+from modeling.progress import Tell
 
 Builder = Literal["tensorrt", "tensorrt-rtx"]
 TENSORRT: Builder = "tensorrt"
@@ -70,7 +72,7 @@ def compile_engine(
     shapes: Mapping[str, Shapes],
     *,
     compute_capabilities: Sequence[int] = (),
-    tell: Callable[[str], None] = lambda progress: None,
+    tell: Tell = lambda progress: None,
 ) -> None:
     """Compile an ONNX file, whose types are taken as they are, into an engine file.
 
@@ -79,8 +81,8 @@ def compile_engine(
         graph: the ONNX file, its external data beside it.
         engine: the file to write.
         shapes: of every input with dynamic dimensions.
-        compute_capabilities: such as 89 for SM 8.9, of the GPUs to compile for. TensorRT-RTX only, which takes all that it
-            can make portable code for where none are given; TensorRT compiles for the GPU at hand.
+        compute_capabilities: such as 89 for SM 8.9, of the GPUs to compile for. TensorRT-RTX only, which takes all that
+            it makes portable code for where none are given; TensorRT compiles for the GPU at hand.
         tell: is told how far the builder is.
 
     Raises:
@@ -147,7 +149,7 @@ def _log(trt: ModuleType) -> Any:
     return Log()
 
 
-def _progress_monitor(trt: ModuleType, tell: Callable[[str], None]) -> Any:
+def _progress_monitor(trt: ModuleType, tell: Tell) -> Any:
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)

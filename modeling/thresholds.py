@@ -1,0 +1,45 @@
+"""What the parity gate demands, for each precision in one place, with reasons."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from modeling.precision import FP32, Precision
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Bounds on the figures of the same name in `ParityFigures`: upper ones for errors, lower ones for the others."""
+
+    embedding_error: float
+    embedding_cosine: float
+    embedding_separation: float
+    logit_error: float
+    score_error: float
+    mask_iou_min: float
+    mask_iou_median: float
+    padding_error: float
+
+
+# Different images are at least a tenth apart; a broken encoder that answers alike to all is at 0.
+SEPARATION = 0.02
+
+THRESHOLDS: Mapping[Precision, Thresholds] = MappingProxyType(
+    {
+        FP32: Thresholds(
+            # Half of float16's spacing between 8 and 16 is 0.004: rounding the output, and as much for arithmetic.
+            embedding_error=0.008,
+            # Rounding to float16 alone leaves 0.9999999; swapped colours or a missing normalisation less than 0.99.
+            embedding_cosine=0.9999,
+            embedding_separation=SEPARATION,
+            # Float32 sums in another order: 1e-6 to 1e-5 after the decoder's two layers.
+            logit_error=1e-4,
+            score_error=1e-4,
+            # What rounding the embedding to float16 changes: single pixels of the border, which count in small masks.
+            mask_iou_min=0.98,
+            mask_iou_median=0.999,
+            # Exact but for the order of sums, which depends on the shapes.
+            padding_error=1e-5,
+        ),
+    }
+)
