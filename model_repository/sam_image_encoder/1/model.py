@@ -1,7 +1,8 @@
 """What Triton's Python backend runs on a machine without a GPU: a graph on ONNX Runtime's CPU provider.
 
 Copied to `1/model.py` beside `model.onnx` by modeling/triton_config.py. A batch is one run: Triton hands over requests
-whose shapes are equal, since the models' inputs are not declared ragged.
+whose shapes are equal, since the models' inputs are not declared ragged. Tensors pass by DLPack: before Triton 24.11
+`as_numpy` and `Tensor(name, array)` do not understand numpy 2 (triton-inference-server/python_backend#384).
 """
 
 import json
@@ -30,7 +31,7 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> list[Any]:
         """Run all requests as one batch and give each its rows."""
         rows = [
-            {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self._inputs}
+            {name: np.from_dlpack(pb_utils.get_input_tensor_by_name(request, name)) for name in self._inputs}
             for request in requests
         ]
         inputs = {name: np.concatenate([row[name] for row in rows]) for name in self._inputs}
@@ -43,7 +44,7 @@ class TritonPythonModel:
         parts = zip(*(np.split(output, ends) for output in outputs), strict=True)
         return [
             pb_utils.InferenceResponse(
-                [pb_utils.Tensor(name, part) for name, part in zip(self._outputs, row, strict=True)]
+                [pb_utils.Tensor.from_dlpack(name, part) for name, part in zip(self._outputs, row, strict=True)]
             )
             for row in parts
         ]
