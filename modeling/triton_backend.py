@@ -5,13 +5,19 @@ whose shapes are equal, since the models' inputs are not declared ragged. Tensor
 `as_numpy` and `Tensor(name, array)` do not understand numpy 2 (triton-inference-server/python_backend#384).
 """
 
+import ctypes
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime
 import triton_python_backend_utils as pb_utils
+
+_USED = b"used_dltensor"
+_rename_capsule = ctypes.pythonapi.PyCapsule_SetName
+_rename_capsule.argtypes = (ctypes.py_object, ctypes.c_char_p)
 
 
 class TritonPythonModel:
@@ -43,8 +49,14 @@ class TritonPythonModel:
         ends = np.cumsum([len(row[self._inputs[0]]) for row in rows])[:-1]
         parts = zip(*(np.split(output, ends) for output in outputs), strict=True)
         return [
-            pb_utils.InferenceResponse(
-                [pb_utils.Tensor.from_dlpack(name, part) for name, part in zip(self._outputs, row, strict=True)]
-            )
+            pb_utils.InferenceResponse([_tensor(name, part) for name, part in zip(self._outputs, row, strict=True)])
             for row in parts
         ]
+
+
+def _tensor(name: str, array: npt.NDArray[Any]) -> Any:
+    capsule = array.__dlpack__()
+    tensor = pb_utils.Tensor.from_dlpack(name, capsule)
+    # The backend marks a capsule whose tensor it has taken over by a name of its own, at which numpy takes offence.
+    _rename_capsule(capsule, _USED)
+    return tensor
