@@ -16,7 +16,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from modeling.triton_config import ENCODER, write_configs
+from modeling.triton_config import CONFIG_FILE, ENCODER, MODELS
 from modeling.triton_server import TritonInstallation, TritonMissing, provide
 from samserve.domain.manifest import ModelManifest
 from samserve.settings import default_model_repository
@@ -24,6 +24,22 @@ from samserve.settings import default_model_repository
 _START_SECONDS = 90.0
 _PORT_ATTEMPTS = 5
 _EVENTUAL_SECONDS = 30.0
+
+_GATE = """
+
+import time
+
+_run = TritonPythonModel.execute
+
+
+def _run_when_open(self, requests):
+    while (Path(__file__).parents[1] / "gate").exists():
+        time.sleep(0.01)
+    return _run(self, requests)
+
+
+TritonPythonModel.execute = _run_when_open
+"""
 
 
 class TritonServer:
@@ -83,13 +99,19 @@ class TritonServer:
         os.killpg(self._process.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Make it go on."""
+        """Make it go on, and its models."""
         assert self._process is not None
+        self.open_gates()
         os.killpg(self._process.pid, signal.SIGCONT)
 
+    def open_gates(self) -> None:
+        """End what `pause_model` did."""
+        for gate in self._repository.glob("*/gate"):
+            gate.unlink()
+
     def pause_model(self, model: str) -> None:
-        """Make one model's run take until `resume`; Triton itself goes on, and what comes in is queued."""
-        os.kill(self._backend_of(model), signal.SIGSTOP)
+        """Make one model's runs take until `resume`; Triton itself goes on, and what comes in is queued."""
+        (self._repository / model / "gate").touch()
 
     def counted(self, name: str, **labels: str) -> int:
         """The sum of a metric's values over the labels that are not given."""
@@ -101,13 +123,6 @@ class TritonServer:
             for line in lines
             if line.startswith(f"{name}{{") and all(label in line for label in wanted)
         )
-
-    def _backend_of(self, model: str) -> int:
-        assert self._process is not None
-        for candidate in _session_members(self._process.pid):
-            if model in Path(f"/proc/{candidate}/cmdline").read_text():
-                return candidate
-        raise AssertionError(f"no process runs {model}")
 
     def _serves(self) -> bool:
         deadline = time.monotonic() + _START_SECONDS
@@ -133,10 +148,11 @@ def installation() -> TritonInstallation:
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project's repository, as a copy: Python leaves its bytecode in it."""
+    """The project's repository, as a copy with gates: a model does not run while there is a file `gate` beside it."""
     folder = tmp_path_factory.mktemp("repository") / "models"
     shutil.copytree(default_model_repository(), folder, ignore=shutil.ignore_patterns("__pycache__"))
-    write_configs(folder, ModelManifest.read(folder), "cpu")
+    for backend in folder.glob("*/1/model.py"):
+        backend.write_text(backend.read_text() + _GATE)
     return folder
 
 
@@ -160,7 +176,9 @@ def other_repository(repository: Path, tmp_path_factory: pytest.TempPathFactory)
         manifest.low_res_size,
     )
     changed.write(folder)
-    write_configs(folder, changed, "cpu")
+    for model in MODELS:
+        config = folder / model / CONFIG_FILE
+        config.write_text(config.read_text().replace(manifest.fingerprint, changed.fingerprint))
     return folder
 
 
@@ -202,18 +220,6 @@ async def eventually(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(_EVENTUAL_SECONDS):
         while not await asyncio.to_thread(condition):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
-
-
-def _session_members(session: int) -> list[int]:
-    members = []
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = entry.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[3]) == session:
-            members.append(int(entry.parent.name))
-    return members
 
 
 def _free_port() -> int:

@@ -47,10 +47,8 @@ async def occupy(triton: TritonServer, model: str, served: Served) -> "asyncio.F
     """Have the model run something that does not end until `resume`."""
     await served.stub.Segment(request(1))
     triton.pause_model(model)
-    before = triton.counted("nv_inference_request_success", model=model)
     running = asyncio.ensure_future(served.stub.Segment(request(1 if model == DECODER else 100)))
     await asyncio.sleep(0.3)
-    assert triton.counted("nv_inference_request_success", model=model) == before
     return running
 
 
