@@ -30,7 +30,8 @@ both_transports = pytest.mark.parametrize("settings", [{}, BY_WIRE], ids=["share
 
 
 async def health(served: Served, service: str = SERVICE) -> int:
-    answer = await HealthStub(served.channel).Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
+    stub: Any = HealthStub(served.channel)
+    answer = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
     return int(answer.status)
 
 

@@ -1,21 +1,29 @@
 """What nobody waits for any more is never run, and what Triton has no room for is refused: by Triton's own counters."""
 
 import asyncio
+import gc
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from modeling.triton_config import CONFIG_FILE, DECODER, ENCODER
 from modeling.triton_server import TritonInstallation
+from samserve.adapters.triton import TritonSession
+from samserve.adapters.triton.connection import TritonConnection
+from samserve.domain.embedding import Embedding
+from samserve.domain.geometry import ImageFrame, Size
+from samserve.domain.prompts import CoordinateSpace, Prompt, batch_prompts
+from samserve.ports import DecodedImage
 from samserve.v1 import segmentation_pb2 as pb
 from tests.integration.gateway.conftest import Served, photo, refusal
 from tests.integration.triton.conftest import TritonServer, eventually
-from tests.integration.triton.test_serving import on_triton, request
+from tests.integration.triton.test_serving import MIB, on_triton, request
 
 QUEUE_SIZE = 2
 QUEUE_SECONDS = 0.5
@@ -88,19 +96,34 @@ async def test_requests_whose_deadline_passed_in_the_queue_are_never_run(triton:
 
 
 async def test_what_triton_still_writes_for_a_cancelled_request_reaches_nobody(triton: TritonServer) -> None:
-    async with on_triton(triton) as served:
-        expected = await served.stub.Segment(request(1))
-        await served.stub.Segment(request(2))
-        triton.pause_model(DECODER)
-        abandoned = served.stub.Segment(request(2))
-        waiting = asyncio.ensure_future(abandoned)
-        await asyncio.sleep(0.3)
-        abandoned.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
-        following = asyncio.ensure_future(served.stub.Segment(request(1)))
-        await asyncio.sleep(0.3)
-        triton.resume()
-        assert (await following).results == expected.results
+    connection = TritonConnection(triton.address, poll_seconds=5, infer_seconds=30)
+    manifest = await connection.manifest()
+    session = await TritonSession.open(connection, manifest, cache_bytes=MIB, scratch_bytes=4 * MIB)
+    assert session.transport == "shared_memory"
+    side = manifest.image_size
+    frame = ImageFrame(Size(side, side), side)
+    image = DecodedImage(np.full((3, side, side), 99, np.uint8), frame, 0.0)
+    embedding = Embedding((await session.encoder.encode(image)).values.copy(), frame)
+    # So many that their masks would lie over whatever is put into the memory next.
+    clicks = [Prompt(np.array([[x, 50.0]]), np.ones(1, np.int32)) for x in range(32)]
+    prompts = batch_prompts(clicks, CoordinateSpace.PIXELS, frame, manifest.low_res_size)
+    run = triton.counted("nv_inference_count", model=DECODER)
+    triton.pause_model(DECODER)
+    abandoned = asyncio.ensure_future(session.decoder.decode(embedding, prompts))
+    await asyncio.sleep(0.3)
+    abandoned.cancel()
+    await asyncio.wait((abandoned,))
+    # Its traceback would keep its arrays.
+    del abandoned
+    gc.collect()
+    encoded = await session.encoder.encode(image)
+    expected = encoded.values.copy()
+    triton.resume()
+    await eventually(lambda: triton.counted("nv_inference_count", model=DECODER) == run + 1)
+    await asyncio.sleep(0.3)
+    np.testing.assert_array_equal(encoded.values, expected)
+    await session.close()
+    await connection.aclose()
 
 
 async def test_more_than_the_queue_holds_is_refused_with_a_time_to_retry(narrow_triton: TritonServer) -> None:
