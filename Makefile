@@ -1,11 +1,11 @@
-# make demo [IMAGE=photo.jpg POINT=x,y OUT=overlay.png]    make test    make serve [FLAGS=...]    make lint    make proto
+# make demo [IMAGE=photo.jpg POINT=x,y OUT=overlay.png]    make test    make serve [FLAGS=...]    make triton    make lint    make proto
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 
-.PHONY: demo serve test lint proto check-proto venv venv-dev clean
+.PHONY: demo serve triton test lint proto check-proto venv venv-dev clean
 
 demo: $(RUNTIME)
 	@$(BIN)/samserve demo $(if $(IMAGE),--image "$(IMAGE)") $(if $(POINT),--point="$(POINT)") $(if $(OUT),--out "$(OUT)")
@@ -13,8 +13,13 @@ demo: $(RUNTIME)
 serve: $(RUNTIME)
 	$(BIN)/samserve serve $(FLAGS)
 
+# Triton itself, on a machine without container or GPU: gRPC on 8001, metrics on 8002.
+triton: $(RUNTIME)
+	$(BIN)/python -m modeling.triton_server $(FLAGS)
+
 test: lint check-proto
 	sh tests/provide-redis.sh
+	sh tests/provide-triton.sh $(BIN)/python
 	$(BIN)/pytest
 
 lint: $(DEV)

@@ -1,16 +1,23 @@
 """What Triton's Python backend runs on a machine without a GPU: a graph on ONNX Runtime's CPU provider.
 
 Copied to `1/model.py` beside `model.onnx` by modeling/triton_config.py. A batch is one run: Triton hands over requests
-whose shapes are equal, since the models' inputs are not declared ragged.
+whose shapes are equal, since the models' inputs are not declared ragged. Tensors pass by DLPack: before Triton 24.11
+`as_numpy` and `Tensor(name, array)` do not understand numpy 2 (triton-inference-server/python_backend#384).
 """
 
+import ctypes
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime
 import triton_python_backend_utils as pb_utils
+
+_USED = b"used_dltensor"
+_rename_capsule = ctypes.pythonapi.PyCapsule_SetName
+_rename_capsule.argtypes = (ctypes.py_object, ctypes.c_char_p)
 
 
 class TritonPythonModel:
@@ -30,7 +37,7 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> list[Any]:
         """Run all requests as one batch and give each its rows."""
         rows = [
-            {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self._inputs}
+            {name: np.from_dlpack(pb_utils.get_input_tensor_by_name(request, name)) for name in self._inputs}
             for request in requests
         ]
         inputs = {name: np.concatenate([row[name] for row in rows]) for name in self._inputs}
@@ -42,8 +49,14 @@ class TritonPythonModel:
         ends = np.cumsum([len(row[self._inputs[0]]) for row in rows])[:-1]
         parts = zip(*(np.split(output, ends) for output in outputs), strict=True)
         return [
-            pb_utils.InferenceResponse(
-                [pb_utils.Tensor(name, part) for name, part in zip(self._outputs, row, strict=True)]
-            )
+            pb_utils.InferenceResponse([_tensor(name, part) for name, part in zip(self._outputs, row, strict=True)])
             for row in parts
         ]
+
+
+def _tensor(name: str, array: npt.NDArray[Any]) -> Any:
+    capsule = array.__dlpack__()
+    tensor = pb_utils.Tensor.from_dlpack(name, capsule)
+    # The backend marks a capsule whose tensor it has taken over by a name of its own, at which numpy takes offence.
+    _rename_capsule(capsule, _USED)
+    return tensor

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -20,6 +20,7 @@ from samserve.adapters.memory_cache import MemoryEmbeddingCache
 from samserve.adapters.metrics import Metrics
 from samserve.adapters.redis import Breaker, GuardedRedis, RedisEmbeddingCache, RedisEncodeLease, connect
 from samserve.adapters.tiered_cache import TieredEmbeddingCache
+from samserve.adapters.triton import TritonEngine, TritonSession
 from samserve.admission import Admission
 from samserve.domain.embedding import Embedding
 from samserve.domain.geometry import ImageFrame, Size
@@ -54,59 +55,30 @@ class Gateway:
 async def gateway(settings: Settings) -> AsyncIterator[Gateway]:
     """Run a gateway; it serves inside the context and stops gracefully at its end.
 
+    With the models on Triton it may begin, and be again, not ready: it is whenever Triton is.
+
     Raises:
-        InvalidManifest: the model repository is missing or not whole.
+        InvalidManifest: the model repository is missing or not whole (embedded engine).
         RuntimeError: the port is taken.
     """
     async with AsyncExitStack() as stack:
         # Requests run side by side; a small matrix product that waits for a second thread is slower, not faster.
         stack.enter_context(threadpool_limits(1, "blas"))
-        manifest = ModelManifest.read(settings.model_repository)
         metrics = Metrics()
-        encoder = EmbeddedImageEncoder(settings.model_repository, settings.engine_threads)
-        stack.callback(encoder.close)
-        decoder = EmbeddedMaskDecoder(settings.model_repository, threads=settings.engine_threads)
-        stack.callback(decoder.close)
-        image_decoder = PillowImageDecoder(settings.max_image_pixels, settings.image_decode_workers)
-        stack.callback(image_decoder.close)
-        cache, lease = _caches(settings, manifest, metrics, stack)
-        embedder = ImageEmbedder(
-            manifest=manifest,
-            image_decoder=image_decoder,
-            image_encoder=encoder,
-            cache=cache,
-            lease=lease,
-            encodes=Admission("encodes", settings.max_encodes, _RETRY_AFTER_SECONDS),
-            cache_secret=settings.cache_secret.get_secret_value().encode(),
-        )
-        stack.push_async_callback(embedder.close)
-        prompt_limits = PromptLimits(settings.max_prompts, settings.max_points_per_prompt)
-        segmenter = Segmenter(
-            manifest=manifest,
-            embedder=embedder,
-            mask_decoder=decoder,
-            requests=Admission("requests", settings.max_requests, _RETRY_AFTER_SECONDS),
-            limits=prompt_limits,
-        )
-        limits = ServiceLimits(
-            settings.max_image_bytes, settings.max_image_pixels, settings.max_message_bytes, prompt_limits
-        )
+        resources = await stack.enter_async_context(AsyncExitStack())
+        start_engine = _ENGINES[settings.engine](settings, metrics, resources)
         server = GrpcServer(
-            SegmentationServicer(
-                segmenter=segmenter, manifest=manifest, engine=settings.engine, limits=limits, observer=metrics
-            ),
             address=f"{settings.host}:{settings.port}",
             max_message_bytes=settings.max_message_bytes,
             # Health checks, watchers and reflection need room beside the requests.
             max_concurrent_rpcs=2 * settings.max_requests,
             observer=metrics,
         )
+        core = _Core(settings, metrics, server, resources)
         metrics_port = _serve_metrics(settings, metrics, stack)
         await server.start()
         stack.push_async_callback(server.stop, settings.stop_grace_seconds)
-        await _warm_up(manifest, encoder, decoder)
-        await server.set_serving(True)
-        _log.info("serving %s (%s engine) on %s", manifest.model, settings.engine, server.address)
+        await start_engine(core)
         yield Gateway(server.address, metrics_port, metrics)
 
 
@@ -121,22 +93,152 @@ async def serve(settings: Settings) -> None:
         _log.info("stopping")
 
 
-def _caches(
-    settings: Settings, manifest: ModelManifest, metrics: Metrics, stack: AsyncExitStack
-) -> tuple[EmbeddingCache, EncodeLease]:
+@dataclass(frozen=True, slots=True)
+class _Models:
+    """One build of the models and what runs it.
+
+    Attributes:
+        memory: the memory tier of the cache, wherever the engine has its embeddings.
+        transport: how they come to the engine, see `GetServerInfoResponse`.
+    """
+
+    manifest: ModelManifest
+    encoder: ImageEncoder
+    decoder: MaskDecoder
+    memory: EmbeddingCache
+    transport: str
+
+
+class _Core:
+    """The use cases, built anew for each build of the models, so that nothing of one is left for the next."""
+
+    def __init__(self, settings: Settings, metrics: Metrics, server: GrpcServer, resources: AsyncExitStack) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._server = server
+        self._image_decoder = PillowImageDecoder(settings.max_image_pixels, settings.image_decode_workers)
+        resources.callback(self._image_decoder.close)
+        self._redis = _redis(settings, metrics, resources)
+        self._encodes = Admission("encodes", settings.max_encodes, _RETRY_AFTER_SECONDS)
+        self._requests = Admission("requests", settings.max_requests, _RETRY_AFTER_SECONDS)
+        self._embedder: ImageEmbedder | None = None
+        resources.push_async_callback(self._close)
+
+    async def serve(self, models: _Models) -> None:
+        """Warm these models up and have them answer what comes in from now on. Raises what the models raise."""
+        settings = self._settings
+        await _warm_up(models.manifest, models.encoder, models.decoder)
+        cache, lease = self._caches(models)
+        self._embedder = ImageEmbedder(
+            manifest=models.manifest,
+            image_decoder=self._image_decoder,
+            image_encoder=models.encoder,
+            cache=cache,
+            lease=lease,
+            encodes=self._encodes,
+            cache_secret=settings.cache_secret.get_secret_value().encode(),
+        )
+        prompt_limits = PromptLimits(settings.max_prompts, settings.max_points_per_prompt)
+        segmenter = Segmenter(
+            manifest=models.manifest,
+            embedder=self._embedder,
+            mask_decoder=models.decoder,
+            requests=self._requests,
+            limits=prompt_limits,
+        )
+        servicer = SegmentationServicer(
+            segmenter=segmenter,
+            manifest=models.manifest,
+            engine=settings.engine,
+            transport=models.transport,
+            limits=ServiceLimits(
+                settings.max_image_bytes, settings.max_image_pixels, settings.max_message_bytes, prompt_limits
+            ),
+            observer=self._metrics,
+        )
+        self._server.exchange(servicer)
+        await self.set_serving(True)
+        _log.info("serving %s (%s engine) on %s", models.manifest.model, settings.engine, self._server.address)
+
+    async def set_serving(self, serving: bool) -> None:
+        """Tell health checks whether the models are there."""
+        await self._server.set_serving(serving)
+
+    def _caches(self, models: _Models) -> tuple[EmbeddingCache, EncodeLease]:
+        if self._redis is None:
+            return models.memory, LocalEncodeLease()
+        remote = RedisEmbeddingCache(
+            self._redis,
+            models.manifest,
+            self._metrics,
+            ttl_seconds=self._settings.redis_ttl_seconds,
+            budget_seconds=self._settings.redis_budget_seconds,
+        )
+        return TieredEmbeddingCache(models.memory, remote), RedisEncodeLease(self._redis, self._metrics)
+
+    async def _close(self) -> None:
+        if self._embedder is not None:
+            await self._embedder.close()
+
+
+_StartEngine = Callable[[_Core], Awaitable[None]]
+
+
+def _embedded(settings: Settings, metrics: Metrics, resources: AsyncExitStack) -> _StartEngine:
+    manifest = ModelManifest.read(settings.model_repository)
+    encoder = EmbeddedImageEncoder(settings.model_repository, settings.engine_threads)
+    resources.callback(encoder.close)
+    decoder = EmbeddedMaskDecoder(settings.model_repository, threads=settings.engine_threads)
+    resources.callback(decoder.close)
     memory = MemoryEmbeddingCache(settings.memory_cache_bytes, metrics)
-    if settings.redis_url is None:
-        return memory, LocalEncodeLease()
-    redis = GuardedRedis(connect(settings.redis_url), Breaker(metrics), metrics)
-    stack.push_async_callback(redis.aclose)
-    remote = RedisEmbeddingCache(
-        redis,
-        manifest,
-        metrics,
-        ttl_seconds=settings.redis_ttl_seconds,
-        budget_seconds=settings.redis_budget_seconds,
+    return lambda core: core.serve(_Models(manifest, encoder, decoder, memory, "in_process"))
+
+
+def _triton(settings: Settings, metrics: Metrics, resources: AsyncExitStack) -> _StartEngine:
+    engine = TritonEngine(
+        settings.triton,
+        cache_bytes=settings.memory_cache_bytes,
+        scratch_bytes=settings.triton_scratch_bytes,
+        infer_seconds=settings.triton_timeout_seconds,
     )
-    return TieredEmbeddingCache(memory, remote), RedisEncodeLease(redis, metrics)
+    resources.push_async_callback(engine.aclose)
+
+    async def start(core: _Core) -> None:
+        served: TritonSession | None = None
+
+        async def up(session: TritonSession) -> None:
+            nonlocal served
+            if session is served:
+                await core.set_serving(True)
+                return
+            memory = session.embedding_cache(metrics) or MemoryEmbeddingCache(settings.memory_cache_bytes, metrics)
+            await core.serve(_Models(session.manifest, session.encoder, session.decoder, memory, session.transport))
+            served = session
+
+        async def down() -> None:
+            await core.set_serving(False)
+
+        await engine.look(up, down)
+        following = asyncio.create_task(engine.follow(up, down))
+        resources.push_async_callback(_cancel, following)
+
+    return start
+
+
+_ENGINES = {"embedded": _embedded, "triton": _triton}
+
+
+async def _cancel(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.wait((task,))
+
+
+def _redis(settings: Settings, metrics: Metrics, resources: AsyncExitStack) -> GuardedRedis | None:
+    if settings.redis_url is None:
+        return None
+    redis = GuardedRedis(connect(settings.redis_url), Breaker(metrics), metrics)
+    resources.push_async_callback(redis.aclose)
+    return redis
 
 
 def _serve_metrics(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> int | None:

@@ -27,9 +27,17 @@ class Settings(BaseSettings):
     metrics_port: int | None = Field(default=None, ge=0, le=65535, description="Prometheus port; none by default")
     stop_grace_seconds: float = Field(default=20.0, ge=0, description="time for calls in flight when stopping")
 
-    engine: Literal["embedded"] = Field(default="embedded", description="what runs the models")
-    model_repository: Path = Field(default_factory=default_model_repository, description="folder of the models")
+    engine: Literal["embedded", "triton"] = Field(default="embedded", description="what runs the models")
+    model_repository: Path = Field(
+        default_factory=default_model_repository, description="folder of the models; Triton has its own"
+    )
     engine_threads: int = Field(default=0, ge=0, description="threads of one embedded run; 0: all cores")
+
+    triton: str = Field(default="127.0.0.1:8001", description="host:port of Triton's gRPC service")
+    triton_timeout_seconds: float = Field(default=30.0, gt=0, description="longest run of a model, queue included")
+    triton_scratch_bytes: int = Field(
+        default=128 * _MIB, ge=0, description="shared memory for tensors in flight; 0: all tensors go by wire"
+    )
 
     memory_cache_bytes: int = Field(default=512 * _MIB, ge=0, description="bound of the memory tier")
     redis_url: str | None = Field(default=None, description="redis://... of the shared tier; none by default")

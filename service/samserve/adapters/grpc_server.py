@@ -6,12 +6,13 @@ from grpc_reflection.v1alpha import reflection
 
 from samserve.adapters.grpc_interceptor import RequestInterceptor
 from samserve.adapters.grpc_servicer import SegmentationServicer
+from samserve.adapters.grpc_switch import SwitchableHandler
 from samserve.ports import RequestObserver
 from samserve.v1 import segmentation_pb2 as pb
-from samserve.v1.segmentation_pb2_grpc import add_SegmentationServiceServicer_to_server
 
 SERVICE = pb.DESCRIPTOR.services_by_name["SegmentationService"].full_name
-_HEALTH_SERVICES = ("", SERVICE)
+LIVENESS = "liveness"
+_READINESS = ("", SERVICE)
 _MAX_CONNECTION_AGE_SECONDS = 300
 _MAX_CONNECTION_AGE_GRACE_SECONDS = 60
 
@@ -19,7 +20,8 @@ _MAX_CONNECTION_AGE_GRACE_SECONDS = 60
 class GrpcServer:
     """Serves `SegmentationService`, `grpc.health.v1` and reflection on one port.
 
-    Health is per service and for "" (the whole server): NOT_SERVING until `set_serving(True)`, and while stopping.
+    Health is per service and for "" (the whole server): NOT_SERVING until `set_serving(True)`, and while stopping. The
+    health service "liveness" is SERVING whatever becomes of the models, so that nobody restarts a gateway for them.
 
     Args:
         address: `host:port`; port 0 takes a free one.
@@ -29,7 +31,6 @@ class GrpcServer:
 
     def __init__(
         self,
-        servicer: SegmentationServicer,
         *,
         address: str,
         max_message_bytes: int,
@@ -50,21 +51,27 @@ class GrpcServer:
                 ("grpc.max_connection_age_grace_ms", 1000 * _MAX_CONNECTION_AGE_GRACE_SECONDS),
             ],
         )
-        add_SegmentationServiceServicer_to_server(servicer, self._server)
+        self._calls = SwitchableHandler(SERVICE)
+        self._server.add_generic_rpc_handlers((self._calls,))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
         host = address.rpartition(":")[0]
         self.address = f"{host}:{self._server.add_insecure_port(address)}"
 
     async def start(self) -> None:
-        """Begin to serve, health NOT_SERVING."""
+        """Begin to serve, health NOT_SERVING; calls are refused as `ModelUnavailable` until there is a servicer."""
+        await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
         await self.set_serving(False)
         await self._server.start()
+
+    def exchange(self, servicer: SegmentationServicer) -> None:
+        """Have this servicer answer the calls that begin from now on."""
+        self._calls.exchange(servicer)
 
     async def set_serving(self, serving: bool) -> None:
         """Tell health checks and watchers."""
         status = health_pb2.HealthCheckResponse
-        for service in _HEALTH_SERVICES:
+        for service in _READINESS:
             await self._health.set(service, status.SERVING if serving else status.NOT_SERVING)
 
     async def stop(self, grace_seconds: float) -> None:

@@ -50,12 +50,14 @@ class SegmentationServicer(SegmentationServiceServicer):
         segmenter: Segmenter,
         manifest: ModelManifest,
         engine: str,
+        transport: str,
         limits: ServiceLimits,
         observer: RequestObserver,
     ) -> None:
         self._segmenter = segmenter
         self._manifest = manifest
         self._engine = engine
+        self._transport = transport
         self._limits = limits
         self._observer = observer
 
@@ -129,6 +131,7 @@ class SegmentationServicer(SegmentationServiceServicer):
             fingerprint=manifest.fingerprint,
             precision=manifest.precision,
             engine=self._engine,
+            transport=self._transport,
             image_size=manifest.image_size,
             embedding_shape=manifest.embedding_shape,
             low_res_size=manifest.low_res_size,

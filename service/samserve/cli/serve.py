@@ -12,7 +12,8 @@ _FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--host", {"help": "address to listen on"}),
     ("--port", {"type": int, "help": "gRPC port; 0 takes a free one"}),
     ("--metrics-port", {"type": int, "help": "Prometheus port; none by default"}),
-    ("--engine", {"help": "what runs the models: embedded"}),
+    ("--engine", {"help": "what runs the models: embedded or triton"}),
+    ("--triton", {"metavar": "HOST:PORT", "help": "Triton's gRPC service, for --engine triton"}),
     ("--model-repository", {"type": Path, "metavar": "FOLDER", "help": "folder of the models"}),
     ("--redis-url", {"metavar": "URL", "help": "redis://... of a cache that gateways share; none by default"}),
 )

@@ -783,6 +783,7 @@ class GetServerInfoResponse(_message.Message):
     EMBEDDING_SHAPE_FIELD_NUMBER: _builtins.int
     LOW_RES_SIZE_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    TRANSPORT_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version of samserve."""
     model: _builtins.str
@@ -796,6 +797,8 @@ class GetServerInfoResponse(_message.Message):
     """Side of the model's square input in pixels."""
     low_res_size: _builtins.int
     """Side of the low-resolution mask logits."""
+    transport: _builtins.str
+    """How embeddings come to the engine: `in_process`, `shared_memory` or `wire`."""
     @_builtins.property
     def embedding_shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Channels, height, width of an embedding."""
@@ -814,10 +817,11 @@ class GetServerInfoResponse(_message.Message):
         embedding_shape: _abc.Iterable[_builtins.int] | None = ...,
         low_res_size: _builtins.int = ...,
         limits: Global___Limits | None = ...,
+        transport: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding_shape", b"embedding_shape", "engine", b"engine", "fingerprint", b"fingerprint", "image_size", b"image_size", "limits", b"limits", "low_res_size", b"low_res_size", "model", b"model", "precision", b"precision", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding_shape", b"embedding_shape", "engine", b"engine", "fingerprint", b"fingerprint", "image_size", b"image_size", "limits", b"limits", "low_res_size", b"low_res_size", "model", b"model", "precision", b"precision", "transport", b"transport", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,7 +24,9 @@ def test_the_committed_configurations_are_what_the_source_writes(tmp_path: Path)
     written = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file())
     assert len(written) == 4
     for path in written:
-        assert (committed / path).read_text() == (tmp_path / path).read_text(), f"{path}: make triton-config"
+        assert (committed / path).read_text() == (tmp_path / path).read_text(), (
+            f"{path}: run python -m modeling.triton_config"
+        )
 
 
 @pytest.mark.parametrize("flavour", ["cpu", "tensorrt"])

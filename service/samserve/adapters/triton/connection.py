@@ -1,0 +1,160 @@
+"""The connection to one Triton: its calls, and its failures as the gateway's own errors."""
+
+from collections.abc import Awaitable, Sequence
+from typing import Any, TypeVar
+
+import grpc
+from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult
+from tritonclient.grpc import model_config_pb2 as pb
+from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from samserve.domain.errors import ModelUnavailable, Overloaded
+from samserve.domain.manifest import ModelManifest
+
+ENCODER = "sam_image_encoder"
+DECODER = "sam_mask_decoder"
+
+_RETRY_AFTER_SECONDS = 1.0
+
+# How Triton says that it refused a request because of its model's queue policy; the status does not tell.
+_QUEUE_REFUSALS = ("maximum queue size", "timeout expired")
+
+_OPTIONS = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # Its own connection, and soon again after Triton was away: readiness waits for it.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 500),
+]
+
+Answer = TypeVar("Answer")
+
+
+class TritonTimeout(ModelUnavailable):
+    """Triton was reached, as far as one can tell, and did not answer in time."""
+
+
+class TritonConnection:
+    """Calls to the Triton at one address. It connects when first used, and again whenever it has to.
+
+    Args:
+        address: `host:port` of Triton's gRPC service.
+        poll_seconds: the longest that a call takes which runs no model.
+        infer_seconds: the longest that a model's run takes, its queue included. A caller's own deadline cancels it
+            earlier.
+    """
+
+    def __init__(self, address: str, poll_seconds: float, infer_seconds: float) -> None:
+        self.address = address
+        self._poll_seconds = poll_seconds
+        self._infer_seconds = infer_seconds
+        self._client = InferenceServerClient(address, channel_args=_OPTIONS)
+
+    async def manifest(self) -> ModelManifest:
+        """What the models are, from their configurations; both have to be ready.
+
+        Raises:
+            ModelUnavailable: Triton cannot be reached, a model is not ready, or the two do not belong together.
+        """
+        for model in (ENCODER, DECODER):
+            ready = self._client.is_model_ready(model, client_timeout=self._poll_seconds)
+            if not await self._answer(ready):
+                raise self._unavailable(f"{model} is not ready")
+        return self._read_manifest(*[await self._config(model) for model in (ENCODER, DECODER)])
+
+    async def fingerprint(self, model: str) -> str:
+        """Of the build that one of the models belongs to. Raises ModelUnavailable."""
+        return str((await self._config(model)).parameters["fingerprint"].string_value)
+
+    async def register(self, name: str, nbytes: int) -> bool:
+        """Have Triton map the POSIX shared memory `/name` as its region `name`.
+
+        Returns:
+            False if it cannot: another host, another container, another user, or not allowed.
+
+        Raises:
+            ModelUnavailable: Triton cannot be reached.
+        """
+        try:
+            await self._client.register_system_shared_memory(
+                name, f"/{name}", nbytes, client_timeout=self._poll_seconds
+            )
+        except InferenceServerException as error:
+            if _is_lost(error):
+                raise self._translate(error) from error
+            return False
+        return True
+
+    async def regions(self) -> set[str]:
+        """Names of the regions that this Triton process has. Raises ModelUnavailable."""
+        status = await self._answer(self._client.get_system_shared_memory_status(client_timeout=self._poll_seconds))
+        return set(status.regions)
+
+    async def unregister(self, name: str) -> None:
+        """Have Triton unmap a region that no request uses any more; where it cannot be told, nothing happens."""
+        try:
+            await self._client.unregister_system_shared_memory(name, client_timeout=self._poll_seconds)
+        except InferenceServerException:
+            return
+
+    async def infer(
+        self, model: str, inputs: Sequence[InferInput], outputs: Sequence[InferRequestedOutput]
+    ) -> InferResult:
+        """Run a model. Cancelling cancels it in Triton, and what has not begun there never does.
+
+        Raises:
+            Overloaded: the model's queue is full, or the request was in it for too long.
+            ModelUnavailable: anything else that went wrong.
+        """
+        return await self._answer(
+            self._client.infer(model, inputs, outputs=outputs, client_timeout=self._infer_seconds)
+        )
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._client.close()
+
+    async def _config(self, model: str) -> pb.ModelConfig:
+        return (await self._answer(self._client.get_model_config(model, client_timeout=self._poll_seconds))).config
+
+    async def _answer(self, call: Awaitable[Answer]) -> Answer:
+        try:
+            return await call
+        except InferenceServerException as error:
+            raise self._translate(error) from error
+
+    def _translate(self, error: InferenceServerException) -> Exception:
+        message = str(error.message())
+        if any(refusal in message for refusal in _QUEUE_REFUSALS):
+            return Overloaded(f"Triton refused the request: {message}", _RETRY_AFTER_SECONDS)
+        if error.status() == str(grpc.StatusCode.DEADLINE_EXCEEDED):
+            return TritonTimeout(f"Triton at {self.address} did not answer in time", _RETRY_AFTER_SECONDS)
+        return self._unavailable(message)
+
+    def _unavailable(self, reason: str) -> ModelUnavailable:
+        return ModelUnavailable(f"Triton at {self.address}: {reason}", _RETRY_AFTER_SECONDS)
+
+    def _read_manifest(self, encoder: pb.ModelConfig, decoder: pb.ModelConfig) -> ModelManifest:
+        described = [{name: value.string_value for name, value in c.parameters.items()} for c in (encoder, decoder)]
+        if described[0] != described[1] or not described[0].get("fingerprint"):
+            raise self._unavailable(
+                f"{ENCODER} and {DECODER} are not of one build; write the repository anew with build_engines.py"
+            )
+        try:
+            sizes = {tensor.name: list(tensor.dims) for c in (encoder, decoder) for tensor in (*c.input, *c.output)}
+            channels, height, width = sizes["image_embeddings"]
+            return ModelManifest(
+                **described[0],
+                image_size=sizes["image"][-1],
+                embedding_shape=(channels, height, width),
+                low_res_size=sizes["low_res_masks"][-1],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._unavailable(f"the configuration of its models cannot be used: {error!r}") from error
+
+
+def _is_lost(error: InferenceServerException) -> Any:
+    return error.status() in (str(grpc.StatusCode.UNAVAILABLE), str(grpc.StatusCode.DEADLINE_EXCEEDED))

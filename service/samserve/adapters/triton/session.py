@@ -1,0 +1,157 @@
+"""What runs one build of the models on Triton."""
+
+import asyncio
+import logging
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from samserve.adapters.triton.connection import DECODER, ENCODER, TritonConnection
+from samserve.adapters.triton.image_encoder import TritonImageEncoder
+from samserve.adapters.triton.mask_decoder import TritonMaskDecoder
+from samserve.adapters.triton.model import TritonModel
+from samserve.adapters.triton.scratch import Scratch
+from samserve.adapters.triton.shared_memory import SharedMemory, SharedMemoryUnavailable, is_gone
+from samserve.adapters.triton.slab import SlabEmbeddingCache, slot_nbytes
+from samserve.domain.embedding import Embedding
+from samserve.domain.geometry import ImageFrame, Size
+from samserve.domain.manifest import ModelManifest
+from samserve.domain.prompts import CoordinateSpace, Prompt, PromptBatch, batch_prompts
+from samserve.ports import CacheObserver
+
+_log = logging.getLogger(__name__)
+
+SHARED_MEMORY = "shared_memory"
+WIRE = "wire"
+
+_PROMPTS_WITHOUT_MASKS = 32
+"""Prompts of one decoder row for which there are zeros to point at; larger rows bring their own."""
+
+
+class TritonSession:
+    """Encoder, decoder and shared memory for one build of the models; it ends when Triton serves another.
+
+    Attributes:
+        manifest: what the build is.
+        transport: how tensors travel, `shared_memory` or `wire`.
+        encoder: implements `ImageEncoder`.
+        decoder: implements `MaskDecoder`.
+    """
+
+    def __init__(
+        self, connection: TritonConnection, manifest: ModelManifest, memory: SharedMemory | None, slots: int
+    ) -> None:
+        self._connection = connection
+        self._memory = memory
+        self._slots = slots
+        self.manifest = manifest
+        self.transport = WIRE if memory is None else SHARED_MEMORY
+        no_masks: npt.NDArray[Any] | None = None
+        self._scratch: Scratch | None = None
+        if memory is not None:
+            shape = (_PROMPTS_WITHOUT_MASKS, manifest.low_res_size, manifest.low_res_size)
+            start = slots * slot_nbytes(manifest.embedding_shape)
+            no_masks = memory.array(start, shape, np.float32)
+            self._scratch = Scratch(memory, start + no_masks.nbytes)
+        self._models = [
+            TritonModel(connection, name, manifest.fingerprint, memory, self._scratch) for name in (ENCODER, DECODER)
+        ]
+        self.encoder = TritonImageEncoder(self._models[0], manifest.embedding_shape)
+        self.decoder = TritonMaskDecoder(self._models[1], manifest.low_res_size, no_masks)
+
+    @classmethod
+    async def open(
+        cls, connection: TritonConnection, manifest: ModelManifest, cache_bytes: int, scratch_bytes: int
+    ) -> "TritonSession":
+        """A session by shared memory if Triton proves to see the same, and by wire if not.
+
+        Args:
+            cache_bytes: of the slab of embeddings.
+            scratch_bytes: for the other tensors of requests in flight; 0 rules shared memory out.
+
+        Raises:
+            ModelUnavailable, Overloaded: Triton does not answer as it should.
+        """
+        by_wire = cls(connection, manifest, None, 0)
+        if not scratch_bytes:
+            return by_wire
+        embedding, prompts = _sample(manifest)
+        expected = (await by_wire.decoder.decode(embedding, prompts)).low_res_masks
+        slots = cache_bytes // slot_nbytes(manifest.embedding_shape)
+        no_masks = 4 * _PROMPTS_WITHOUT_MASKS * manifest.low_res_size**2
+        try:
+            nbytes = slots * slot_nbytes(manifest.embedding_shape) + no_masks + scratch_bytes
+            memory = await asyncio.to_thread(SharedMemory, nbytes)
+        except SharedMemoryUnavailable as error:
+            _log.warning("tensors travel by wire: %s", error)
+            return by_wire
+        session = cls(connection, manifest, memory, slots)
+        try:
+            if await session.attach():
+                await session._remove_leftovers()
+                here = (await session.decoder.decode(embedding, prompts)).low_res_masks
+                if np.allclose(here, expected, rtol=1e-2, atol=1e-2):
+                    return session
+        except BaseException:
+            await session.close()
+            raise
+        _log.info("tensors travel by wire: Triton at %s does not share this host's /dev/shm", connection.address)
+        await session.close()
+        return by_wire
+
+    async def attach(self) -> bool:
+        """See that Triton has this session's memory; one that was restarted has not, until it is told again.
+
+        Returns:
+            False if it cannot have it, so that the session is of no use any more.
+
+        Raises:
+            ModelUnavailable: Triton does not answer.
+        """
+        if self._memory is None or self._memory.name in await self._connection.regions():
+            return True
+        return await self._connection.register(self._memory.name, self._memory.nbytes)
+
+    def embedding_cache(self, observer: CacheObserver) -> SlabEmbeddingCache | None:
+        """The memory tier of the cache, in the shared memory if there is one."""
+        if self._memory is None:
+            return None
+        return SlabEmbeddingCache(self._memory, self._slots, self.manifest.embedding_shape, observer)
+
+    def suspend(self, reason: str) -> None:
+        """Triton is away: fail what is in flight, and whatever comes until `resume`."""
+        for model in self._models:
+            model.suspend(reason)
+
+    def resume(self) -> None:
+        """Triton is back with the same build."""
+        for model in self._models:
+            model.resume()
+
+    async def close(self) -> None:
+        """End the session for good."""
+        # Triton must not unmap what a request that it is running still writes to; the next gateway has it do so.
+        in_use = any(model.in_flight for model in self._models) or (
+            self._scratch is not None and self._scratch.has_abandoned
+        )
+        self.suspend("the models were exchanged; ask again")
+        if self._memory is not None:
+            if not in_use:
+                await self._connection.unregister(self._memory.name)
+            self._memory.close()
+
+    async def _remove_leftovers(self) -> None:
+        """Have Triton unmap the memory of gateways on this host that are gone."""
+        for name in await self._connection.regions():
+            if is_gone(name):
+                await self._connection.unregister(name)
+
+
+def _sample(manifest: ModelManifest) -> tuple[Embedding, PromptBatch]:
+    """A prompt on an embedding that there never was, so that an answer to it is not one from before."""
+    side = manifest.image_size
+    frame = ImageFrame(Size(side, side), side)
+    values = np.random.default_rng().standard_normal(manifest.embedding_shape).astype(np.float16)
+    click = Prompt(np.array([[side / 2, side / 2]]), np.ones(1, dtype=np.int32))
+    return Embedding(values, frame), batch_prompts([click], CoordinateSpace.PIXELS, frame, manifest.low_res_size)

@@ -1,0 +1,53 @@
+"""What waits for the decoder at the same time becomes one batch of Triton's, whatever image it is about."""
+
+import asyncio
+from typing import Any
+
+import numpy as np
+import pytest
+
+from modeling.triton_config import DECODER
+from samserve.v1 import segmentation_pb2 as pb
+from tests.integration.gateway.conftest import PNG_CLICK
+from tests.integration.triton.conftest import TritonServer, eventually
+from tests.integration.triton.test_serving import BY_WIRE, logits, on_triton, request
+
+IMAGES = 8
+BOX = pb.Prompt(box=pb.Box(x0=5, y0=5, x1=40, y1=40))
+
+
+@pytest.mark.parametrize("settings", [{}, BY_WIRE], ids=["shared memory", "wire"])
+async def test_prompts_on_different_images_run_as_one_batch(triton: TritonServer, settings: dict[str, Any]) -> None:
+    async with on_triton(triton, **settings) as served:
+        messages = [request(seed, BOX if seed % 2 else PNG_CLICK) for seed in range(IMAGES)]
+        alone = [logits(await served.stub.Segment(message)) for message in messages]
+        before = counts(triton)
+        triton.pause_model(DECODER)
+        calls = [asyncio.ensure_future(served.stub.Segment(message)) for message in messages]
+        # One runs, or rather would, and the others wait for it.
+        await eventually(lambda: triton.counted("nv_inference_pending_request_count", model=DECODER) == IMAGES - 1)
+        triton.resume()
+        together = [logits(call) for call in await asyncio.gather(*calls)]
+        inferences, executions = (after - start for after, start in zip(counts(triton), before, strict=True))
+        assert inferences == IMAGES
+        assert executions == 2
+        for one, other in zip(alone, together, strict=True):
+            np.testing.assert_allclose(other, one, atol=0.01)
+
+
+async def test_many_prompts_on_one_image_are_one_row_of_one_run(triton: TritonServer) -> None:
+    async with on_triton(triton) as served:
+        await served.stub.Segment(request(1))
+        before = counts(triton)
+        answer = await served.stub.Segment(request(1, *([PNG_CLICK, BOX] * 10)))
+        assert [after - start for after, start in zip(counts(triton), before, strict=True)] == [1, 1]
+        assert len(answer.results) == 20
+        np.testing.assert_allclose(logits(answer)[-6:], logits(answer)[:6], atol=0.01)
+
+
+def counts(triton: TritonServer) -> tuple[int, int]:
+    """How many rows the decoder has run, and in how many runs."""
+    return (
+        triton.counted("nv_inference_count", model=DECODER),
+        triton.counted("nv_inference_exec_count", model=DECODER),
+    )

@@ -1,0 +1,181 @@
+"""Triton not up yet, killed, hung, and restarted, with the same model and with another: what callers and probes see."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
+
+from modeling.triton_config import DECODER, ENCODER
+from samserve.v1 import segmentation_pb2 as pb
+from tests.integration.gateway.conftest import PNG_CLICK, Refusal, Served, photo, refusal, serving
+from tests.integration.triton.conftest import TritonServer
+from tests.integration.triton.test_serving import BY_WIRE, logits, on_triton, request, transport
+
+FOLLOWS_SECONDS = 20.0
+"""Readiness takes some seconds; a busy machine may take more."""
+
+SERVICE = "samserve.v1.SegmentationService"
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+NewTriton = Callable[[], TritonServer]
+both_transports = pytest.mark.parametrize("settings", [{}, BY_WIRE], ids=["shared memory", "wire"])
+
+
+async def health(served: Served, service: str = SERVICE) -> int:
+    stub: Any = HealthStub(served.channel)
+    answer = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
+    return int(answer.status)
+
+
+async def becomes(served: Served, status: int) -> None:
+    """Wait for readiness to follow; liveness has to be there all the time."""
+    async with asyncio.timeout(FOLLOWS_SECONDS):
+        while await health(served) != status:
+            assert await health(served, "liveness") == SERVING
+            await asyncio.sleep(0.1)
+
+
+def check_unavailable(refused: Refusal) -> None:
+    assert refused.code is grpc.StatusCode.UNAVAILABLE
+    assert refused.retry_after_seconds
+
+
+async def start(triton: TritonServer, repository: Path | None = None) -> None:
+    await asyncio.to_thread(triton.start, repository)
+
+
+async def test_a_gateway_that_is_up_before_triton_serves_once_triton_does(new_triton: NewTriton) -> None:
+    triton = new_triton()
+    async with on_triton(triton) as served:
+        assert [await health(served, service) for service in ("", SERVICE, "liveness")] == [
+            NOT_SERVING,
+            NOT_SERVING,
+            SERVING,
+        ]
+        check_unavailable(await refusal(served.stub.Segment(request(1), timeout=10)))
+        check_unavailable(await refusal(served.stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=10)))
+        await start(triton)
+        await becomes(served, SERVING)
+        assert (await served.stub.Segment(request(1))).results
+        assert await transport(served) == "shared_memory"
+
+
+@both_transports
+async def test_embeddings_survive_triton_being_killed_and_restarted(
+    new_triton: NewTriton, settings: dict[str, Any]
+) -> None:
+    triton = new_triton()
+    await start(triton)
+    async with on_triton(triton, **settings) as served:
+        before = await served.stub.Segment(request(1))
+        in_flight = hold(triton, served)
+        await asyncio.sleep(0.3)
+        triton.kill()
+        check_unavailable(await in_flight)
+        await becomes(served, NOT_SERVING)
+        check_unavailable(await refusal(served.stub.Segment(request(1), timeout=10)))
+        check_unavailable(await refusal(served.stub.Segment(request(2), timeout=10)))
+        triton.open_gates()
+        await start(triton)
+        await becomes(served, SERVING)
+        after = await served.stub.Segment(request(1))
+        assert after.embedding_source == pb.EMBEDDING_SOURCE_MEMORY
+        assert await transport(served) == ("wire" if settings else "shared_memory")
+        np.testing.assert_allclose(logits(after), logits(before), atol=0.01)
+
+
+async def test_callers_of_a_hung_triton_are_told_so_within_seconds(new_triton: NewTriton) -> None:
+    triton = new_triton()
+    await start(triton)
+    async with on_triton(triton) as served:
+        await served.stub.Segment(request(1))
+        triton.pause()
+        started = time.monotonic()
+        patient = asyncio.ensure_future(refusal(served.stub.Segment(request(1), timeout=60)))
+        hurried = await refusal(served.stub.Segment(request(2), timeout=1))
+        assert hurried.code is grpc.StatusCode.DEADLINE_EXCEEDED
+        check_unavailable(await patient)
+        assert time.monotonic() - started < FOLLOWS_SECONDS
+        await becomes(served, NOT_SERVING)
+        check_unavailable(await refusal(served.stub.Segment(request(1), timeout=60)))
+        triton.resume()
+        await becomes(served, SERVING)
+        assert (await served.stub.Segment(request(1))).embedding_source == pb.EMBEDDING_SOURCE_MEMORY
+        assert await transport(served) == "shared_memory"
+
+
+@both_transports
+async def test_no_embedding_of_the_old_model_is_served_by_the_new_one(
+    new_triton: NewTriton, other_repository: Path, settings: dict[str, Any]
+) -> None:
+    triton = new_triton()
+    await start(triton)
+    async with on_triton(triton, **settings) as served:
+        old, old_other = [await served.stub.Segment(request(seed)) for seed in (1, 2)]
+        old_info = await served.stub.GetServerInfo(pb.GetServerInfoRequest())
+        triton.kill()
+        _, first = await asyncio.gather(
+            start(triton, other_repository), first_answer_of_another_model(served, old, old_info.fingerprint)
+        )
+        await becomes(served, SERVING)
+        info = await served.stub.GetServerInfo(pb.GetServerInfoRequest())
+        assert info.fingerprint == "sha256:" + "07" * 32
+        by_id = pb.SegmentRequest(image=pb.Image(image_id=old_other.image_id), prompts=[PNG_CLICK])
+        assert (await refusal(served.stub.Segment(by_id))).code is grpc.StatusCode.NOT_FOUND
+        assert not (await served.stub.Segment(request(2))).cached
+    async with serving(model_repository=other_repository) as embedded:
+        expected = logits(await embedded.stub.Segment(request(1)))
+        np.testing.assert_allclose(logits(first), expected, atol=0.05, rtol=0.01)
+        assert not np.allclose(logits(old), expected, atol=0.5)
+
+
+async def test_flights_that_the_old_model_does_not_end_are_refused(
+    new_triton: NewTriton, other_repository: Path
+) -> None:
+    triton = new_triton()
+    await start(triton)
+    async with on_triton(triton) as served:
+        triton.pause_model(ENCODER)
+        message = pb.EmbedImageRequest(image=pb.Image(data=photo(5)))
+        waiting = [asyncio.ensure_future(refusal(served.stub.EmbedImage(message))) for _ in range(3)]
+        await asyncio.sleep(0.5)
+        triton.kill()
+        for refused in await asyncio.gather(*waiting):
+            check_unavailable(refused)
+        triton.open_gates()
+        await start(triton, other_repository)
+        await becomes(served, SERVING)
+        assert not (await served.stub.EmbedImage(message)).cached
+
+
+async def first_answer_of_another_model(
+    served: Served, old: pb.SegmentResponse, fingerprint: str
+) -> pb.SegmentResponse:
+    """Ask all the time; until the gateway tells another fingerprint, no answer is other than the old model's."""
+    while True:
+        try:
+            answer: pb.SegmentResponse = await served.stub.Segment(request(1), timeout=10)
+            info = await served.stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=10)
+        except grpc.aio.AioRpcError as error:
+            retryable = "grpc-status-details-bin" in dict(error.trailing_metadata() or ())
+            if error.code() is not grpc.StatusCode.UNAVAILABLE or not retryable:
+                raise
+            await asyncio.sleep(0.01)
+            continue
+        if info.fingerprint != fingerprint:
+            return answer
+        np.testing.assert_allclose(logits(answer), logits(old), atol=0.01)
+
+
+def hold(triton: TritonServer, served: Served) -> "asyncio.Future[Refusal]":
+    """A request that the decoder has begun and does not end."""
+    triton.pause_model(DECODER)
+    return asyncio.ensure_future(refusal(served.stub.Segment(request(1), timeout=60)))

@@ -1,0 +1,158 @@
+"""What nobody waits for any more is never run, and what Triton has no room for is refused: by Triton's own counters."""
+
+import asyncio
+import gc
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from modeling.triton_config import CONFIG_FILE, DECODER, ENCODER
+from modeling.triton_server import TritonInstallation
+from samserve.adapters.triton import TritonSession
+from samserve.adapters.triton.connection import TritonConnection
+from samserve.domain.embedding import Embedding
+from samserve.domain.geometry import ImageFrame, Size
+from samserve.domain.prompts import CoordinateSpace, Prompt, batch_prompts
+from samserve.ports import DecodedImage
+from samserve.v1 import segmentation_pb2 as pb
+from tests.integration.gateway.conftest import Served, photo, refusal
+from tests.integration.triton.conftest import TritonServer, eventually
+from tests.integration.triton.test_serving import MIB, on_triton, request
+
+QUEUE_SIZE = 2
+QUEUE_SECONDS = 0.5
+
+
+@pytest.fixture(scope="module")
+def narrow_triton(
+    installation: TritonInstallation, repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TritonServer]:
+    """A Triton whose decoder has hardly any queue."""
+    folder = tmp_path_factory.mktemp("narrow") / "models"
+    shutil.copytree(repository, folder)
+    path = folder / DECODER / CONFIG_FILE
+    config = text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
+    config.dynamic_batching.default_queue_policy.max_queue_size = QUEUE_SIZE
+    config.dynamic_batching.default_queue_policy.default_timeout_microseconds = round(1e6 * QUEUE_SECONDS)
+    path.write_text(text_format.MessageToString(config))
+    server = TritonServer(installation, folder, folder.parent / "triton.log")
+    server.start()
+    yield server
+    server.stop()
+
+
+def pending(triton: TritonServer, model: str) -> int:
+    return triton.counted("nv_inference_pending_request_count", model=model)
+
+
+async def occupy(triton: TritonServer, model: str, served: Served) -> "asyncio.Future[pb.SegmentResponse]":
+    """Have the model run something that does not end until `resume`."""
+    await served.stub.Segment(request(1))
+    triton.pause_model(model)
+    running = asyncio.ensure_future(served.stub.Segment(request(1 if model == DECODER else 100)))
+    await asyncio.sleep(0.3)
+    return running
+
+
+@pytest.mark.parametrize("model", [ENCODER, DECODER])
+async def test_cancelled_requests_are_cancelled_in_triton(triton: TritonServer, model: str) -> None:
+    async with on_triton(triton) as served:
+        running = await occupy(triton, model, served)
+        run = triton.counted("nv_inference_count", model=model)
+        cancelled = triton.counted("nv_inference_request_failure", model=model, reason="CANCELED")
+        calls = [served.stub.Segment(request(1 if model == DECODER else 200 + seed)) for seed in range(5)]
+        waiting = [asyncio.ensure_future(call) for call in calls]
+        await eventually(lambda: pending(triton, model) == 5)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        await asyncio.sleep(0.3)
+        triton.resume()
+        assert (await running).results
+        await eventually(lambda: pending(triton, model) == 0)
+        assert triton.counted("nv_inference_count", model=model) == run + 1
+        assert triton.counted("nv_inference_request_failure", model=model, reason="CANCELED") == cancelled + 5
+
+
+@pytest.mark.parametrize("model", [ENCODER, DECODER])
+async def test_requests_whose_deadline_passed_in_the_queue_are_never_run(triton: TritonServer, model: str) -> None:
+    async with on_triton(triton) as served:
+        running = await occupy(triton, model, served)
+        run = triton.counted("nv_inference_count", model=model)
+        calls = [served.stub.Segment(request(1 if model == DECODER else 300 + seed), timeout=1.0) for seed in range(5)]
+        refusals = await asyncio.gather(*(refusal(call) for call in calls))
+        assert {refused.code for refused in refusals} == {grpc.StatusCode.DEADLINE_EXCEEDED}
+        await asyncio.sleep(0.3)
+        triton.resume()
+        assert (await running).results
+        await eventually(lambda: pending(triton, model) == 0)
+        assert triton.counted("nv_inference_count", model=model) == run + 1
+
+
+async def test_what_triton_still_writes_for_a_cancelled_request_reaches_nobody(triton: TritonServer) -> None:
+    connection = TritonConnection(triton.address, poll_seconds=5, infer_seconds=30)
+    manifest = await connection.manifest()
+    session = await TritonSession.open(connection, manifest, cache_bytes=MIB, scratch_bytes=4 * MIB)
+    assert session.transport == "shared_memory"
+    side = manifest.image_size
+    frame = ImageFrame(Size(side, side), side)
+    image = DecodedImage(np.full((3, side, side), 99, np.uint8), frame, 0.0)
+    embedding = Embedding((await session.encoder.encode(image)).values.copy(), frame)
+    # So many that their masks would lie over whatever is put into the memory next.
+    clicks = [Prompt(np.array([[x, 50.0]]), np.ones(1, np.int32)) for x in range(32)]
+    prompts = batch_prompts(clicks, CoordinateSpace.PIXELS, frame, manifest.low_res_size)
+    run = triton.counted("nv_inference_count", model=DECODER)
+    triton.pause_model(DECODER)
+    abandoned = asyncio.ensure_future(session.decoder.decode(embedding, prompts))
+    await asyncio.sleep(0.3)
+    abandoned.cancel()
+    await asyncio.wait((abandoned,))
+    # Its traceback would keep its arrays.
+    del abandoned
+    gc.collect()
+    encoded = await session.encoder.encode(image)
+    expected = encoded.values.copy()
+    triton.resume()
+    await eventually(lambda: triton.counted("nv_inference_count", model=DECODER) == run + 1)
+    await asyncio.sleep(0.3)
+    np.testing.assert_array_equal(encoded.values, expected)
+    await session.close()
+    await connection.aclose()
+
+
+async def test_more_than_the_queue_holds_is_refused_with_a_time_to_retry(narrow_triton: TritonServer) -> None:
+    async with on_triton(narrow_triton) as served:
+        running = await occupy(narrow_triton, DECODER, served)
+        calls = [asyncio.ensure_future(refusal(served.stub.Segment(request(1)))) for _ in range(6)]
+        await asyncio.sleep(2 * QUEUE_SECONDS)
+        run = narrow_triton.counted("nv_inference_count", model=DECODER)
+        narrow_triton.resume()
+        refusals = await asyncio.gather(*calls)
+        assert {refused.code for refused in refusals} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+        assert all(refused.retry_after_seconds for refused in refusals)
+        assert (await running).results
+        # Two of the six had their place in the queue, and waited for too long in it.
+        assert narrow_triton.counted("nv_inference_count", model=DECODER) == run + 1
+        assert narrow_triton.counted("nv_inference_request_failure", model=DECODER, reason="REJECTED") >= 2
+
+
+async def test_embedding_for_several_callers_survives_all_but_one_cancelling(triton: TritonServer) -> None:
+    async with on_triton(triton) as served:
+        await served.stub.Segment(request(1))
+        triton.pause_model(ENCODER)
+        message = pb.EmbedImageRequest(image=pb.Image(data=photo(400)))
+        calls = [served.stub.EmbedImage(message) for _ in range(3)]
+        waiting = [asyncio.ensure_future(call) for call in calls]
+        await asyncio.sleep(0.3)
+        for call in calls[:2]:
+            call.cancel()
+        await asyncio.sleep(0.1)
+        triton.resume()
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        assert isinstance(outcomes[2], pb.EmbedImageResponse)

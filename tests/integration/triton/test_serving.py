@@ -1,0 +1,154 @@
+"""Gateways on a real Triton answer as gateways with the models in process do, by shared memory and by wire."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from samserve.adapters.triton import shared_memory
+from samserve.v1 import segmentation_pb2 as pb
+from tests.integration.gateway.conftest import PNG_CLICK, Served, photo, serving
+from tests.integration.triton.conftest import TritonServer
+
+MIB = 1 << 20
+BY_WIRE = {"triton_scratch_bytes": 0}
+
+
+@asynccontextmanager
+async def on_triton(triton: TritonServer, **settings: Any) -> AsyncIterator[Served]:
+    """A gateway on a Triton."""
+    defaults = {"memory_cache_bytes": 8 * MIB, "triton_scratch_bytes": 16 * MIB}
+    async with serving(engine="triton", triton=triton.address, **{**defaults, **settings}) as served:
+        yield served
+
+
+def request(seed: int, *prompts: pb.Prompt, **fields: Any) -> pb.SegmentRequest:
+    defaults: dict[str, Any] = {"include_low_res_masks": True, "multimask_output": True}
+    return pb.SegmentRequest(
+        image=pb.Image(data=photo(seed)), prompts=prompts or (PNG_CLICK,), **{**defaults, **fields}
+    )
+
+
+def logits(response: pb.SegmentResponse) -> np.ndarray[Any, Any]:
+    return np.stack(
+        [
+            np.frombuffer(mask.low_res_mask.data, "<f2").astype(np.float32)
+            for result in response.results
+            for mask in result.masks
+        ]
+    )
+
+
+async def transport(served: Served) -> str:
+    info: pb.GetServerInfoResponse = await served.stub.GetServerInfo(pb.GetServerInfoRequest())
+    assert info.engine == "triton"
+    return info.transport
+
+
+def assorted_prompts(mask: pb.LowResMask) -> list[pb.Prompt]:
+    """Prompts of all kinds and lengths."""
+    click = pb.Point(x=20, y=15, label=pb.POINT_LABEL_FOREGROUND)
+    other = pb.Point(x=40, y=30, label=pb.POINT_LABEL_BACKGROUND)
+    return [
+        pb.Prompt(points=[click]),
+        pb.Prompt(box=pb.Box(x0=5, y0=5, x1=40, y1=40)),
+        pb.Prompt(points=[click, other, other], box=pb.Box(x0=5, y0=5, x1=40, y1=40)),
+        pb.Prompt(points=[click], mask_input=mask),
+        pb.Prompt(points=[click] * 9),
+    ]
+
+
+@pytest.mark.parametrize("settings", [{}, BY_WIRE], ids=["shared memory", "wire"])
+async def test_masks_are_those_of_the_embedded_engine(triton: TritonServer, settings: dict[str, Any]) -> None:
+    async with serving() as embedded, on_triton(triton, **settings) as served:
+        assert await transport(served) == ("wire" if settings else "shared_memory")
+        first = await embedded.stub.Segment(request(1))
+        prompts = assorted_prompts(first.results[0].masks[0].low_res_mask)
+        for message in (request(1), request(1, *prompts), request(2, *prompts[::-1])):
+            expected, answer = [await gateway.stub.Segment(message) for gateway in (embedded, served)]
+            np.testing.assert_allclose(logits(answer), logits(expected), atol=0.05, rtol=0.01)
+
+
+async def test_embeddings_are_those_of_the_embedded_engine(triton: TritonServer) -> None:
+    async with serving() as embedded, on_triton(triton) as served:
+        message = pb.GetEmbeddingRequest(image=pb.Image(data=photo(3)))
+        expected, answer, again = [await gateway.stub.GetEmbedding(message) for gateway in (embedded, served, served)]
+        assert again.embedding_source == pb.EMBEDDING_SOURCE_MEMORY
+        assert again.embedding == answer.embedding
+        assert answer.fingerprint == expected.fingerprint
+        one, other = (np.frombuffer(each.embedding, "<f2").astype(np.float32) for each in (expected, answer))
+        np.testing.assert_allclose(other, one, atol=0.02, rtol=0.01)
+
+
+async def test_more_images_than_slots_are_served_and_the_latest_remembered(triton: TritonServer) -> None:
+    # An embedding of the bundled model is 98 KiB.
+    async with on_triton(triton, memory_cache_bytes=400 * 1024) as served:
+        for seed in range(8):
+            assert not (await served.stub.Segment(request(seed))).cached
+        assert served.counted("samserve_memory_cache_entries") == 4
+        assert served.counted("samserve_memory_cache_evictions_total") == 4
+        assert [(await served.stub.Segment(request(seed))).cached for seed in (7, 6, 5, 4, 0)] == [True] * 4 + [False]
+
+
+async def test_requests_beyond_the_shared_memory_go_by_wire(triton: TritonServer) -> None:
+    async with on_triton(triton) as roomy, on_triton(triton, triton_scratch_bytes=MIB // 2) as narrow:
+        assert await transport(narrow) == "shared_memory"
+        prompts = [PNG_CLICK] * 64  # 1.5 MiB of masks for each half
+        expected, answer = [await gateway.stub.Segment(request(1, *prompts)) for gateway in (roomy, narrow)]
+        np.testing.assert_allclose(logits(answer), logits(expected), atol=1e-3)
+
+
+async def test_many_at_once_get_their_own_masks(triton: TritonServer) -> None:
+    async with on_triton(triton, memory_cache_bytes=MIB // 2) as served:
+        alone = {seed: logits(await served.stub.Segment(request(seed))) for seed in range(6)}
+        for _ in range(3):
+            answers = await asyncio.gather(*(served.stub.Segment(request(seed)) for seed in range(6)))
+            for seed, answer in enumerate(answers):
+                np.testing.assert_allclose(logits(answer), alone[seed], atol=0.02)
+
+
+async def test_tensors_go_by_wire_where_triton_does_not_see_the_memory(
+    triton: TritonServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_memory, "FOLDER", tmp_path)
+    async with on_triton(triton) as served:
+        assert await transport(served) == "wire"
+        assert (await served.stub.Segment(request(1))).results
+
+
+async def test_tensors_go_by_wire_where_triton_sees_other_memory_under_the_name(
+    triton: TritonServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"{shared_memory.PREFIX}of-another-host"
+    monkeypatch.setattr(shared_memory, "FOLDER", tmp_path)
+    monkeypatch.setattr("secrets.token_hex", lambda count: "of-another-host")
+    other = Path("/dev/shm") / name
+    other.write_bytes(bytes(64 * MIB))
+    try:
+        async with on_triton(triton) as served:
+            assert await transport(served) == "wire"
+    finally:
+        other.unlink()
+
+
+async def test_tensors_go_by_wire_where_there_is_no_room(triton: TritonServer) -> None:
+    async with on_triton(triton, memory_cache_bytes=1 << 50) as served:
+        assert await transport(served) == "wire"
+        assert (await served.stub.Segment(request(1))).results
+
+
+async def test_stopped_gateways_leave_no_memory_behind(triton: TritonServer) -> None:
+    before = segments()
+    async with on_triton(triton) as served:
+        await served.stub.Segment(request(1))
+        made = segments() - before
+        assert made
+    assert not made & segments()
+
+
+def segments() -> set[Path]:
+    return set(Path("/dev/shm").glob(f"{shared_memory.PREFIX}*"))
