@@ -48,7 +48,7 @@ def export_encoder(model: SamParts, path: Path, *, precision: Precision = FP32, 
     # Two of everything: torch.export takes a dimension of size 1 for a constant.
     inputs = (torch.zeros(2, 3, side, side, dtype=torch.uint8), torch.full((2, 2), side, dtype=torch.int32))
     dynamic = {"image": {0: BATCH}, "input_size": {0: BATCH}}
-    _export(ImageEncoderGraph(model, precision), inputs, dynamic, ("image_embeddings",), path, half_storage)
+    export_module(ImageEncoderGraph(model, precision), inputs, dynamic, ("image_embeddings",), path, half_storage)
 
 
 def export_decoder(model: SamParts, path: Path, *, precision: Precision = FP32, half_storage: bool = False) -> None:
@@ -74,14 +74,24 @@ def export_decoder(model: SamParts, path: Path, *, precision: Precision = FP32, 
     )
 
 
-def _export(
+def export_module(
     module: nn.Module,
     inputs: tuple[Tensor, ...],
     dynamic: dict[str, dict[int, Any]],
     outputs: Sequence[str],
     path: Path,
-    half_storage: bool,
+    half_storage: bool = False,
 ) -> None:
+    """Write a module, which is traced on tensors without contents: nothing is computed, in whatever precision.
+
+    Args:
+        module: in whatever precision it is to compute; see `keep_softmax_single`.
+        inputs: examples; no dynamic dimension of size 1.
+        dynamic: of every input by name, in their order, the dynamic dimensions.
+        outputs: their names.
+        path: of the file to write.
+        half_storage: as for `export_encoder`.
+    """
     with _quiet_exporter():
         program = torch.onnx.export(
             module.eval(),

@@ -7,12 +7,13 @@ from itertools import combinations
 import numpy as np
 
 from modeling.differences import cosine, distance, largest, mask_iou
+from modeling.precision import FP32
 from modeling.probes import ProbeImage, probe_images, probe_prompts
 from modeling.progress import Tell
 from modeling.prompts import FloatArray, Prompt, prompt_tensors
 from modeling.reference import ReferenceSam
 from modeling.runtimes import GraphRunner
-from modeling.thresholds import Thresholds
+from modeling.thresholds import THRESHOLDS, Thresholds
 
 DEFAULT_IMAGES = 3
 MIN_IMAGES = 2
@@ -57,7 +58,7 @@ def check_parity(
     decoder: GraphRunner,
     *,
     images: int = DEFAULT_IMAGES,
-    thresholds: Thresholds,
+    thresholds: Thresholds = THRESHOLDS[FP32],
     tell: Tell = lambda progress: None,
 ) -> ParityFigures:
     """Measure both graphs and hold the figures against the thresholds.

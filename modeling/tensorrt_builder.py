@@ -90,7 +90,7 @@ def compile_engine(
     """
     log = _log(trt)
     builder = trt.Builder(log)
-    network = builder.create_network(_strongly_typed(trt))
+    network = builder.create_network(strongly_typed_flags(trt))
     parser = trt.OnnxParser(network, log)
     if not parser.parse_from_file(str(graph)):
         errors = [str(parser.get_error(index)) for index in range(parser.num_errors)]
@@ -112,7 +112,7 @@ def compile_engine(
     engine.write_bytes(memoryview(plan))
 
 
-def _strongly_typed(trt: ModuleType) -> int:
+def strongly_typed_flags(trt: ModuleType) -> int:
     """Flags of a network that takes the graph's types as they are: asked for in TensorRT 10, the only kind in 11."""
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return 0 if flag is None else 1 << int(flag)
