@@ -20,18 +20,34 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from transformers import SamModel
 
-from modeling.architectures import VIT_SIZES
+from modeling.architectures import VIT_SIZES, vit_config
 from modeling.encoder_graph import ImageEncoderGraph
 from modeling.precision import FP16, FP32
 from modeling.probes import probe_images
 from modeling.progress import step
-from modeling.random_weights import grow_outliers, random_model
+from modeling.random_weights import grow_outliers, randomise
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 LARGEST_HALF = 65504.0
 ISLANDS, NECK_BY_HAND, ALL_BY_HAND = "islands", "neck's norms in half, step by step", "all norms in half, step by step"
+
+
+def uneven_model(name: str, image_size: int, seed: int) -> SamModel:
+    """One of SAM's ViTs, for images of another size if need be, with random weights and outliers."""
+    config = vit_config(name)
+    for part in (config.vision_config, config.prompt_encoder_config):
+        part.image_size = image_size
+    config.prompt_encoder_config.image_embedding_size = image_size // config.vision_config.patch_size
+    with torch.device("meta"):
+        model = SamModel(config)
+    model.train(False)
+    model.to_empty(device="cpu")
+    model.prompt_encoder.shared_embedding = model.shared_image_embedding
+    randomise(model, seed)
+    grow_outliers(model.vision_encoder)
+    return model
 
 
 class HandWrittenNorm(nn.Module):
@@ -173,13 +189,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="vit_h", choices=list(VIT_SIZES))
+    parser.add_argument("--image-size", type=int, default=1024, help="smaller is faster, and rounds alike")
     parser.add_argument("--seed", type=int, default=0, help="of the random weights")
     parser.add_argument("--layers-too", action="store_true", help="a third run, with the layers' norms in half as well")
     parser.add_argument("--plot", type=Path, help="an image file to write")
     options = parser.parse_args(arguments)
     with step(f"filling {options.model} with random weights"):
-        model = random_model(options.model, options.seed)
-        grow_outliers(model.vision_encoder)
+        model = uneven_model(options.model, options.image_size, options.seed)
     places = study(model, (ISLANDS, NECK_BY_HAND, *([ALL_BY_HAND] if options.layers_too else [])))
     print(table(places))
     if options.plot:

@@ -69,7 +69,7 @@ def export_decoder(model: SamParts, path: Path, *, precision: Precision = FP32, 
         "mask_input": {0: BATCH, 1: PROMPTS},
         "has_mask_input": {0: BATCH, 1: PROMPTS},
     }
-    _export(
+    export_module(
         MaskDecoderGraph(model, precision), inputs, dynamic, ("low_res_masks", "iou_predictions"), path, half_storage
     )
 

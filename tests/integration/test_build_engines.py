@@ -137,17 +137,122 @@ def test_a_repository_stays_as_it_is_when_the_new_graphs_fail_the_gate(
     shutil.copytree(tiny_repository, output)
     (output / "notes.txt").write_text("mine")
 
-    def exporting(graph: str) -> Any:
-        return lambda model, path, half_storage: shutil.copy(graph_path(tiny_repository, graph), path)
-
     # The graphs of one checkpoint offered as those of another.
-    monkeypatch.setattr(build, "export_encoder", exporting(ENCODER))
-    monkeypatch.setattr(build, "export_decoder", exporting(DECODER))
+    export_by_copying(monkeypatch, tiny_repository)
     assert run("--model", "tiny", "--random-weights", "12", "--output", output, "--images", "2") == 2
     assert "the graphs differ from PyTorch: embedding_error" in capsys.readouterr().err
     assert ModelManifest.read(output) == ModelManifest.read(tiny_repository)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["repository"]
     assert (output / "notes.txt").read_text() == "mine"
+
+
+def export_by_copying(monkeypatch: pytest.MonkeyPatch, repository: Path) -> None:
+    """Exporting takes most of a build's time; where it is not what a test is about, graphs of another build do."""
+
+    def exporting(graph: str) -> Any:
+        return lambda model, path, **how: shutil.copy(graph_path(repository, graph), path)
+
+    monkeypatch.setattr(build, "export_encoder", exporting(ENCODER))
+    monkeypatch.setattr(build, "export_decoder", exporting(DECODER))
+
+
+def files_of(repository: Path) -> list[str]:
+    return sorted(str(path.relative_to(repository)) for path in repository.rglob("*") if path.is_file())
+
+
+def test_each_target_leaves_its_own_files_and_none_of_another(
+    tiny_repository: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_by_copying(monkeypatch, tiny_repository)
+    output = tmp_path / "repository"
+    arguments = ("--model", "tiny", "--checkpoint", tiny_checkpoint, "--output", output, "--images", "2")
+    assert run(*arguments, "--target", "cpu") == 0
+    models = (ENCODER, DECODER)
+    assert files_of(output) == [
+        "manifest.json",
+        *(f"{model}/{file}" for model in models for file in ("1/model.onnx", "1/model.py", "config.pbtxt")),
+    ]
+    fingerprint = ModelManifest.read(output).fingerprint
+    assert all(fingerprint in (output / model / "config.pbtxt").read_text() for model in models)
+    assert fingerprint == ModelManifest.read(tiny_repository).fingerprint
+
+    (output / ENCODER / "1" / "model.plan").write_text("of an older build")
+    assert run(*arguments, "--target", "onnx") == 0
+    assert files_of(output) == files_of(tiny_repository)
+
+
+def test_without_tensorrt_a_build_ends_before_it_begins(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    output = tmp_path / "repository"
+    assert run("--model", "tiny", "--checkpoint", tiny_checkpoint, "--output", output, "--target", "tensorrt") == 2
+    said = capsys.readouterr().err
+    assert "--target tensorrt cannot be built here" in said
+    assert "pip install --extra-index-url https://pypi.nvidia.com tensorrt" in said
+    assert "exporting" not in said
+    assert not output.exists()
+
+
+@pytest.fixture(scope="module")
+def tiny_engines(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small model in half precision, compiled by TensorRT-RTX with the default batch profiles."""
+    output = tmp_path_factory.mktemp("models") / "engines"
+    arguments = ("--model", "tiny", "--checkpoint", tiny_checkpoint, "--output", output, "--images", "2")
+    assert run(*arguments, "--target", "tensorrt-rtx", "--compute-capability", "80") == 0
+    return output
+
+
+def test_the_half_precision_graphs_pass_their_gate_and_compile(tiny_engines: Path, tiny_repository: Path) -> None:
+    manifest = ModelManifest.read(tiny_engines)
+    assert (manifest.precision, manifest.provenance["target"]) == ("fp16", "tensorrt-rtx")
+    assert manifest.fingerprint != ModelManifest.read(tiny_repository).fingerprint
+    assert manifest.provenance["parity"]["embedding_cosine"] > 0.9999
+    engines = manifest.provenance["engines"]
+    assert engines["builder"].startswith("tensorrt-rtx 1.")
+    assert engines["compute_capabilities"] == [80]
+    assert engines["profiles"]["decoder_batch"] == "1:8:16"
+    for graph in GRAPHS:
+        engine = graph_path(tiny_engines, graph).with_name("model.engine")
+        assert engines["files"][graph] == {"sha256": file_sha256(engine), "bytes": engine.stat().st_size}
+        # TensorRT's own kernel for fused attention.
+        assert b"_gemm_mha_v2" in engine.read_bytes()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_engines_that_were_not_run_are_not_called_verified(
+    tiny_engines: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ModelManifest.read(tiny_engines).provenance["engines"]["parity"] == "not run: there is no GPU here"
+    arguments = ("--model", "tiny", "--checkpoint", tiny_checkpoint, "--output", tiny_engines, "--images", "2")
+    assert run(*arguments, "--verify") == 0
+    assert "its engines: not run: there is no GPU here" in capsys.readouterr().out
+
+
+def test_verify_finds_an_exchanged_engine(
+    tiny_engines: Path, tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository = tmp_path / "repository"
+    shutil.copytree(tiny_engines, repository)
+    graph_path(repository, DECODER).with_name("model.engine").write_bytes(b"of another build")
+    assert run("--model", "tiny", "--checkpoint", tiny_checkpoint, "--output", repository, "--verify") == 2
+    assert "model.engine is not the engine that the manifest describes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--prompts", "8:4:2"), "is not in order"),
+        (("--decoder-batch", "many"), "is not MIN:OPT:MAX"),
+        (("--target", "tensorrt", "--compute-capability", "89"), "goes with --target tensorrt-rtx"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(
+    arguments: tuple[str, ...], complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        run("--model", "tiny", "--random-weights", "1", "--output", tmp_path / "out", *arguments)
+    assert complaint in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_another_model_is_one_clear_line(

@@ -11,8 +11,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import SamModel
 
+from modeling import checkpoints
 from modeling.checkpoints import SHARED, InvalidCheckpoint, load_checkpoint
 from modeling.meta_layout import to_transformers
+from modeling.published import PUBLISHED_SHA256
 from modeling.random_weights import random_model
 from modeling.repository import file_sha256
 
@@ -106,6 +108,24 @@ def test_broken_files_are_refused(tmp_path: Path, file_name: str) -> None:
     (tmp_path / file_name).write_bytes(b"" if file_name.startswith("empty") else b"not a checkpoint at all")
     with pytest.raises(InvalidCheckpoint, match=file_name):
         load_checkpoint("vit_b", tmp_path / file_name)
+
+
+@pytest.mark.parametrize("file_name", PUBLISHED_SHA256)
+def test_a_file_that_only_bears_a_published_name_is_refused(
+    weights: dict[str, Tensor], tmp_path: Path, file_name: str
+) -> None:
+    torch.save(weights, tmp_path / file_name)
+    with pytest.raises(InvalidCheckpoint, match=f"{PUBLISHED_SHA256[file_name]}; download it again, or rename it"):
+        load_checkpoint("tiny", tmp_path / file_name)
+
+
+def test_a_published_file_is_taken(
+    tiny: SamModel, weights: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sam_vit_h_4b8939.pth"
+    torch.save(weights, path)
+    monkeypatch.setattr(checkpoints, "PUBLISHED_SHA256", {path.name: file_sha256(path)})
+    assert_same(load_checkpoint("tiny", path).model, tiny)
 
 
 def test_a_state_dict_wrapped_into_something_else_is_refused(tmp_path: Path) -> None:
