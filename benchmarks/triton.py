@@ -118,6 +118,7 @@ class Meter:
     async def before(self, address: str) -> AsyncIterator[str]:
         """A way to this address that is counted."""
         host, port = address.split(":")
+        writers: list[asyncio.StreamWriter] = []
 
         async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             while data := await reader.read(MIB):
@@ -128,11 +129,15 @@ class Meter:
 
         async def join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             there_reader, there_writer = await asyncio.open_connection(host, port)
+            writers.extend((writer, there_writer))
             await asyncio.gather(pump(reader, there_writer), pump(there_reader, writer), return_exceptions=True)
 
         server = await asyncio.start_server(join, "127.0.0.1", 0)
         yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         server.close()
+        for writer in writers:
+            writer.close()
+        await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
 
 
 async def bytes_of_a_warm_prompt(address: str, scratch_bytes: int, data: bytes) -> float:
