@@ -3,7 +3,7 @@
     python -m benchmarks.triton [--hollow] [--rounds N]
 
 One Triton, two gateways on it, each in a process of its own, and Triton asked directly with the very tensors that the
-gateway sends; all by turns. `--hollow` takes models of SAM's sizes that compute nothing, so that what is left is the way.
+gateway sends; all by turns. `--hollow` takes models of SAM's sizes that compute nothing: what is left is the way.
 """
 
 import argparse
@@ -72,22 +72,25 @@ class TritonPythonModel:
 def triton(repository: Path, log: Path) -> Iterator[str]:
     """A Triton on this repository: its address."""
     installation = provide()
-    ports = [_free_port(), _free_port()]
+    port = _free_port()
     with log.open("wb") as output:
         process = subprocess.Popen(
-            installation.command(repository, *ports), env=installation.environment(), stdout=output, stderr=output
+            installation.command(repository, port, _free_port()),
+            env=installation.environment(),
+            stdout=output,
+            stderr=output,
         )
     try:
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
-                socket.create_connection(("127.0.0.1", ports[0]), timeout=1).close()
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
                 break
             except OSError:
                 if process.poll() is not None or time.monotonic() > deadline:
                     sys.exit(f"Triton does not start:\n{log.read_text(errors='replace')[-4000:]}")
                 time.sleep(0.1)
-        yield f"127.0.0.1:{ports[0]}"
+        yield f"127.0.0.1:{port}"
     finally:
         process.terminate()
         process.wait(30)
@@ -115,6 +118,7 @@ class Meter:
     async def before(self, address: str) -> AsyncIterator[str]:
         """A way to this address that is counted."""
         host, port = address.split(":")
+        writers: list[asyncio.StreamWriter] = []
 
         async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             while data := await reader.read(MIB):
@@ -125,11 +129,15 @@ class Meter:
 
         async def join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             there_reader, there_writer = await asyncio.open_connection(host, port)
+            writers.extend((writer, there_writer))
             await asyncio.gather(pump(reader, there_writer), pump(there_reader, writer), return_exceptions=True)
 
         server = await asyncio.start_server(join, "127.0.0.1", 0)
-        yield "127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         server.close()
+        for writer in writers:
+            writer.close()
+        await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
 
 
 async def bytes_of_a_warm_prompt(address: str, scratch_bytes: int, data: bytes) -> float:

@@ -31,11 +31,11 @@ PLAN_FILE = "model.plan"
 BACKEND_FILE = "model.py"
 
 MAX_PROMPTS = 32
-"""Prompts of one row, the most that the gateway sends at a time (`_PROMPTS_PER_DECODE` of `samserve.segmenter`)."""
+"""Prompts of one row, the most that the gateway sends in one (`samserve.adapters.triton.mask_decoder`)."""
 
 MAX_TOKENS = 128
-"""Points of one prompt as the decoder sees them, box corners and padding included: the gateway rounds up to a power of
-two, and allows 64 points beside a box."""
+"""Points of one prompt as the decoder sees them, box corners and padding included: the gateway allows up to 126 beside
+a box, and rounds up to a power of two."""
 
 _BACKEND_SOURCE = Path(__file__).with_name("triton_backend.py")
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -11,22 +11,20 @@ import numpy as np
 from prometheus_client import start_http_server
 from threadpoolctl import threadpool_limits
 
-from samserve.adapters.embedded import EmbeddedImageEncoder, EmbeddedMaskDecoder
 from samserve.adapters.grpc_server import GrpcServer
 from samserve.adapters.grpc_servicer import SegmentationServicer, ServiceLimits
 from samserve.adapters.image_decoder import PillowImageDecoder
 from samserve.adapters.local_lease import LocalEncodeLease
-from samserve.adapters.memory_cache import MemoryEmbeddingCache
 from samserve.adapters.metrics import Metrics
 from samserve.adapters.redis import Breaker, GuardedRedis, RedisEmbeddingCache, RedisEncodeLease, connect
 from samserve.adapters.tiered_cache import TieredEmbeddingCache
-from samserve.adapters.triton import TritonEngine, TritonSession
 from samserve.admission import Admission
 from samserve.domain.embedding import Embedding
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.manifest import ModelManifest
 from samserve.domain.prompts import CoordinateSpace, Prompt, PromptLimits, batch_prompts
 from samserve.embedder import ImageEmbedder
+from samserve.engines import ENGINES, Models
 from samserve.ports import DecodedImage, EmbeddingCache, EncodeLease, ImageEncoder, MaskDecoder
 from samserve.segmenter import Segmenter
 from samserve.settings import Settings
@@ -66,7 +64,7 @@ async def gateway(settings: Settings) -> AsyncIterator[Gateway]:
         stack.enter_context(threadpool_limits(1, "blas"))
         metrics = Metrics()
         resources = await stack.enter_async_context(AsyncExitStack())
-        start_engine = _ENGINES[settings.engine](settings, metrics, resources)
+        start_engine = ENGINES[settings.engine](settings, metrics, resources)
         server = GrpcServer(
             address=f"{settings.host}:{settings.port}",
             max_message_bytes=settings.max_message_bytes,
@@ -93,22 +91,6 @@ async def serve(settings: Settings) -> None:
         _log.info("stopping")
 
 
-@dataclass(frozen=True, slots=True)
-class _Models:
-    """One build of the models and what runs it.
-
-    Attributes:
-        memory: the memory tier of the cache, wherever the engine has its embeddings.
-        transport: how they come to the engine, see `GetServerInfoResponse`.
-    """
-
-    manifest: ModelManifest
-    encoder: ImageEncoder
-    decoder: MaskDecoder
-    memory: EmbeddingCache
-    transport: str
-
-
 class _Core:
     """The use cases, built anew for each build of the models, so that nothing of one is left for the next."""
 
@@ -124,7 +106,7 @@ class _Core:
         self._embedder: ImageEmbedder | None = None
         resources.push_async_callback(self._close)
 
-    async def serve(self, models: _Models) -> None:
+    async def serve(self, models: Models) -> None:
         """Warm these models up and have them answer what comes in from now on. Raises what the models raise."""
         settings = self._settings
         await _warm_up(models.manifest, models.encoder, models.decoder)
@@ -164,7 +146,7 @@ class _Core:
         """Tell health checks whether the models are there."""
         await self._server.set_serving(serving)
 
-    def _caches(self, models: _Models) -> tuple[EmbeddingCache, EncodeLease]:
+    def _caches(self, models: Models) -> tuple[EmbeddingCache, EncodeLease]:
         if self._redis is None:
             return models.memory, LocalEncodeLease()
         remote = RedisEmbeddingCache(
@@ -179,58 +161,6 @@ class _Core:
     async def _close(self) -> None:
         if self._embedder is not None:
             await self._embedder.close()
-
-
-_StartEngine = Callable[[_Core], Awaitable[None]]
-
-
-def _embedded(settings: Settings, metrics: Metrics, resources: AsyncExitStack) -> _StartEngine:
-    manifest = ModelManifest.read(settings.model_repository)
-    encoder = EmbeddedImageEncoder(settings.model_repository, settings.engine_threads)
-    resources.callback(encoder.close)
-    decoder = EmbeddedMaskDecoder(settings.model_repository, threads=settings.engine_threads)
-    resources.callback(decoder.close)
-    memory = MemoryEmbeddingCache(settings.memory_cache_bytes, metrics)
-    return lambda core: core.serve(_Models(manifest, encoder, decoder, memory, "in_process"))
-
-
-def _triton(settings: Settings, metrics: Metrics, resources: AsyncExitStack) -> _StartEngine:
-    engine = TritonEngine(
-        settings.triton,
-        cache_bytes=settings.memory_cache_bytes,
-        scratch_bytes=settings.triton_scratch_bytes,
-        infer_seconds=settings.triton_timeout_seconds,
-    )
-    resources.push_async_callback(engine.aclose)
-
-    async def start(core: _Core) -> None:
-        served: TritonSession | None = None
-
-        async def up(session: TritonSession) -> None:
-            nonlocal served
-            if session is served:
-                await core.set_serving(True)
-                return
-            memory = session.embedding_cache(metrics) or MemoryEmbeddingCache(settings.memory_cache_bytes, metrics)
-            await core.serve(_Models(session.manifest, session.encoder, session.decoder, memory, session.transport))
-            served = session
-
-        async def down() -> None:
-            await core.set_serving(False)
-
-        await engine.look(up, down)
-        following = asyncio.create_task(engine.follow(up, down))
-        resources.push_async_callback(_cancel, following)
-
-    return start
-
-
-_ENGINES = {"embedded": _embedded, "triton": _triton}
-
-
-async def _cancel(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    await asyncio.wait((task,))
 
 
 def _redis(settings: Settings, metrics: Metrics, resources: AsyncExitStack) -> GuardedRedis | None:

@@ -50,7 +50,8 @@ class Settings(BaseSettings):
     max_image_bytes: int = Field(default=32 * _MIB, gt=0, description="largest image file")
     max_image_pixels: int = Field(default=64_000_000, gt=0, description="largest width times height")
     max_prompts: int = Field(default=512, gt=0, description="prompts of one request")
-    max_points_per_prompt: int = Field(default=64, gt=0, description="points of one prompt")
+    # With a box's corners 128, the most that the models on Triton are built for.
+    max_points_per_prompt: int = Field(default=64, gt=0, le=126, description="points of one prompt")
     max_requests: int = Field(default=32, gt=0, description="requests in flight; more are refused")
     max_encodes: int = Field(default=16, gt=0, description="encodes in flight, queued ones included")
     image_decode_workers: int = Field(

@@ -35,7 +35,8 @@ class SwitchableHandler(grpc.GenericRpcHandler):
     def __init__(self, service: str) -> None:
         self._prefix = f"/{service}/"
         self._handlers: Mapping[str, Handler] = {
-            rpc: _refusing(handler) for rpc, handler in _handlers(SegmentationServiceServicer()).items()  # type: ignore[abstract]
+            rpc: _refusing(handler)
+            for rpc, handler in _handlers(SegmentationServiceServicer()).items()  # type: ignore[abstract]
         }
 
     def exchange(self, servicer: SegmentationServiceServicer) -> None:

@@ -67,6 +67,7 @@ def read_server_info(response: pb.GetServerInfoResponse) -> ServerInfo:
         fingerprint=response.fingerprint,
         precision=response.precision,
         engine=response.engine,
+        transport=response.transport,
         image_size=response.image_size,
         embedding_shape=tuple(response.embedding_shape),
         low_res_size=response.low_res_size,

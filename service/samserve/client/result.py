@@ -144,6 +144,7 @@ class ServerInfo:
         model: architecture, `vit_h`, `vit_l`, `vit_b` or `tiny`.
         fingerprint: identity of weights, preprocessing and precision.
         engine: what runs the models, `embedded` or `triton`.
+        transport: how embeddings come to it: `in_process`, `shared_memory` or `wire`.
         image_size: side of the model's square input in pixels.
         embedding_shape: (C, H, W).
         low_res_size: side of `low_res_masks` and `mask_input`.
@@ -154,6 +155,7 @@ class ServerInfo:
     fingerprint: str
     precision: str
     engine: str
+    transport: str
     image_size: int
     embedding_shape: tuple[int, ...]
     low_res_size: int

@@ -21,14 +21,18 @@ async def test_prompts_on_different_images_run_as_one_batch(triton: TritonServer
     async with on_triton(triton, **settings) as served:
         messages = [request(seed, BOX if seed % 2 else PNG_CLICK) for seed in range(IMAGES)]
         alone = [logits(await served.stub.Segment(message)) for message in messages]
-        before = counts(triton)
+        before = await settled_counts(triton)
         triton.pause_model(DECODER)
-        calls = [asyncio.ensure_future(served.stub.Segment(message)) for message in messages]
-        # One runs, or rather would, and the others wait for it.
+        calls = [asyncio.ensure_future(served.stub.Segment(messages[0]))]
+        await asyncio.sleep(0.5)
+        # That one would run, and the others wait for it.
+        calls += [asyncio.ensure_future(served.stub.Segment(message)) for message in messages[1:]]
         await eventually(lambda: triton.counted("nv_inference_pending_request_count", model=DECODER) == IMAGES - 1)
         triton.resume()
         together = [logits(call) for call in await asyncio.gather(*calls)]
-        inferences, executions = (after - start for after, start in zip(counts(triton), before, strict=True))
+        inferences, executions = (
+            after - start for after, start in zip(await settled_counts(triton), before, strict=True)
+        )
         assert inferences == IMAGES
         assert executions == 2
         for one, other in zip(alone, together, strict=True):
@@ -38,16 +42,17 @@ async def test_prompts_on_different_images_run_as_one_batch(triton: TritonServer
 async def test_many_prompts_on_one_image_are_one_row_of_one_run(triton: TritonServer) -> None:
     async with on_triton(triton) as served:
         await served.stub.Segment(request(1))
-        before = counts(triton)
+        before = await settled_counts(triton)
         answer = await served.stub.Segment(request(1, *([PNG_CLICK, BOX] * 10)))
-        assert [after - start for after, start in zip(counts(triton), before, strict=True)] == [1, 1]
+        after = await settled_counts(triton)
+        assert (after[0] - before[0], after[1] - before[1]) == (1, 1)
         assert len(answer.results) == 20
         np.testing.assert_allclose(logits(answer)[-6:], logits(answer)[:6], atol=0.01)
 
 
-def counts(triton: TritonServer) -> tuple[int, int]:
-    """How many rows the decoder has run, and in how many runs."""
-    return (
-        triton.counted("nv_inference_count", model=DECODER),
-        triton.counted("nv_inference_exec_count", model=DECODER),
-    )
+async def settled_counts(triton: TritonServer) -> tuple[int, int]:
+    """How many rows the decoder has run, and in how many runs. Triton counts them a moment after it has answered."""
+    await asyncio.sleep(0.5)
+    names = ("nv_inference_count", "nv_inference_exec_count")
+    rows, runs = [await asyncio.to_thread(triton.counted, name, model=DECODER) for name in names]
+    return rows, runs

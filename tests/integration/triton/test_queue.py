@@ -76,6 +76,7 @@ async def test_cancelled_requests_are_cancelled_in_triton(triton: TritonServer, 
         triton.resume()
         assert (await running).results
         await eventually(lambda: pending(triton, model) == 0)
+        await asyncio.sleep(0.5)
         assert triton.counted("nv_inference_count", model=model) == run + 1
         assert triton.counted("nv_inference_request_failure", model=model, reason="CANCELED") == cancelled + 5
 
@@ -92,6 +93,7 @@ async def test_requests_whose_deadline_passed_in_the_queue_are_never_run(triton:
         triton.resume()
         assert (await running).results
         await eventually(lambda: pending(triton, model) == 0)
+        await asyncio.sleep(0.5)
         assert triton.counted("nv_inference_count", model=model) == run + 1
 
 
@@ -137,6 +139,7 @@ async def test_more_than_the_queue_holds_is_refused_with_a_time_to_retry(narrow_
         assert {refused.code for refused in refusals} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
         assert all(refused.retry_after_seconds for refused in refusals)
         assert (await running).results
+        await asyncio.sleep(0.5)
         # Two of the six had their place in the queue, and waited for too long in it.
         assert narrow_triton.counted("nv_inference_count", model=DECODER) == run + 1
         assert narrow_triton.counted("nv_inference_request_failure", model=DECODER, reason="REJECTED") >= 2

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.triton import Meter
 from samserve.adapters.triton import shared_memory
 from samserve.v1 import segmentation_pb2 as pb
 from tests.integration.gateway.conftest import PNG_CLICK, Served, photo, serving
@@ -100,6 +101,19 @@ async def test_requests_beyond_the_shared_memory_go_by_wire(triton: TritonServer
         prompts = [PNG_CLICK] * 64  # 1.5 MiB of masks for each half
         expected, answer = [await gateway.stub.Segment(request(1, *prompts)) for gateway in (roomy, narrow)]
         np.testing.assert_allclose(logits(answer), logits(expected), atol=1e-3)
+
+
+async def test_a_warm_prompt_carries_no_tensor(triton: TritonServer) -> None:
+    meter = Meter()
+    async with meter.before(triton.address) as address:
+        defaults = {"memory_cache_bytes": 8 * MIB, "triton_scratch_bytes": 16 * MIB}
+        async with serving(engine="triton", triton=address, **defaults) as served:
+            await served.stub.Segment(request(1))
+            before = meter.nbytes
+            for _ in range(20):
+                await served.stub.Segment(request(1))
+            # Beside the prompts themselves, the gateway asks how Triton is; an embedding is 98 KiB, masks are 49.
+            assert (meter.nbytes - before) / 20 < 4096
 
 
 async def test_many_at_once_get_their_own_masks(triton: TritonServer) -> None:

@@ -11,6 +11,9 @@ from samserve.domain.embedding import Embedding
 from samserve.domain.prompts import PromptBatch
 from samserve.ports import DecodedMasks
 
+MAX_PROMPTS = 32
+"""Prompts of one row, the most that the models on Triton are built for."""
+
 _MASKS = 4
 """Masks of a prompt: SAM's single one and its three."""
 
@@ -33,11 +36,18 @@ class TritonMaskDecoder:
     async def decode(self, embedding: Embedding, prompts: PromptBatch) -> DecodedMasks:
         """See `MaskDecoder.decode`."""
         started = time.perf_counter()
+        rows = [await self._decode_row(embedding, row) for row in _rows(prompts)]
+        masks, scores = rows[0] if len(rows) == 1 else [np.concatenate(parts) for parts in zip(*rows, strict=True)]
+        return DecodedMasks(masks, scores, 0.0, time.perf_counter() - started)
+
+    async def _decode_row(
+        self, embedding: Embedding, prompts: PromptBatch
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         padded = pad_prompts(prompts)
-        rows = (1, len(padded))
         mask_input = padded.mask_input
         if len(padded) <= len(self._no_masks) and not padded.has_mask_input.any():
             mask_input = self._no_masks[: len(padded)]
+        shape = (1, len(padded), _MASKS)
         outputs = await self._model.run(
             {
                 "image_embeddings": embedding.values[None],
@@ -46,10 +56,19 @@ class TritonMaskDecoder:
                 "mask_input": mask_input[None],
                 "has_mask_input": padded.has_mask_input[None],
             },
-            {
-                "low_res_masks": ((*rows, _MASKS, *self._mask_shape), np.float32),
-                "iou_predictions": ((*rows, _MASKS), np.float32),
-            },
+            {"low_res_masks": ((*shape, *self._mask_shape), np.float32), "iou_predictions": (shape, np.float32)},
         )
-        masks, scores = (outputs[name][0, : len(prompts)] for name in ("low_res_masks", "iou_predictions"))
-        return DecodedMasks(masks, scores, 0.0, time.perf_counter() - started)
+        return outputs["low_res_masks"][0, : len(prompts)], outputs["iou_predictions"][0, : len(prompts)]
+
+
+def _rows(prompts: PromptBatch) -> list[PromptBatch]:
+    """As many prompts each as a row may have."""
+    return [
+        PromptBatch(
+            prompts.point_coords[start:stop],
+            prompts.point_labels[start:stop],
+            prompts.mask_input[start:stop],
+            prompts.has_mask_input[start:stop],
+        )
+        for start, stop in ((start, start + MAX_PROMPTS) for start in range(0, len(prompts), MAX_PROMPTS))
+    ]

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from samserve.adapters.triton.connection import DECODER, ENCODER, TritonConnection
 from samserve.adapters.triton.image_encoder import TritonImageEncoder
-from samserve.adapters.triton.mask_decoder import TritonMaskDecoder
+from samserve.adapters.triton.mask_decoder import MAX_PROMPTS, TritonMaskDecoder
 from samserve.adapters.triton.model import TritonModel
 from samserve.adapters.triton.scratch import Scratch
 from samserve.adapters.triton.shared_memory import SharedMemory, SharedMemoryUnavailable, is_gone
@@ -24,9 +24,6 @@ _log = logging.getLogger(__name__)
 
 SHARED_MEMORY = "shared_memory"
 WIRE = "wire"
-
-_PROMPTS_WITHOUT_MASKS = 32
-"""Prompts of one decoder row for which there are zeros to point at; larger rows bring their own."""
 
 
 class TritonSession:
@@ -50,7 +47,7 @@ class TritonSession:
         no_masks: npt.NDArray[Any] | None = None
         self._scratch: Scratch | None = None
         if memory is not None:
-            shape = (_PROMPTS_WITHOUT_MASKS, manifest.low_res_size, manifest.low_res_size)
+            shape = (MAX_PROMPTS, manifest.low_res_size, manifest.low_res_size)
             start = slots * slot_nbytes(manifest.embedding_shape)
             no_masks = memory.array(start, shape, np.float32)
             self._scratch = Scratch(memory, start + no_masks.nbytes)
@@ -79,7 +76,7 @@ class TritonSession:
         embedding, prompts = _sample(manifest)
         expected = (await by_wire.decoder.decode(embedding, prompts)).low_res_masks
         slots = cache_bytes // slot_nbytes(manifest.embedding_shape)
-        no_masks = 4 * _PROMPTS_WITHOUT_MASKS * manifest.low_res_size**2
+        no_masks = 4 * MAX_PROMPTS * manifest.low_res_size**2
         try:
             nbytes = slots * slot_nbytes(manifest.embedding_shape) + no_masks + scratch_bytes
             memory = await asyncio.to_thread(SharedMemory, nbytes)
