@@ -1,7 +1,7 @@
 """A ViT whose activations are as uneven as a trained one's: the gate lets it through with islands, and not without.
 
-SAM's ViT-H failed so in the field (segment-anything#540): the squares in its neck's hand-written layer norm overflow half
-precision. The weights here are random, with outliers that lead to the same.
+SAM's ViT-H failed so in the field (segment-anything#540): the squares in its neck's hand-written layer norm overflow
+half precision. The weights here are random, with outliers that lead to the same.
 """
 
 from pathlib import Path
