@@ -71,9 +71,12 @@ def grow_outliers(encoder: SamVisionEncoder) -> None:
         layers[first].mlp.lin2.bias[positive] += OUTLIER_SIZE
         for parameter in layers[first].mlp.lin2.parameters():
             parameter[negative] = -parameter[positive]
-        for layer in layers[first + 1 :]:
+        for index, layer in enumerate(layers[first + 1 :], first + 1):
+            # What the outliers add to the standard deviation, over what the other channels have by then, since each
+            # layer adds to their variance.
+            gain = OUTLIER_SIZE * math.sqrt(OUTLIER_CHANNELS / width) / math.sqrt(3 + index)
             for norm in (layer.layer_norm1, layer.layer_norm2):
-                norm.weight *= OUTLIER_SIZE * math.sqrt(OUTLIER_CHANNELS / width)
+                norm.weight *= gain
                 norm.weight[channels] /= OUTLIER_SIZE
 
 

@@ -14,6 +14,7 @@ from transformers import SamConfig, SamModel
 from transformers.models.sam.configuration_sam import SamMaskDecoderConfig, SamPromptEncoderConfig, SamVisionConfig
 
 from benchmarks.half_precision import ISLANDS, NECK_BY_HAND, study, table, with_hand_written_norms
+from modeling.architectures import MASK_DECODER_NORM_EPS
 from modeling.decoder_graph import MaskDecoderGraph
 from modeling.export import export_encoder
 from modeling.parity import ParityFailed, ParityFigures, check_parity
@@ -39,8 +40,12 @@ def uneven_vit() -> SamModel:
         window_size=7,
         global_attn_indexes=[1, 3],
     )
-    prompts = SamPromptEncoderConfig(image_size=IMAGE_SIZE)
-    model = SamModel(SamConfig(vision, prompts, SamMaskDecoderConfig(layer_norm_eps=1e-5)))
+    config = SamConfig(
+        vision_config=vision,
+        prompt_encoder_config=SamPromptEncoderConfig(image_size=IMAGE_SIZE),
+        mask_decoder_config=SamMaskDecoderConfig(layer_norm_eps=MASK_DECODER_NORM_EPS),
+    )
+    model = SamModel(config)
     model.train(False)
     randomise(model, seed=1)
     grow_outliers(model.vision_encoder)

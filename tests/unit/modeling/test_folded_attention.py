@@ -58,9 +58,9 @@ def test_tensorrt_fuses_attention_of_one_width_only(one_width: bool, tmp_path: P
     trt = load_builder(TENSORRT_RTX)
     module = FoldedAttention(attention(WINDOW).half(), WINDOW, one_width=one_width)
     cells = torch.zeros(2, WINDOW, WINDOW, HIDDEN, dtype=torch.float16)
-    dynamic = {"cells": {0: Dim("batch", min=1, max=64)}}
+    dynamic = {"hidden_states": {0: Dim("batch", min=1, max=64)}}
     export_module(module, (cells,), dynamic, ("attended",), tmp_path / "attention.onnx")
-    shapes = {"cells": Shapes(*((batch, WINDOW, WINDOW, HIDDEN) for batch in (1, 2, 4)))}
+    shapes = {"hidden_states": Shapes(*((batch, WINDOW, WINDOW, HIDDEN) for batch in (1, 2, 4)))}
     compile_engine(trt, tmp_path / "attention.onnx", tmp_path / "attention.engine", shapes, compute_capabilities=[80])
     fused = re.search(rb"_gemm_mha_v2", (tmp_path / "attention.engine").read_bytes())
     assert bool(fused) == one_width
