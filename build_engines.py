@@ -24,6 +24,7 @@ from modeling.random_weights import random_model
 from modeling.targets import TARGETS
 from modeling.tensorrt_builder import TENSORRT_RTX, BuilderMissing, BuildFailed
 from modeling.tensorrt_runner import EngineFailed
+from modeling.triton_config import MAX_PROMPTS, MAX_TOKENS
 from samserve.domain.manifest import InvalidManifest
 
 EXIT_FAILED = 2
@@ -95,6 +96,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"--images must be at least {MIN_IMAGES}, to see that different images are told apart")
     if options.compute_capability and TARGETS[options.target].builder != TENSORRT_RTX:
         parser.error(f"--compute-capability goes with --target {TENSORRT_RTX}; TensorRT compiles for the GPU here")
+    if TARGETS[options.target].flavour == "tensorrt" and not _holds_what_is_sent(options):
+        parser.error(
+            f"the gateway sends from 1 prompt of 2 points on to {MAX_PROMPTS} of {MAX_TOKENS}; widen the ranges"
+        )
     if options.checkpoint is None and options.random_weights is None:
         if not (options.verify and options.model == BUNDLED):
             parser.error("--checkpoint or --random-weights is required")
@@ -108,6 +113,11 @@ def _range(text: str) -> Range:
         return Range.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _holds_what_is_sent(options: argparse.Namespace) -> bool:
+    smallest = (options.encoder_batch.min, options.decoder_batch.min, options.prompts.min, options.points.min - 1)
+    return max(smallest) <= 1 and options.prompts.max >= MAX_PROMPTS and options.points.max >= MAX_TOKENS
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:

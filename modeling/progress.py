@@ -19,21 +19,25 @@ def step(title: str) -> Iterator[Tell]:
 
     Yields a function that takes how far the step is; every half minute that is written, with the seconds so far.
     """
-    latest = [""]
+    latest = ""
     start = time.monotonic()
     ended = threading.Event()
+
+    def tell(progress: str) -> None:
+        nonlocal latest
+        latest = progress
 
     def show_life() -> None:
         while not ended.wait(SIGN_OF_LIFE_SECONDS):
             seconds = f"{time.monotonic() - start:.0f} s"
-            print(f"[{', '.join(filter(None, (seconds, latest[0])))}]", end=" ", file=sys.stderr, flush=True)
+            print(f"[{', '.join(filter(None, (seconds, latest)))}]", end=" ", file=sys.stderr, flush=True)
 
     _forget_peak_memory()
     print(f"{title} ...", end=" ", file=sys.stderr, flush=True)
     life = threading.Thread(target=show_life, daemon=True)
     life.start()
     try:
-        yield lambda progress: latest.__setitem__(0, progress)
+        yield tell
     except BaseException:
         print("failed", file=sys.stderr, flush=True)
         raise
