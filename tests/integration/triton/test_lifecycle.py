@@ -126,8 +126,11 @@ async def test_no_embedding_of_the_old_model_is_served_by_the_new_one(
         old, old_other = [await served.stub.Segment(request(seed)) for seed in (1, 2)]
         old_info = await served.stub.GetServerInfo(pb.GetServerInfoRequest())
         triton.kill()
-        asking = (first_answer_of_another_model(served, old, old_info.fingerprint) for _ in range(ASKING))
-        _, *first = await asyncio.gather(start(triton, other_repository), *asking)
+        asking = asyncio.gather(
+            *(first_answer_of_another_model(served, old, old_info.fingerprint) for _ in range(ASKING))
+        )
+        await start(triton, other_repository)
+        first = await asking
         await becomes(served, SERVING)
         info = await served.stub.GetServerInfo(pb.GetServerInfoRequest())
         assert info.fingerprint == "sha256:" + "07" * 32
