@@ -3,17 +3,23 @@
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import TypedDict
 
 import numpy as np
 from prometheus_client import start_http_server
 from threadpoolctl import threadpool_limits
 
+from samserve.adapters.camera_motion import OpenCvMaskWarper, OpenCvMotionEstimator
 from samserve.adapters.embedded import EmbeddedImageEncoder, EmbeddedMaskDecoder
+from samserve.adapters.grpc_gaze import GazeFace
+from samserve.adapters.grpc_interactive import InteractiveFace
 from samserve.adapters.grpc_server import GrpcServer
 from samserve.adapters.grpc_servicer import SegmentationServicer, ServiceLimits
+from samserve.adapters.grpc_tracking import TrackingFace
 from samserve.adapters.image_decoder import PillowImageDecoder
 from samserve.adapters.local_lease import LocalEncodeLease
 from samserve.adapters.memory_cache import MemoryEmbeddingCache
@@ -22,13 +28,20 @@ from samserve.adapters.redis import Breaker, GuardedRedis, RedisEmbeddingCache, 
 from samserve.adapters.tiered_cache import TieredEmbeddingCache
 from samserve.admission import Admission
 from samserve.domain.embedding import Embedding
+from samserve.domain.gaze.stream import GazeOptions
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.manifest import ModelManifest
+from samserve.domain.masks import Mask
 from samserve.domain.prompts import CoordinateSpace, Prompt, PromptLimits, batch_prompts
 from samserve.embedder import ImageEmbedder
+from samserve.gaze import GazeSession
+from samserve.gaze_frames import GazeFrames
+from samserve.interactive import InteractiveSession
 from samserve.ports import DecodedImage, EmbeddingCache, EncodeLease, ImageEncoder, MaskDecoder
 from samserve.segmenter import Segmenter
 from samserve.settings import Settings
+from samserve.tracking import TrackingSession
+from samserve.v1 import segmentation_pb2 as pb
 
 _log = logging.getLogger(__name__)
 
@@ -91,15 +104,24 @@ async def gateway(settings: Settings) -> AsyncIterator[Gateway]:
         limits = ServiceLimits(
             settings.max_image_bytes, settings.max_image_pixels, settings.max_message_bytes, prompt_limits
         )
+
+        streams = _streams(settings, manifest, embedder, decoder, image_decoder, prompt_limits, metrics)
         server = GrpcServer(
             SegmentationServicer(
-                segmenter=segmenter, manifest=manifest, engine=settings.engine, limits=limits, observer=metrics
+                segmenter=segmenter,
+                manifest=manifest,
+                engine=settings.engine,
+                limits=limits,
+                observer=metrics,
+                **streams,
             ),
             address=f"{settings.host}:{settings.port}",
             max_message_bytes=settings.max_message_bytes,
             # Health checks, watchers and reflection need room beside the requests.
-            max_concurrent_rpcs=2 * settings.max_requests,
+            max_concurrent_rpcs=2 * (settings.max_requests + settings.max_streams),
             observer=metrics,
+            streams=Admission("streams", settings.max_streams, _RETRY_AFTER_SECONDS),
+            idle_seconds=settings.stream_idle_seconds,
         )
         metrics_port = _serve_metrics(settings, metrics, stack)
         await server.start()
@@ -137,6 +159,79 @@ def _caches(
         budget_seconds=settings.redis_budget_seconds,
     )
     return TieredEmbeddingCache(memory, remote), RedisEncodeLease(redis, metrics)
+
+
+class _Streams(TypedDict):
+    interactive: InteractiveFace
+    gaze: GazeFace
+    tracking: TrackingFace
+
+
+def _streams(
+    settings: Settings,
+    manifest: ModelManifest,
+    embedder: ImageEmbedder,
+    decoder: MaskDecoder,
+    image_decoder: PillowImageDecoder,
+    prompt_limits: PromptLimits,
+    metrics: Metrics,
+) -> _Streams:
+    def interactive(tenant: str, render: Callable[[Mask], pb.Mask]) -> InteractiveSession[pb.Mask]:
+        return InteractiveSession(
+            tenant=tenant,
+            manifest=manifest,
+            embedder=embedder,
+            mask_decoder=decoder,
+            limits=prompt_limits,
+            render=render,
+        )
+
+    def gaze(options: GazeOptions, tenant: str, render: Callable[[Mask], pb.Mask]) -> GazeSession[pb.Mask]:
+        frames = partial(
+            GazeFrames,
+            tenant=tenant,
+            embedder=embedder,
+            thumbnails=image_decoder,
+            motion_estimator=OpenCvMotionEstimator(),
+            policy=options.keyframes,
+            observer=metrics,
+        )
+        return GazeSession(
+            options,
+            make_frames=frames,
+            manifest=manifest,
+            mask_decoder=decoder,
+            warper=OpenCvMaskWarper(),
+            observer=metrics,
+            render=render,
+        )
+
+    def tracking(tenant: str, render: Callable[[Mask], pb.Mask]) -> TrackingSession[pb.Mask]:
+        return TrackingSession(
+            tenant=tenant,
+            manifest=manifest,
+            embedder=embedder,
+            mask_decoder=decoder,
+            prompt_limits=prompt_limits,
+            max_objects=settings.max_tracked_objects,
+            render=render,
+        )
+
+    idle_seconds, max_frame_bytes = settings.stream_idle_seconds, settings.max_frame_bytes
+    return {
+        "interactive": InteractiveFace(
+            interactive, max_image_bytes=settings.max_image_bytes, idle_seconds=idle_seconds
+        ),
+        "gaze": GazeFace(
+            gaze,
+            max_frame_bytes=max_frame_bytes,
+            idle_seconds=idle_seconds,
+            max_encodes_per_second=settings.gaze_encodes_per_second,
+        ),
+        "tracking": TrackingFace(
+            tracking, max_frame_bytes=max_frame_bytes, idle_seconds=idle_seconds, prompt_limits=prompt_limits
+        ),
+    }
 
 
 def _serve_metrics(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> int | None:
