@@ -183,8 +183,9 @@ class InteractiveSession(Generic[R]):
                 check_prompts([prompt], self._limits, self._manifest.low_res_size)
                 check_inside([prompt], self._start.coordinate_space, self._size)
         except InvalidPrompt as error:
-            field = error.field.removeprefix("prompts[0].")
-            self.refuse(sequence, InvalidPrompt(f"{edit.name}: {field}" if field else edit.name, error.description))
+            # The edit's own field, in place of the whole prompt's.
+            path = f"{edit.name}.{error.field.rpartition('.')[2]}".rstrip(".")
+            self.refuse(sequence, InvalidPrompt(path, error.description))
             return
         self._history.push(changed, edit)
         self._undecoded = sequence

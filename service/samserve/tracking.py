@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
 from typing import Generic, TypeVar
@@ -86,6 +86,7 @@ class TrackedFrame(Generic[R]):
 @dataclass(frozen=True, slots=True, eq=False)
 class _Track:
     low_res_mask: LowResMask
+    started_with: float
     lost: bool = False
 
 
@@ -160,12 +161,7 @@ class TrackingSession(Generic[R]):
         objects = await asyncio.to_thread(self._render_all, steps, embedded)
         # Only now, so that a frame that failed half way has changed nothing.
         self._last_sequence, self._size = query.sequence, frame.original_size
-        self._tracks = {
-            step.object_id: _Track(step.low_res_mask)
-            if step.low_res_mask is not None
-            else _Track(kept[step.object_id].low_res_mask, lost=True)
-            for step in steps
-        }
+        self._tracks = {step.object_id: _continued(step, kept.get(step.object_id)) for step in steps}
         return TrackedFrame(
             embedded, objects, decoded.queue_seconds, decoded.decode_seconds, time.perf_counter() - started
         )
@@ -209,7 +205,8 @@ class TrackingSession(Generic[R]):
         if row is None:
             return _Step(name, TrackState.LOST, None, 0.0, 0.0)
         candidates, ious = decoded.low_res_masks[row], decoded.iou_predictions[row]
-        best, overlap = choose(candidates, ious, track.low_res_mask, embedded.embedding.frame, self._limits)
+        frame = embedded.embedding.frame
+        best, overlap = choose(candidates, ious, track.low_res_mask, frame, track.started_with, self._limits)
         if best is None:
             return _Step(name, TrackState.LOST, None, 0.0, overlap)
         state = TrackState.FOUND if track.lost else TrackState.TRACKED
@@ -228,3 +225,12 @@ class TrackingSession(Generic[R]):
             )
             for step in steps
         ]
+
+
+def _continued(step: _Step, track: _Track | None) -> _Track:
+    if step.low_res_mask is None:
+        assert track is not None
+        return replace(track, lost=True)
+    if step.state is TrackState.STARTED or track is None:
+        return _Track(step.low_res_mask, step.iou_prediction)
+    return _Track(step.low_res_mask, track.started_with)

@@ -19,11 +19,12 @@ class TrackingLimits:
 
     Attributes:
         min_overlap: IoU with the mask of the frame before.
-        min_iou_prediction: the model's own estimate.
+        min_certainty: predicted IoU as a share of the one that the object started with: models differ in how sure they
+            are, and so do objects.
     """
 
     min_overlap: float = 0.3
-    min_iou_prediction: float = 0.5
+    min_certainty: float = 0.5
 
 
 def following_prompt(low_res_mask: LowResMask, frame: ImageFrame) -> Prompt | None:
@@ -44,6 +45,7 @@ def choose(
     iou_predictions: npt.NDArray[np.float32],
     last: LowResMask,
     frame: ImageFrame,
+    started_with: float,
     limits: TrackingLimits,
 ) -> tuple[int | None, float]:
     """Which candidate is the object, by predicted IoU times overlap with the last mask.
@@ -53,6 +55,7 @@ def choose(
         iou_predictions: float32 `[K]`.
         last: float32 logits `[M, M]` of the frame where it was last seen.
         frame: of both frames.
+        started_with: predicted IoU of the object's first mask.
 
     Returns:
         Its index, or None where no candidate passes both limits; and the best one's overlap.
@@ -60,5 +63,5 @@ def choose(
     before = visible(last, frame)
     overlaps = np.array([overlap(before, visible(candidate, frame)) for candidate in candidates])
     best = int(np.argmax(overlaps * np.maximum(iou_predictions, 0)))
-    passes = overlaps[best] >= limits.min_overlap and iou_predictions[best] >= limits.min_iou_prediction
+    passes = overlaps[best] >= limits.min_overlap and iou_predictions[best] >= limits.min_certainty * started_with
     return best if passes else None, float(overlaps[best])
