@@ -28,6 +28,10 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 R = TypeVar("R")
 
 
+class _NotTaken(StreamIdle):
+    pass
+
+
 class RequestInterceptor(grpc.aio.ServerInterceptor):
     """Wraps the calls of one service.
 
@@ -97,6 +101,9 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
                 self._observer.streams(len(self._open))
                 try:
                     await self._write(serve(requests, context), context)
+                    if context.cancelled() or _expired(context):
+                        # To the reading side a client that has gone looks like one that has said all.
+                        raise asyncio.CancelledError
                 except asyncio.CancelledError:
                     if not self._draining or context.cancelled():
                         raise
@@ -119,7 +126,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
                     async with asyncio.timeout(self._idle_seconds):
                         await context.write(answer)
                 except TimeoutError:
-                    raise StreamIdle(f"the client took no answer for {self._idle_seconds:g} s") from None
+                    raise _NotTaken(f"the client took no answer for {self._idle_seconds:g} s") from None
 
     async def _guard(self, rpc: str, context: Context, serve: Callable[[], Awaitable[R]]) -> R:
         request_id = _request_id(context)
@@ -127,18 +134,19 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         code = grpc.StatusCode.OK
         try:
             await context.send_initial_metadata(((REQUEST_ID_METADATA, request_id),))
-            remaining = context.time_remaining()
-            if remaining is not None and remaining <= 0:
+            if _expired(context):
                 code = grpc.StatusCode.DEADLINE_EXCEEDED
                 await context.abort(code, "the deadline passed before the call was begun")
             return await serve()
+        except _NotTaken as error:
+            code = status_code(error)
+            # No status can be sent behind a message that is not taken: gRPC resets a call that is dropped.
+            raise asyncio.CancelledError from error
         except SamserveError as error:
             code = status_code(error)
             await abort(context, error)
         except asyncio.CancelledError:
-            remaining = context.time_remaining()
-            expired = remaining is not None and remaining <= 0
-            code = grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED
+            code = grpc.StatusCode.DEADLINE_EXCEEDED if _expired(context) else grpc.StatusCode.CANCELLED
             raise
         except grpc.aio.AbortError:
             raise
@@ -148,6 +156,11 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
             await context.abort(code, f"internal error; ask the operator about request {request_id}")
         finally:
             self._observer.request(rpc, code.name, time.perf_counter() - started)
+
+
+def _expired(context: Context) -> bool:
+    remaining = context.time_remaining()
+    return remaining is not None and remaining <= 0
 
 
 def _request_id(context: grpc.aio.ServicerContext[Any, Any]) -> str:
