@@ -23,6 +23,7 @@ _log = logging.getLogger(__name__)
 REQUEST_ID_METADATA = "x-request-id"
 _MAX_REQUEST_ID_LENGTH = 128
 _RECONNECT_SECONDS = 0.5
+_GONE_SECONDS = 0.01
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 R = TypeVar("R")
@@ -101,8 +102,9 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
                 self._observer.streams(len(self._open))
                 try:
                     await self._write(serve(requests, context), context)
+                    # To the reading side a client that has gone looks like one that has said all, until gRPC is told.
+                    await asyncio.sleep(_GONE_SECONDS)
                     if context.cancelled() or _expired(context):
-                        # To the reading side a client that has gone looks like one that has said all.
                         raise asyncio.CancelledError
                 except asyncio.CancelledError:
                     if not self._draining or context.cancelled():
