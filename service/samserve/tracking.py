@@ -9,7 +9,9 @@ from functools import partial
 from typing import Generic, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
+from samserve.domain.embedding import Embedding
 from samserve.domain.errors import InvalidImage, InvalidPrompt
 from samserve.domain.geometry import Size
 from samserve.domain.low_res_masks import LowResMask
@@ -24,7 +26,7 @@ from samserve.domain.prompts import (
     check_prompts,
     in_pixels,
 )
-from samserve.domain.tracking import TrackingLimits, choose, following_prompt
+from samserve.domain.tracking import TrackingLimits, appearance, choose, following_prompt
 from samserve.embedder import EmbeddedImage, ImageEmbedder, ImageSource
 from samserve.ports import DecodedMasks, MaskDecoder
 
@@ -86,6 +88,7 @@ class TrackedFrame(Generic[R]):
 @dataclass(frozen=True, slots=True, eq=False)
 class _Track:
     low_res_mask: LowResMask
+    appearance: npt.NDArray[np.float32]
     started_with: float
     lost: bool = False
 
@@ -95,6 +98,7 @@ class _Step:
     object_id: int
     state: TrackState
     low_res_mask: LowResMask | None
+    appearance: npt.NDArray[np.float32] | None
     iou_prediction: float
     overlap: float
 
@@ -153,9 +157,9 @@ class TrackingSession(Generic[R]):
         started = time.perf_counter()
         rows = {name: row for row, name in enumerate(asked)}
         steps = [
-            self._start(name, asked[name], decoded, rows[name])
+            self._start(name, asked[name], decoded, rows[name], embedded.embedding)
             if name in query.prompts
-            else self._follow(name, kept[name], decoded, rows.get(name), embedded)
+            else self._follow(name, kept[name], decoded, rows.get(name), embedded.embedding)
             for name in prompts
         ]
         objects = await asyncio.to_thread(self._render_all, steps, embedded)
@@ -192,25 +196,29 @@ class TrackingSession(Generic[R]):
         batch = batch_prompts(prompts, CoordinateSpace.PIXELS, embedded.embedding.frame, low_res_size)
         return await self._mask_decoder.decode(embedded.embedding, batch)
 
-    def _start(self, name: int, prompt: Prompt, decoded: DecodedMasks, row: int) -> _Step:
+    def _start(self, name: int, prompt: Prompt, decoded: DecodedMasks, row: int, embedding: Embedding) -> _Step:
         ious = decoded.iou_predictions[row]
         # A lone point may mean whole, part or subpart: the most certain. Else SAM's single mask.
         ambiguous = len(prompt.point_coords) == 1 and prompt.box is None and prompt.mask_input is None
         best = 1 + int(np.argmax(ious[1:])) if ambiguous else 0
-        return _Step(name, TrackState.STARTED, decoded.low_res_masks[row, best].copy(), float(ious[best]), 1.0)
+        # A copy, because a view would keep the masks of all objects.
+        chosen = decoded.low_res_masks[row, best].copy()
+        return _Step(name, TrackState.STARTED, chosen, appearance(embedding, chosen), float(ious[best]), 1.0)
 
-    def _follow(
-        self, name: int, track: _Track, decoded: DecodedMasks, row: int | None, embedded: EmbeddedImage
-    ) -> _Step:
+    def _follow(self, name: int, track: _Track, decoded: DecodedMasks, row: int | None, embedding: Embedding) -> _Step:
         if row is None:
-            return _Step(name, TrackState.LOST, None, 0.0, 0.0)
+            return _Step(name, TrackState.LOST, None, None, 0.0, 0.0)
         candidates, ious = decoded.low_res_masks[row], decoded.iou_predictions[row]
-        frame = embedded.embedding.frame
-        best, overlap = choose(candidates, ious, track.low_res_mask, frame, track.started_with, self._limits)
+        limits = self._limits
+        best, overlap = choose(candidates, ious, track.low_res_mask, embedding.frame, track.started_with, limits)
         if best is None:
-            return _Step(name, TrackState.LOST, None, 0.0, overlap)
+            return _Step(name, TrackState.LOST, None, None, 0.0, overlap)
+        chosen = candidates[best].copy()
+        looks = appearance(embedding, chosen)
+        if looks @ track.appearance < limits.min_likeness:
+            return _Step(name, TrackState.LOST, None, None, 0.0, overlap)
         state = TrackState.FOUND if track.lost else TrackState.TRACKED
-        return _Step(name, state, candidates[best].copy(), float(ious[best]), overlap)
+        return _Step(name, state, chosen, looks, float(ious[best]), overlap)
 
     def _render_all(self, steps: list[_Step], embedded: EmbeddedImage) -> list[TrackedObject[R]]:
         frame = embedded.embedding.frame
@@ -228,9 +236,8 @@ class TrackingSession(Generic[R]):
 
 
 def _continued(step: _Step, track: _Track | None) -> _Track:
-    if step.low_res_mask is None:
+    if step.low_res_mask is None or step.appearance is None:
         assert track is not None
         return replace(track, lost=True)
-    if step.state is TrackState.STARTED or track is None:
-        return _Track(step.low_res_mask, step.iou_prediction)
-    return _Track(step.low_res_mask, track.started_with)
+    started_with = step.iou_prediction if step.state is TrackState.STARTED or track is None else track.started_with
+    return _Track(step.low_res_mask, step.appearance, started_with)

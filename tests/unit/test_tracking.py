@@ -19,12 +19,12 @@ class Bench:
     """One session and its models."""
 
     def __init__(self) -> None:
-        self.decoder = HeldMaskDecoder()
+        self.decoder, self.encoder = HeldMaskDecoder(), HeldEncoder()
         self.sequence = 0
         self.session: TrackingSession[Mask] = TrackingSession(
             tenant="",
             manifest=MANIFEST,
-            embedder=embedder(HeldEncoder(), SceneDecoder()),
+            embedder=embedder(self.encoder, SceneDecoder()),
             mask_decoder=self.decoder,
             prompt_limits=PromptLimits(),
             max_objects=2,
@@ -91,6 +91,15 @@ async def test_a_model_that_is_far_less_sure_has_lost_the_object() -> None:
     await bench.track({1: click(200, 150)})
     bench.decoder.iou_predictions = (0.4, 0.4, 0.4, 0.4)
     assert (await bench.track()).objects[0].state is TrackState.LOST
+
+
+async def test_a_mask_of_something_that_looks_different_is_not_the_object() -> None:
+    bench = Bench()
+    await bench.track({1: click(200, 150)})
+    bench.encoder.values = np.array([1, 1, -1, -1], np.float16)
+    assert (await bench.track()).objects[0].state is TrackState.LOST
+    bench.encoder.values = np.ones(4, np.float16)
+    assert (await bench.track()).objects[0].state is TrackState.FOUND
 
 
 async def test_an_object_that_starts_empty_is_lost_from_then_on() -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from samserve.domain.embedding import Embedding
 from samserve.domain.geometry import ImageFrame
 from samserve.domain.low_res_masks import LowResMask, bounding_box, interior_point, overlap, visible
 from samserve.domain.prompts import PointLabel, Prompt
@@ -21,10 +22,13 @@ class TrackingLimits:
         min_overlap: IoU with the mask of the frame before.
         min_certainty: predicted IoU as a share of the one that the object started with: models differ in how sure they
             are, and so do objects.
+        min_likeness: cosine between the `appearance` of the mask and that of the object when it was last seen. Given a
+            mask, the decoder finds it again even in an empty picture; its features do not.
     """
 
     min_overlap: float = 0.3
     min_certainty: float = 0.5
+    min_likeness: float = 0.85
 
 
 def following_prompt(low_res_mask: LowResMask, frame: ImageFrame) -> Prompt | None:
@@ -38,6 +42,17 @@ def following_prompt(low_res_mask: LowResMask, frame: ImageFrame) -> Prompt | No
     widened = np.clip(box + margin, 0, [width, height, width, height])
     label = np.array([PointLabel.FOREGROUND], dtype=np.int32)
     return Prompt(point[None], label, widened, low_res_mask)
+
+
+def appearance(embedding: Embedding, low_res_mask: LowResMask) -> npt.NDArray[np.float32]:
+    """What is inside a mask, as a direction: the mean of the image's features there, `[C]`; zero for an empty mask."""
+    channels, rows, columns = embedding.values.shape
+    mask = visible(low_res_mask, embedding.frame)
+    cells = mask.reshape(rows, len(mask) // rows, columns, len(mask) // columns).mean(axis=(1, 3))
+    inside = embedding.values.reshape(channels, -1).astype(np.float32) @ cells.astype(np.float32).reshape(-1)
+    length = np.linalg.norm(inside)
+    direction: npt.NDArray[np.float32] = inside / length if length else inside
+    return direction
 
 
 def choose(
