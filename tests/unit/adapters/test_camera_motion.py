@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from samserve.adapters.camera_motion import OpenCvMaskWarper, OpenCvMotionEstimator
 from samserve.domain import homography as plane
@@ -15,14 +16,15 @@ from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.masks import upsample_mask
 from samserve.ports import Thumbnail
 
-PHOTO = cv2.imread(str(Path(__file__).parents[3] / "docs" / "photos" / "coffee.jpg"), cv2.IMREAD_GRAYSCALE)
+with Image.open(Path(__file__).parents[3] / "docs" / "photos" / "coffee.jpg") as photo:
+    PHOTO = np.asarray(photo.convert("L"))
 SIZE = Size(300, 400)
 
 
 def camera(dx: float, dy: float, degrees: float, zoom: float) -> plane.Homography:
     """From a frame's pixels to the photo's."""
     turn = np.vstack([cv2.getRotationMatrix2D((200, 150), degrees, zoom), [0, 0, 1]])
-    return np.array([[1.0, 0, 60 + dx], [0, 1, 50 + dy], [0, 0, 1]]) @ turn
+    return np.asarray(np.array([[1.0, 0, 60 + dx], [0, 1, 50 + dy], [0, 0, 1]]) @ turn, dtype=np.float64)
 
 
 def frame(pose: plane.Homography) -> Thumbnail:
@@ -51,7 +53,7 @@ async def test_another_scene_and_an_empty_one_do_not_match() -> None:
 
 def disc(x: float = 14, y: float = 10, radius: float = 6) -> npt.NDArray[np.float32]:
     rows, columns = np.mgrid[:32, :32]
-    return (radius - np.hypot(columns - x, rows - y)).astype(np.float32)
+    return np.asarray(radius - np.hypot(columns - x, rows - y), dtype=np.float32)
 
 
 def test_unmoved_a_mask_is_that_of_sams_own_upsampling() -> None:

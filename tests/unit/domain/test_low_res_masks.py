@@ -22,7 +22,7 @@ def blob(frame: ImageFrame, x: float, y: float, radius: float) -> npt.NDArray[np
     height, width = (side * SIDE / IMAGE_SIZE for side in frame.input_size)
     rows, columns = np.mgrid[:SIDE, :SIDE] + 0.5
     distance = np.hypot((columns - x * width) / width, (rows - y * height) / height)
-    return (20 * (radius - distance)).astype(np.float32)
+    return np.asarray(20 * (radius - distance), dtype=np.float32)
 
 
 blobs = st.tuples(st.floats(0.3, 0.7), st.floats(0.3, 0.7), st.floats(0.15, 0.3))
