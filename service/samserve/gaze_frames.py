@@ -74,8 +74,8 @@ class _Seen:
 class GazeFrames:
     """Lays each frame over the keyframe, and has a new keyframe encoded when the old one cannot stand for it.
 
-    The latest frame wins: one is looked at at a time, one is encoded at a time, and of those that wait only the newest
-    is kept. So a stream holds three frames at most.
+    The latest frame wins: one is looked at at a time, one is encoded at a time, and of those that wait for either only
+    the newest is kept. So a stream holds five files at most, the one that was looked at last included.
 
     Args:
         report: is told of frames that were refused, by their sequence.
