@@ -36,6 +36,7 @@ from samserve.domain.prompts import CoordinateSpace, Prompt, PromptLimits, batch
 from samserve.embedder import ImageEmbedder
 from samserve.gaze import GazeSession
 from samserve.gaze_frames import GazeFrames
+from samserve.gaze_objects import GazeObjects
 from samserve.interactive import InteractiveSession
 from samserve.ports import DecodedImage, EmbeddingCache, EncodeLease, ImageEncoder, MaskDecoder
 from samserve.segmenter import Segmenter
@@ -199,11 +200,14 @@ def _streams(
         return GazeSession(
             options,
             make_frames=frames,
-            manifest=manifest,
-            mask_decoder=decoder,
-            warper=OpenCvMaskWarper(),
+            objects=GazeObjects(
+                manifest=manifest,
+                mask_decoder=decoder,
+                warper=OpenCvMaskWarper(),
+                render=render,
+                max_mask_side=options.max_mask_side,
+            ),
             observer=metrics,
-            render=render,
         )
 
     def tracking(tenant: str, render: Callable[[Mask], pb.Mask]) -> TrackingSession[pb.Mask]:

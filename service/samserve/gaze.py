@@ -11,26 +11,21 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from samserve.domain import homography as plane
-from samserve.domain.errors import InvalidPrompt, RetryLater, SamserveError
+from samserve.domain.errors import InvalidPrompt, SamserveError
 from samserve.domain.gaze.attention import Attention, Look, LookKind
 from samserve.domain.gaze.one_euro import OneEuroFilter, OneEuroParameters
 from samserve.domain.gaze.stream import GazeCounts, GazeOptions, GazeSample, GazeState
 from samserve.domain.gaze.viewing import Viewing
-from samserve.domain.geometry import ImageFrame, Size
-from samserve.domain.low_res_masks import LowResMask, contains, overlap, seen_from, visible
-from samserve.domain.manifest import ModelManifest
-from samserve.domain.masks import Mask, upsample_mask
-from samserve.domain.prompts import CoordinateSpace, Prompt, batch_prompts
-from samserve.gaze_frames import GazeFrame, GazeFrames, Keyframe, View
-from samserve.ports import GazeObserver, MaskDecoder, MaskWarper
+from samserve.domain.geometry import Size
+from samserve.domain.prompts import CoordinateSpace
+from samserve.gaze_frames import GazeFrame, GazeFrames
+from samserve.gaze_objects import GazeObjects
+from samserve.ports import GazeObserver
 
 R = TypeVar("R")
 
 _MAX_WAITING_REFUSALS = 64
 """A client that sends nothing but faults and reads nothing is told of the last so many."""
-
-_SAME_OBJECT_OVERLAP = 0.5
 
 
 class MakeFrames(Protocol):
@@ -73,16 +68,6 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Object:
-    object_id: int
-    decode: int
-    keyframe: Keyframe
-    point: npt.NDArray[np.float64]
-    low_res_mask: LowResMask
-    iou_prediction: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class _Waiting:
     sample: GazeSample
     look: Look | None
@@ -98,7 +83,7 @@ class GazeSession(Generic[R]):
 
     Args:
         make_frames: makes the stream's `GazeFrames`.
-        render: turns a mask into what the caller needs, in a worker thread.
+        objects: the stream's own.
         clock: seconds, for what the server itself takes; all else goes by the samples' own time.
     """
 
@@ -107,19 +92,13 @@ class GazeSession(Generic[R]):
         options: GazeOptions,
         *,
         make_frames: MakeFrames,
-        manifest: ModelManifest,
-        mask_decoder: MaskDecoder,
-        warper: MaskWarper,
+        objects: GazeObjects[R],
         observer: GazeObserver,
-        render: Callable[[Mask], R],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._options = options
-        self._manifest = manifest
-        self._mask_decoder = mask_decoder
-        self._warper = warper
+        self._objects = objects
         self._observer = observer
-        self._render = render
         self._clock = clock
         self._frames = make_frames(report=self._report, fail=self.end)
         self._attention: Attention | None = None
@@ -130,11 +109,7 @@ class GazeSession(Generic[R]):
         self._news = asyncio.Event()
         self._ended = False
         self._failure: BaseException | None = None
-        self._object: _Object | None = None
-        self._objects = 0
-        self._shown: tuple[int, int] | None = None
-        self._retry_seconds = -math.inf
-        self._samples = self._dropped = self._skipped = self._refused = self._decodes = 0
+        self._samples = self._dropped = self._skipped = self._refused = 0
 
     def frame(self, frame: GazeFrame) -> None:
         """Take a frame in; returns at once. One that is refused is told by `answers`."""
@@ -174,7 +149,8 @@ class GazeSession(Generic[R]):
     async def close(self) -> None:
         """Stop all work and free what is held."""
         await self._frames.close()
-        self._waiting = self._object = None
+        self._objects.release()
+        self._waiting = None
 
     async def answers(self) -> AsyncGenerator[GazeAnswer[R] | Refusal, None]:
         """The answers, in the order of the samples. To be taken by one reader."""
@@ -237,15 +213,13 @@ class GazeSession(Generic[R]):
             if view is None or look is None:
                 state = GazeState.NO_FRAME
             elif look.kind is LookKind.FIXATION and look.point is not None:
-                state, decode_seconds = await self._regard(view, plane.apply(view.to_keyframe, look.point))
+                state, decode_seconds = await self._objects.regard(view, look.point)
             else:
                 state = _STATES[look.kind]
                 if state is GazeState.RELEASED:
-                    self._object = None
-            mask = None if view is None else await self._show(view)
+                    self._objects.release()
+            mask = None if view is None else await self._objects.show(view)
         except SamserveError as error:
-            if isinstance(error, RetryLater):
-                self._retry_seconds = self._clock() + error.retry_after_seconds
             self._observer.gaze_sample("failed")
             self._refused += 1
             return Refusal(waiting.sample.sequence, error)
@@ -254,7 +228,7 @@ class GazeSession(Generic[R]):
         return GazeAnswer(
             sample=waiting.sample,
             state=state,
-            object_id=self._object.object_id if self._object is not None else 0,
+            object_id=self._objects.object_id,
             mask=mask,
             point=self._outward(look.point) if look is not None and look.point is not None else None,
             frame_sequence=view.sequence if view is not None else 0,
@@ -265,65 +239,6 @@ class GazeSession(Generic[R]):
             total_seconds=self._clock() - waiting.arrived,
         )
 
-    async def _regard(self, view: View, point: npt.NDArray[np.float64]) -> tuple[GazeState, float]:
-        """The object at a point of the keyframe, and how long decoding it took."""
-        keyframe, current = view.keyframe, self._object
-        frame = keyframe.embedding.frame
-        if not ((point >= 0) & (point <= frame.original_size[::-1])).all():
-            return GazeState.NO_FRAME, 0.0
-        if current is not None and current.keyframe is keyframe:
-            # So near to the last prompt that the decoder would see the same one, mask or not.
-            pixel = max(frame.original_size) / len(current.low_res_mask)
-            near = np.abs(point - current.point).max() < pixel
-            if near or contains(current.low_res_mask, frame, point):
-                return GazeState.SAME_OBJECT, 0.0
-        if self._clock() < self._retry_seconds:
-            return GazeState.HELD, 0.0
-        prompt = Prompt(point[None], np.ones(1, dtype=np.int32))
-        batch = batch_prompts([prompt], CoordinateSpace.PIXELS, frame, self._manifest.low_res_size)
-        decoded = await self._mask_decoder.decode(keyframe.embedding, batch)
-        self._decodes += 1
-        # Of whole, part and subpart the most certain one that the gaze is in.
-        low_res_masks, ious = decoded.low_res_masks[0, 1:], decoded.iou_predictions[0, 1:]
-        hit = np.array([contains(low_res_mask, frame, point) for low_res_mask in low_res_masks])
-        best = int(np.argmax(np.where(hit | ~hit.any(), ious, -np.inf)))
-        # A copy, because a view would keep all four masks.
-        chosen = low_res_masks[best].copy()
-        object_id = self._identify(keyframe, chosen)
-        self._object = _Object(object_id, self._decodes, keyframe, point, chosen, float(ious[best]))
-        return GazeState.NEW_MASK, decoded.decode_seconds
-
-    def _identify(self, keyframe: Keyframe, low_res_mask: LowResMask) -> int:
-        """The object's number: the last one's where a new keyframe shows the same, else the next."""
-        current, previous = self._object, keyframe.previous
-        if current is not None and previous is not None and current.keyframe.sequence == previous[0]:
-            frame = keyframe.embedding.frame
-            before = seen_from(current.low_res_mask, current.keyframe.embedding.frame, previous[1], frame)
-            if overlap(before, visible(low_res_mask, frame)) > _SAME_OBJECT_OVERLAP:
-                return current.object_id
-        self._objects += 1
-        return self._objects
-
-    async def _show(self, view: View) -> R | None:
-        """The object's mask on this frame, where the client does not have it yet."""
-        current = self._object
-        if current is None or current.keyframe is not view.keyframe or self._shown == (current.decode, view.sequence):
-            return None
-        mask = await asyncio.to_thread(self._project, current, view)
-        self._shown = (current.decode, view.sequence)
-        return mask
-
-    def _project(self, current: _Object, view: View) -> R:
-        frame = view.keyframe.embedding.frame
-        size = scaled_down(frame.original_size, self._options.max_mask_side)
-        if size == frame.original_size and view.to_keyframe is plane.IDENTITY:
-            return self._render(upsample_mask(current.low_res_mask, current.iou_prediction, frame))
-        return self._render(
-            self._warper.warp(
-                current.low_res_mask, current.iou_prediction, frame, view.to_keyframe @ _enlarging(size, frame), size
-            )
-        )
-
     def _counts(self) -> GazeCounts:
         frames = self._frames
         return GazeCounts(
@@ -331,7 +246,7 @@ class GazeSession(Generic[R]):
             self._dropped,
             self._skipped,
             self._refused,
-            self._decodes,
+            self._objects.decodes,
             frames.received,
             frames.dropped,
             frames.keyframes,
@@ -353,13 +268,3 @@ _STATES = {
     LookKind.HELD: GazeState.HELD,
     LookKind.AWAY: GazeState.RELEASED,
 }
-
-
-def scaled_down(size: Size, max_side: int) -> Size:
-    """A size with its longest side at most `max_side`; as it is where that is 0."""
-    scale = min(1.0, max_side / max(size)) if max_side else 1.0
-    return Size(max(1, round(size.height * scale)), max(1, round(size.width * scale)))
-
-
-def _enlarging(size: Size, frame: ImageFrame) -> plane.Homography:
-    return plane.scaling(frame.original_size.width / size.width, frame.original_size.height / size.height)

@@ -21,6 +21,7 @@ from samserve.domain.prompts import CoordinateSpace
 from samserve.embedder import ImageSource
 from samserve.gaze import GazeAnswer, GazeSession, Refusal
 from samserve.gaze_frames import GazeFrame, GazeFrames
+from samserve.gaze_objects import GazeObjects
 from samserve.ports import Thumbnail
 from tests.unit.held_models import MANIFEST, HeldEncoder, HeldMaskDecoder, SceneDecoder, embedder, image
 
@@ -78,11 +79,15 @@ class Bench:
                 observer=self.counted,
                 clock=lambda: self.now,
             ),
-            manifest=MANIFEST,
-            mask_decoder=self.decoder,
-            warper=OpenCvMaskWarper(),
+            objects=GazeObjects(
+                manifest=MANIFEST,
+                mask_decoder=self.decoder,
+                warper=OpenCvMaskWarper(),
+                render=lambda mask: mask,
+                max_mask_side=options.max_mask_side,
+                clock=lambda: self.now,
+            ),
             observer=self.counted,
-            render=lambda mask: mask,
             clock=lambda: self.now,
         )
         self.answers = self.session.answers()

@@ -9,7 +9,7 @@ import numpy as np
 
 from samserve.adapters.grpc_masks import mask_renderer
 from samserve.adapters.grpc_messages import read_image, read_space
-from samserve.adapters.grpc_streams import converse, duration, error_message, next_request
+from samserve.adapters.grpc_streams import converse, duration, error_message, next_request, seconds
 from samserve.domain.errors import InvalidArgument, InvalidImage, InvalidPrompt
 from samserve.domain.gaze.fixations import DispersionThreshold, FixationClassifier, VelocityThreshold
 from samserve.domain.gaze.one_euro import OneEuroParameters
@@ -116,7 +116,7 @@ def read_options(config: pb.GazeConfig, max_encodes_per_second: float) -> GazeOp
     angle = _number("config.field_of_view_degrees", config.field_of_view_degrees, _DEFAULTS.field_of_view_degrees)
     if angle >= 180:
         raise InvalidArgument("config.field_of_view_degrees", f"is {angle:g}: it must be below 180")
-    hold = config.hold.ToTimedelta().total_seconds() if config.HasField("hold") else _DEFAULTS.hold_seconds
+    hold = seconds(config.hold) if config.HasField("hold") else _DEFAULTS.hold_seconds
     if hold < 0:
         raise InvalidArgument("config.hold", f"is {hold:g} s: it must not be negative")
     if not 0 <= config.min_confidence <= 1:
@@ -153,10 +153,9 @@ def _classifier(config: pb.GazeConfig) -> Callable[[Viewing], FixationClassifier
         case "dispersion_threshold":
             path = "config.dispersion_threshold"
             limit, in_pixels = _threshold(path, dispersion)
-            given = dispersion.min_duration.ToTimedelta().total_seconds()
-            seconds = _number(f"{path}.min_duration", given, 0.1)
+            min_seconds = _number(f"{path}.min_duration", seconds(dispersion.min_duration), 0.1)
             return lambda viewing: DispersionThreshold(
-                viewing, limit * (viewing.degrees_per_pixel if in_pixels else 1), seconds
+                viewing, limit * (viewing.degrees_per_pixel if in_pixels else 1), min_seconds
             )
         case _:
             return VelocityThreshold
@@ -177,7 +176,7 @@ def _policy(given: pb.KeyframePolicy, max_encodes_per_second: float) -> Keyframe
     return KeyframePolicy(
         _number(f"{path}.max_scene_change", given.max_scene_change, default.max_scene_change),
         _number(f"{path}.max_motion", given.max_motion, default.max_motion),
-        _number(f"{path}.max_age", given.max_age.ToTimedelta().total_seconds(), default.max_age_seconds),
+        _number(f"{path}.max_age", seconds(given.max_age), default.max_age_seconds),
         min(rate, max_encodes_per_second),
     )
 

@@ -84,3 +84,8 @@ def duration(seconds: float) -> Duration:
     message = Duration()
     message.FromTimedelta(timedelta(seconds=seconds))
     return message
+
+
+def seconds(message: Duration) -> float:
+    """A message as seconds, also one that is too long for a timedelta."""
+    return message.seconds + message.nanos / 1e9
