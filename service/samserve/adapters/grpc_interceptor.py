@@ -24,6 +24,7 @@ REQUEST_ID_METADATA = "x-request-id"
 _MAX_REQUEST_ID_LENGTH = 128
 _RECONNECT_SECONDS = 0.5
 _GONE_SECONDS = 0.01
+_STOPPING = "the gateway is stopping: connect again"
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 R = TypeVar("R")
@@ -97,6 +98,8 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         async def drainable(requests: Any, context: Context) -> None:
             task = asyncio.current_task()
             assert task is not None
+            if self._draining:
+                raise ShuttingDown(_STOPPING, _RECONNECT_SECONDS)
             with self._streams.admit():
                 self._open.add(task)
                 self._observer.streams(len(self._open))
@@ -110,7 +113,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
                     if not self._draining or context.cancelled():
                         raise
                     task.uncancel()
-                    raise ShuttingDown("the gateway is stopping: connect again", _RECONNECT_SECONDS) from None
+                    raise ShuttingDown(_STOPPING, _RECONNECT_SECONDS) from None
                 finally:
                     self._open.discard(task)
                     self._observer.streams(len(self._open))

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from samserve.app import gateway
+from samserve.ports import GAZE_SAMPLE_OUTCOMES
 from samserve.settings import Settings
 from samserve.v1 import segmentation_pb2 as pb
 from samserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
@@ -95,6 +96,11 @@ async def test_gaze_answers_keep_the_order_and_the_stamps_of_their_samples(serve
     assert answers[first].mask.coco_rle.size == pb.Size(height=24, width=32)
     counts = answers[-1].counts
     assert counts.samples == counts.samples_dropped + counts.samples_skipped + counts.decodes
+    outcomes = {
+        outcome: served.counted("samserve_gaze_samples_total", outcome=outcome) for outcome in GAZE_SAMPLE_OUTCOMES
+    }
+    assert sum(outcomes.values()) == counts.samples
+    assert (outcomes["decoded"], outcomes["dropped"]) == (1, counts.samples_dropped)
     assert await call.code() == grpc.StatusCode.OK
 
 
