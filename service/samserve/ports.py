@@ -14,7 +14,9 @@ import numpy.typing as npt
 
 from samserve.domain.embedding import Embedding
 from samserve.domain.geometry import ImageFrame, Size
+from samserve.domain.homography import Homography
 from samserve.domain.identity import EmbeddingKey
+from samserve.domain.masks import Mask
 from samserve.domain.prompts import PromptBatch
 
 
@@ -181,3 +183,91 @@ class RequestObserver(Protocol):
     def embedded(self, source: EmbeddingSource) -> None:
         """A request was served with an embedding from there."""
         ...
+
+    def streams(self, count: int) -> None:
+        """So many bidirectional streams are open now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Thumbnail:
+    """A frame at a glance.
+
+    Attributes:
+        gray: uint8 `[h, w]`, the whole frame scaled down.
+        original_size: of the frame, after EXIF orientation.
+    """
+
+    gray: npt.NDArray[np.uint8]
+    original_size: Size
+
+
+class ThumbnailReader(Protocol):
+    """Looks at image files cheaply."""
+
+    async def thumbnail(self, data: bytes) -> Thumbnail:
+        """Decode a file at a fraction of its size.
+
+        Raises:
+            InvalidImage: as `ImageDecoder.decode`.
+        """
+        ...
+
+
+class MotionEstimator(Protocol):
+    """Finds how the camera moved between two frames."""
+
+    async def estimate(self, keyframe: Thumbnail, frame: Thumbnail, guess: Homography) -> Homography | None:
+        """The homography that maps pixels of the frame to pixels of the keyframe, or None where they do not match.
+
+        Args:
+            guess: where it may lie, such as the last frame's.
+        """
+        ...
+
+
+class MaskWarper(Protocol):
+    """Lays masks of a keyframe over a frame that has moved on."""
+
+    def warp(
+        self,
+        low_res_mask: npt.NDArray[np.float32],
+        iou_prediction: float,
+        keyframe: ImageFrame,
+        to_keyframe: Homography,
+        size: Size,
+    ) -> Mask:
+        """Threshold logits as they are seen from another frame. Blocks; call it from a worker thread.
+
+        Args:
+            low_res_mask: float32 `[M, M]` logits over the keyframe's square input.
+            to_keyframe: from pixels of the returned mask to pixels of the keyframe.
+            size: of the returned mask.
+        """
+        ...
+
+
+class GazeObserver(Protocol):
+    """Is told what becomes of gaze samples and frames, for whoever counts it."""
+
+    def gaze_sample(self, outcome: str) -> None:
+        """One sample: one of `GAZE_SAMPLE_OUTCOMES`."""
+        ...
+
+    def gaze_frame(self, outcome: str) -> None:
+        """One frame: one of `GAZE_FRAME_OUTCOMES`."""
+        ...
+
+
+GAZE_SAMPLE_OUTCOMES = (
+    "decoded",
+    "same_object",
+    "saccade",
+    "held",
+    "released",
+    "no_frame",
+    "dropped",
+    "refused",
+    "failed",
+)
+GAZE_FRAME_OUTCOMES = ("received", "dropped", "keyframe", "refused")

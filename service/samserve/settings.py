@@ -58,6 +58,12 @@ class Settings(BaseSettings):
         default_factory=lambda: os.cpu_count() or 1, gt=0, description="image files decoded at a time"
     )
 
+    max_streams: int = Field(default=16, gt=0, description="gaze, interactive and tracking streams open")
+    stream_idle_seconds: float = Field(default=30.0, gt=0, description="silence after which a stream is ended")
+    max_frame_bytes: int = Field(default=8 * _MIB, gt=0, description="largest frame of a stream")
+    max_tracked_objects: int = Field(default=32, gt=0, description="objects of one tracking stream")
+    gaze_encodes_per_second: float = Field(default=2.0, gt=0, description="encodes of one gaze stream")
+
     @property
     def max_message_bytes(self) -> int:
         """Of one gRPC message: an image and its prompts."""

@@ -16,6 +16,8 @@ from samserve.domain.errors import (
     Overloaded,
     RetryLater,
     SamserveError,
+    ShuttingDown,
+    StreamIdle,
 )
 
 _CODES = {
@@ -23,6 +25,8 @@ _CODES = {
     EmbeddingNotFound: grpc.StatusCode.NOT_FOUND,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     ModelUnavailable: grpc.StatusCode.UNAVAILABLE,
+    ShuttingDown: grpc.StatusCode.UNAVAILABLE,
+    StreamIdle: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 
 

@@ -1,4 +1,4 @@
-"""The outermost room of a request: its id, its status, its count."""
+"""The outermost room of a call: its id, its status, its count, and the bounds of streams."""
 
 # grpc's own classes are generic to the type checker only.
 from __future__ import annotations
@@ -7,81 +7,165 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 
 from samserve.adapters.grpc_errors import abort, status_code
-from samserve.domain.errors import SamserveError
+from samserve.admission import Admission
+from samserve.domain.errors import SamserveError, ShuttingDown, StreamIdle
 from samserve.ports import RequestObserver
 
 _log = logging.getLogger(__name__)
 
 REQUEST_ID_METADATA = "x-request-id"
 _MAX_REQUEST_ID_LENGTH = 128
+_RECONNECT_SECONDS = 0.5
+_GONE_SECONDS = 0.01
+_STOPPING = "the gateway is stopping: connect again"
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+R = TypeVar("R")
+
+
+class _NotTaken(StreamIdle):
+    pass
 
 
 class RequestInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps the unary calls of one service.
+    """Wraps the calls of one service.
 
     A request id is taken from the metadata `x-request-id`, or made, and sent back. Domain errors become statuses;
     any other exception is logged with the id and answered by a constant text. A call whose deadline has passed is
-    not begun.
+    not begun. A client that takes no answer for too long loses its stream; so do all bidirectional streams when the
+    server drains, for their clients would never end them.
 
     Args:
         service: full name; other services (health, reflection) are left alone.
+        streams: admission of bidirectional streams.
+        idle_seconds: longest wait for a client to take an answer of a stream.
     """
 
-    def __init__(self, service: str, observer: RequestObserver) -> None:
+    def __init__(self, service: str, observer: RequestObserver, streams: Admission, idle_seconds: float) -> None:
         self._prefix = f"/{service}/"
         self._observer = observer
+        self._streams = streams
+        self._idle_seconds = idle_seconds
+        self._draining = False
+        self._open: set[asyncio.Task[None]] = set()
+
+    def drain(self) -> None:
+        """End the bidirectional streams with UNAVAILABLE."""
+        self._draining = True
+        for task in self._open:
+            task.cancel()
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Replace the handler of a unary call by one that does the above around it."""
-        handler = await continuation(handler_call_details)
-        if handler is None or not handler_call_details.method.startswith(self._prefix) or not handler.unary_unary:
-            return handler
+        """Replace the handler of a call by one that does the above around it."""
+        # The stubs know only the synchronous server's handlers.
+        handler: Any = await continuation(handler_call_details)
+        if handler is None or not handler_call_details.method.startswith(self._prefix):
+            return handler  # type: ignore[no-any-return]
         rpc = handler_call_details.method.removeprefix(self._prefix)
-        serve: Callable[[Any, Any], Awaitable[Any]] = handler.unary_unary
+        serializers = (handler.request_deserializer, handler.response_serializer)
+        if handler.unary_unary:
+            return grpc.unary_unary_rpc_method_handler(self._unary(rpc, handler.unary_unary), *serializers)
+        if handler.unary_stream:
+            return grpc.unary_stream_rpc_method_handler(self._stream(rpc, handler.unary_stream), *serializers)
+        if handler.stream_stream:
+            return grpc.stream_stream_rpc_method_handler(self._bidirectional(rpc, handler.stream_stream), *serializers)
+        raise AssertionError(f"{rpc} is of a kind that the proto does not have")
 
-        async def unary_unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            request_id = _request_id(context)
-            started = time.perf_counter()
-            code = grpc.StatusCode.OK
-            try:
-                await context.send_initial_metadata(((REQUEST_ID_METADATA, request_id),))
-                remaining = context.time_remaining()
-                if remaining is not None and remaining <= 0:
-                    code = grpc.StatusCode.DEADLINE_EXCEEDED
-                    await context.abort(code, "the deadline passed before the call was begun")
-                return await serve(request, context)
-            except SamserveError as error:
-                code = status_code(error)
-                await abort(context, error)
-            except asyncio.CancelledError:
-                remaining = context.time_remaining()
-                expired = remaining is not None and remaining <= 0
-                code = grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED
-                raise
-            except grpc.aio.AbortError:
-                raise
-            except Exception:
-                code = grpc.StatusCode.INTERNAL
-                _log.exception("request %s to %s failed", request_id, rpc)
-                await context.abort(code, f"internal error; ask the operator about request {request_id}")
-            finally:
-                self._observer.request(rpc, code.name, time.perf_counter() - started)
+    def _unary(self, rpc: str, serve: Callable[[Any, Context], Any]) -> Any:
+        async def unary(request: Any, context: Context) -> Any:
+            return await self._guard(rpc, context, lambda: serve(request, context))
 
-        return grpc.unary_unary_rpc_method_handler(
-            unary_unary,
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
+        return unary
+
+    def _stream(self, rpc: str, serve: Callable[[Any, Context], Any]) -> Any:
+        async def stream(request: Any, context: Context) -> None:
+            await self._guard(rpc, context, lambda: self._write(serve(request, context), context))
+
+        return stream
+
+    def _bidirectional(self, rpc: str, serve: Callable[[Any, Context], Any]) -> Any:
+        async def drainable(requests: Any, context: Context) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            if self._draining:
+                raise ShuttingDown(_STOPPING, _RECONNECT_SECONDS)
+            with self._streams.admit():
+                self._open.add(task)
+                self._observer.streams(len(self._open))
+                try:
+                    await self._write(serve(requests, context), context)
+                    # To the reading side a client that has gone looks like one that has said all, until gRPC is told.
+                    await asyncio.sleep(_GONE_SECONDS)
+                    if context.cancelled() or _expired(context):
+                        raise asyncio.CancelledError
+                except asyncio.CancelledError:
+                    if not self._draining or context.cancelled():
+                        raise
+                    task.uncancel()
+                    raise ShuttingDown(_STOPPING, _RECONNECT_SECONDS) from None
+                finally:
+                    self._open.discard(task)
+                    self._observer.streams(len(self._open))
+
+        async def bidirectional(requests: Any, context: Context) -> None:
+            await self._guard(rpc, context, lambda: drainable(requests, context))
+
+        return bidirectional
+
+    async def _write(self, answers: AsyncGenerator[Any, None], context: Context) -> None:
+        # Left by whatever way, the generator is closed at once and frees what it holds.
+        async with aclosing(answers):
+            async for answer in answers:
+                try:
+                    async with asyncio.timeout(self._idle_seconds):
+                        await context.write(answer)
+                except TimeoutError:
+                    raise _NotTaken(f"the client took no answer for {self._idle_seconds:g} s") from None
+
+    async def _guard(self, rpc: str, context: Context, serve: Callable[[], Awaitable[R]]) -> R:
+        request_id = _request_id(context)
+        started = time.perf_counter()
+        code = grpc.StatusCode.OK
+        try:
+            await context.send_initial_metadata(((REQUEST_ID_METADATA, request_id),))
+            if _expired(context):
+                code = grpc.StatusCode.DEADLINE_EXCEEDED
+                await context.abort(code, "the deadline passed before the call was begun")
+            return await serve()
+        except _NotTaken as error:
+            code = status_code(error)
+            # No status can be sent behind a message that is not taken: gRPC resets a call that is dropped.
+            raise asyncio.CancelledError from error
+        except SamserveError as error:
+            code = status_code(error)
+            await abort(context, error)
+        except asyncio.CancelledError:
+            code = grpc.StatusCode.DEADLINE_EXCEEDED if _expired(context) else grpc.StatusCode.CANCELLED
+            raise
+        except grpc.aio.AbortError:
+            raise
+        except Exception:
+            code = grpc.StatusCode.INTERNAL
+            _log.exception("request %s to %s failed", request_id, rpc)
+            await context.abort(code, f"internal error; ask the operator about request {request_id}")
+        finally:
+            self._observer.request(rpc, code.name, time.perf_counter() - started)
+
+
+def _expired(context: Context) -> bool:
+    remaining = context.time_remaining()
+    return remaining is not None and remaining <= 0
 
 
 def _request_id(context: grpc.aio.ServicerContext[Any, Any]) -> str:

@@ -70,18 +70,25 @@ def read_prompt(prompt: pb.Prompt, path: str) -> Prompt:
     Raises:
         InvalidPrompt: a label is unknown, or the logits are not a square of float16.
     """
-    for index, point in enumerate(prompt.points):
-        if point.label not in _POINT_LABELS:
-            raise InvalidPrompt(
-                f"{path}.points[{index}].label", f"is {point.label}: use POINT_LABEL_FOREGROUND or _BACKGROUND"
-            )
+    labels = [read_label(point, f"{path}.points[{index}]") for index, point in enumerate(prompt.points)]
     box = prompt.box
     return Prompt(
         point_coords=np.array([(p.x, p.y) for p in prompt.points], dtype=np.float64).reshape(-1, 2),
-        point_labels=np.array([_POINT_LABELS[p.label] for p in prompt.points], dtype=np.int32),
+        point_labels=np.array(labels, dtype=np.int32),
         box=np.array([box.x0, box.y0, box.x1, box.y1], dtype=np.float64) if prompt.HasField("box") else None,
         mask_input=_read_low_res(prompt.mask_input, f"{path}.mask_input") if prompt.HasField("mask_input") else None,
     )
+
+
+def read_label(point: pb.Point, path: str) -> PointLabel:
+    """What a point says.
+
+    Raises:
+        InvalidPrompt: its label is unknown, or not said.
+    """
+    if point.label not in _POINT_LABELS:
+        raise InvalidPrompt(f"{path}.label", f"is {point.label}: use POINT_LABEL_FOREGROUND or _BACKGROUND")
+    return _POINT_LABELS[point.label]
 
 
 def _read_low_res(mask: pb.LowResMask, path: str) -> npt.NDArray[np.float32]:

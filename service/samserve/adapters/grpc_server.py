@@ -7,6 +7,7 @@ from grpc_reflection.v1alpha import reflection
 from samserve.adapters.grpc_interceptor import RequestInterceptor
 from samserve.adapters.grpc_servicer import SegmentationServicer
 from samserve.adapters.grpc_switch import SwitchableHandler
+from samserve.admission import Admission
 from samserve.ports import RequestObserver
 from samserve.v1 import segmentation_pb2 as pb
 
@@ -14,7 +15,8 @@ SERVICE = pb.DESCRIPTOR.services_by_name["SegmentationService"].full_name
 LIVENESS = "liveness"
 _READINESS = ("", SERVICE)
 _MAX_CONNECTION_AGE_SECONDS = 300
-_MAX_CONNECTION_AGE_GRACE_SECONDS = 60
+_MAX_CONNECTION_AGE_GRACE_SECONDS = 3600
+"""Longest life of a stream beyond its connection's age; calls on a connection of that age go elsewhere at once."""
 
 
 class GrpcServer:
@@ -27,6 +29,8 @@ class GrpcServer:
         address: `host:port`; port 0 takes a free one.
         max_message_bytes: of a request and of an answer.
         max_concurrent_rpcs: what gRPC lets in at all, streams and health checks included; the core admits less.
+        streams: admission of bidirectional streams.
+        idle_seconds: longest wait for a client to take an answer of a stream.
     """
 
     def __init__(
@@ -36,10 +40,13 @@ class GrpcServer:
         max_message_bytes: int,
         max_concurrent_rpcs: int,
         observer: RequestObserver,
+        streams: Admission,
+        idle_seconds: float,
     ) -> None:
+        self._interceptor = RequestInterceptor(SERVICE, observer, streams, idle_seconds)
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
-            interceptors=[RequestInterceptor(SERVICE, observer)],
+            interceptors=[self._interceptor],
             maximum_concurrent_rpcs=max_concurrent_rpcs,
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes),
@@ -75,6 +82,7 @@ class GrpcServer:
             await self._health.set(service, status.SERVING if serving else status.NOT_SERVING)
 
     async def stop(self, grace_seconds: float) -> None:
-        """Refuse new calls, give those in flight so long to end, then cancel them."""
+        """Refuse new calls, end streams, give other calls in flight so long to end, then cancel them."""
         await self._health.enter_graceful_shutdown()
+        self._interceptor.drain()
         await self._server.stop(grace_seconds)

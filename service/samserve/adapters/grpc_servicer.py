@@ -1,6 +1,7 @@
 """`samserve.v1.SegmentationService`: reads messages, asks the core, writes messages."""
 
 import time
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, TypeAlias
@@ -8,6 +9,8 @@ from typing import Any, TypeAlias
 import grpc
 import numpy as np
 
+from samserve.adapters.grpc_gaze import GazeFace
+from samserve.adapters.grpc_interactive import InteractiveFace
 from samserve.adapters.grpc_masks import mask_renderer
 from samserve.adapters.grpc_messages import (
     read_image,
@@ -17,6 +20,7 @@ from samserve.adapters.grpc_messages import (
     source_message,
     timings_message,
 )
+from samserve.adapters.grpc_tracking import TrackingFace
 from samserve.domain.errors import InvalidPrompt
 from samserve.domain.manifest import ModelManifest
 from samserve.domain.prompts import PromptLimits, check_count
@@ -42,7 +46,7 @@ class ServiceLimits:
 
 
 class SegmentationServicer(SegmentationServiceServicer):
-    """Serves the unary calls. Domain errors pass through to the interceptor."""
+    """Serves the calls. Domain errors pass through to the interceptor."""
 
     def __init__(
         self,
@@ -53,6 +57,9 @@ class SegmentationServicer(SegmentationServiceServicer):
         transport: str,
         limits: ServiceLimits,
         observer: RequestObserver,
+        interactive: InteractiveFace,
+        gaze: GazeFace,
+        tracking: TrackingFace,
     ) -> None:
         self._segmenter = segmenter
         self._manifest = manifest
@@ -60,6 +67,9 @@ class SegmentationServicer(SegmentationServiceServicer):
         self._transport = transport
         self._limits = limits
         self._observer = observer
+        self._interactive = interactive
+        self._gaze = gaze
+        self._tracking = tracking
 
     async def EmbedImage(self, request: pb.EmbedImageRequest, context: Context) -> pb.EmbedImageResponse:
         """See the proto."""
@@ -121,6 +131,24 @@ class SegmentationServicer(SegmentationServiceServicer):
                 segmentation.postprocess_seconds,
             ),
         )
+
+    def SegmentStream(
+        self, requests: AsyncIterator[pb.SegmentStreamRequest], context: Context
+    ) -> AsyncGenerator[pb.SegmentStreamResponse, None]:
+        """See the proto."""
+        return self._interactive.serve(requests, _tenant(context))
+
+    def SegmentGaze(
+        self, requests: AsyncIterator[pb.SegmentGazeRequest], context: Context
+    ) -> AsyncGenerator[pb.SegmentGazeResponse, None]:
+        """See the proto."""
+        return self._gaze.serve(requests, _tenant(context))
+
+    def TrackObjects(
+        self, requests: AsyncIterator[pb.TrackObjectsRequest], context: Context
+    ) -> AsyncGenerator[pb.TrackObjectsResponse, None]:
+        """See the proto."""
+        return self._tracking.serve(requests, _tenant(context))
 
     async def GetServerInfo(self, request: pb.GetServerInfoRequest, context: Context) -> pb.GetServerInfoResponse:
         """See the proto."""

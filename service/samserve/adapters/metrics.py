@@ -3,7 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from samserve.domain.embedding import REJECTION_REASONS
-from samserve.ports import EmbeddingSource
+from samserve.ports import GAZE_FRAME_OUTCOMES, GAZE_SAMPLE_OUTCOMES, EmbeddingSource
 
 _REDIS_OUTCOMES = {
     "get": ("ok", "miss", "rejected", "timeout", "error", "skipped"),
@@ -15,7 +15,7 @@ _LATENCY_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.
 
 
 class Metrics:
-    """Implements `CacheObserver` and `RequestObserver`; one per gateway, with a registry of its own."""
+    """Implements `CacheObserver`, `RequestObserver` and `GazeObserver`; one per gateway, with a registry of its own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -46,6 +46,20 @@ class Metrics:
         self._memory_evictions = Counter(
             "samserve_memory_cache_evictions", "Embeddings dropped from the memory tier", registry=self.registry
         )
+        self._streams = Gauge("samserve_streams", "Bidirectional streams open", registry=self.registry)
+        self._gaze_samples = Counter(
+            "samserve_gaze_samples", "Gaze samples by what became of them", ("outcome",), registry=self.registry
+        )
+        self._gaze_frames = Counter(
+            "samserve_gaze_frames",
+            "Frames of gaze streams by event",
+            ("outcome",),
+            registry=self.registry,
+        )
+        for outcome in GAZE_SAMPLE_OUTCOMES:
+            self._gaze_samples.labels(outcome)
+        for outcome in GAZE_FRAME_OUTCOMES:
+            self._gaze_frames.labels(outcome)
         for source in EmbeddingSource:
             self._embeddings.labels(source.value)
         for operation, outcomes in _REDIS_OUTCOMES.items():
@@ -62,6 +76,18 @@ class Metrics:
     def embedded(self, source: EmbeddingSource) -> None:
         """See `RequestObserver`."""
         self._embeddings.labels(source.value).inc()
+
+    def streams(self, count: int) -> None:
+        """See `RequestObserver`."""
+        self._streams.set(count)
+
+    def gaze_sample(self, outcome: str) -> None:
+        """See `GazeObserver`."""
+        self._gaze_samples.labels(outcome).inc()
+
+    def gaze_frame(self, outcome: str) -> None:
+        """See `GazeObserver`."""
+        self._gaze_frames.labels(outcome).inc()
 
     def redis_call(self, operation: str, outcome: str) -> None:
         """See `CacheObserver`."""

@@ -16,19 +16,27 @@ from samserve.client.errors import (
     ServerError,
     Unavailable,
 )
+from samserve.client.gaze import AsyncGazeStream, GazeAnswer, GazeCounts
 from samserve.client.image import ImageLike
+from samserve.client.interactive import AsyncInteractiveSession, SessionMasks
 from samserve.client.request import Prompt
 from samserve.client.result import CocoRle, EmbeddedImage, ImageEmbedding, Limits, Segmentation, ServerInfo, Timings
+from samserve.client.streaming import Refused, StreamMask
 from samserve.client.sync import Client
+from samserve.client.tracking import TrackedFrame, TrackedObject
 from samserve.domain.identity import ImageId
 
 __all__ = [
     "AsyncClient",
+    "AsyncGazeStream",
+    "AsyncInteractiveSession",
     "Client",
     "ClientError",
     "CocoRle",
     "DeadlineExceeded",
     "EmbeddedImage",
+    "GazeAnswer",
+    "GazeCounts",
     "ImageEmbedding",
     "ImageId",
     "ImageLike",
@@ -37,10 +45,15 @@ __all__ = [
     "Limits",
     "Overloaded",
     "Prompt",
+    "Refused",
     "RetryLater",
     "Segmentation",
     "ServerError",
     "ServerInfo",
+    "SessionMasks",
+    "StreamMask",
     "Timings",
+    "TrackedFrame",
+    "TrackedObject",
     "Unavailable",
 ]

@@ -1,7 +1,7 @@
 """The client for asyncio."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -12,9 +12,12 @@ import numpy.typing as npt
 from samserve.client import exchange
 from samserve.client.channel import TENANT_METADATA_KEY, ChannelOptions, channel_options, methods
 from samserve.client.errors import from_rpc_error
+from samserve.client.gaze import AsyncGazeStream, gaze_config
 from samserve.client.image import ImageLike, KnownImages
+from samserve.client.interactive import AsyncInteractiveSession
 from samserve.client.request import Prompt
 from samserve.client.result import EmbeddedImage, ImageEmbedding, Segmentation, ServerInfo
+from samserve.client.tracking import AsyncTracking, TrackedFrame
 
 _T = TypeVar("_T")
 
@@ -96,6 +99,56 @@ class AsyncClient:
         """As `Client.get_embedding`."""
         return await self._on_image(exchange.GET_EMBEDDING, image, timeout_seconds)
 
+    def gaze(
+        self,
+        *,
+        normalized: bool = False,
+        field_of_view_degrees: float = 60.0,
+        max_mask_side: int = 0,
+        min_confidence: float = 0.0,
+        hold_seconds: float = 0.3,
+    ) -> AsyncGazeStream:
+        """Segment what a person looks at: send frames and gaze samples, iterate over the stream for answers.
+
+        Args:
+            normalized: points are [0, 1] across a frame's width and height.
+            field_of_view_degrees: that a frame spans horizontally.
+            max_mask_side: masks are scaled down to this longest side; 0 leaves them at the frame's size.
+            min_confidence: samples below it count as invalid.
+            hold_seconds: how long invalid samples hold the object.
+        """
+        config = gaze_config(
+            normalized=normalized,
+            field_of_view_degrees=field_of_view_degrees,
+            max_mask_side=max_mask_side,
+            min_confidence=min_confidence,
+            hold_seconds=hold_seconds,
+        )
+        return AsyncGazeStream(self._methods["SegmentGaze"](metadata=self._metadata), self._target, config)
+
+    def interactive(
+        self, image: ImageLike, *, multimask_output: bool = True, normalized: bool = False
+    ) -> AsyncInteractiveSession:
+        """Edit a prompt on one image: clicks and a box, added, moved and undone, each answer refining the last."""
+        call = self._methods["SegmentStream"](metadata=self._metadata)
+        return AsyncInteractiveSession(call, self._target, image, normalized, multimask_output)
+
+    async def track(
+        self,
+        frames: AsyncIterable[ImageLike] | Iterable[ImageLike],
+        prompts: Mapping[int, Prompt],
+        *,
+        normalized: bool = False,
+    ) -> AsyncGenerator[TrackedFrame, None]:
+        """As `Client.track`."""
+        call = self._methods["TrackObjects"](metadata=self._metadata)
+        async with AsyncTracking(call, self._target) as stream:
+            sequence = 0
+            async for frame in _each(frames):
+                sequence += 1
+                yield await stream.track(sequence, frame, prompts if sequence == 1 else {}, normalized)
+            await stream.end()
+
     async def server_info(self, *, timeout_seconds: float | None = None) -> ServerInfo:
         """As `Client.server_info`."""
         return await self._run(exchange.server_info(self._timeout(timeout_seconds)))
@@ -137,6 +190,15 @@ class AsyncClient:
                 outcome = await method(step.request, timeout=step.timeout_seconds, metadata=self._metadata)
             except grpc.RpcError as error:
                 outcome = from_rpc_error(error, self._target)
+
+
+async def _each(frames: AsyncIterable[_T] | Iterable[_T]) -> AsyncGenerator[_T, None]:
+    if isinstance(frames, AsyncIterable):
+        async for frame in frames:
+            yield frame
+    else:
+        for frame in frames:
+            yield frame
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,9 @@ def methods(channel: grpc.Channel | grpc.aio.Channel) -> Mapping[str, Callable[.
         "EmbedImage": stub.EmbedImage,
         "GetEmbedding": stub.GetEmbedding,
         "Segment": stub.Segment,
+        "SegmentStream": stub.SegmentStream,
+        "SegmentGaze": stub.SegmentGaze,
+        "TrackObjects": stub.TrackObjects,
         "GetServerInfo": stub.GetServerInfo,
         "Check": health.Check,
     }

@@ -1,9 +1,10 @@
 """The client for threads."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from queue import SimpleQueue
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from samserve.client.errors import from_rpc_error
 from samserve.client.image import ImageLike, KnownImages
 from samserve.client.request import Prompt
 from samserve.client.result import EmbeddedImage, ImageEmbedding, Segmentation, ServerInfo
+from samserve.client.tracking import TrackedFrame, read_tracked, track_request
 
 _T = TypeVar("_T")
 
@@ -123,6 +125,28 @@ class Client:
     def get_embedding(self, image: ImageLike, *, timeout_seconds: float | None = None) -> ImageEmbedding:
         """The embedding itself, for a decoder that runs elsewhere."""
         return self._on_image(exchange.GET_EMBEDDING, image, timeout_seconds)
+
+    def track(
+        self, frames: Iterable[ImageLike], prompts: Mapping[int, Prompt], *, normalized: bool = False
+    ) -> Iterator[TrackedFrame]:
+        """Follow objects through the frames of a video, one answer for each frame as it is asked for.
+
+        Args:
+            frames: all of one size.
+            prompts: what to follow, by a number of the caller's that is not 0, on the first frame.
+            normalized: coordinates are [0, 1] across a frame's width and height.
+        """
+        requests: SimpleQueue[Any] = SimpleQueue()
+        call = self._methods["TrackObjects"](iter(requests.get, None), metadata=self._metadata)
+        try:
+            for sequence, frame in enumerate(frames, start=1):
+                requests.put(track_request(sequence, frame, prompts if sequence == 1 else {}, normalized))
+                yield read_tracked(next(call))
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, self._target) from error
+        finally:
+            requests.put(None)
+            call.cancel()
 
     def server_info(self, *, timeout_seconds: float | None = None) -> ServerInfo:
         """The served model and the server's limits."""

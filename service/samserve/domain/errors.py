@@ -53,3 +53,11 @@ class Overloaded(RetryLater):
 
 class ModelUnavailable(RetryLater):
     """The models cannot be reached or cannot answer."""
+
+
+class ShuttingDown(RetryLater):
+    """The gateway is stopping, and ends a stream that another one can take over."""
+
+
+class StreamIdle(SamserveError):
+    """A stream on which nothing moved for too long: the client sent nothing, or took no answer."""

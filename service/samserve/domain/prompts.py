@@ -128,6 +128,14 @@ def check_inside(prompts: Sequence[Prompt], space: CoordinateSpace, original_siz
             _check_bounds(f"prompts[{index}].box.{{axis}}{{row}}", prompt.box.reshape(2, 2), extent, space)
 
 
+def in_pixels(prompt: Prompt, space: CoordinateSpace, original_size: Size) -> Prompt:
+    """The same prompt in pixels of the original image."""
+    width, height = _extent(space, original_size)
+    unit = np.array([original_size.width / width, original_size.height / height])
+    box = None if prompt.box is None else prompt.box * np.tile(unit, 2)
+    return Prompt(prompt.point_coords * unit, prompt.point_labels, box, prompt.mask_input)
+
+
 def batch_prompts(
     prompts: Sequence[Prompt], space: CoordinateSpace, frame: ImageFrame, low_res_size: int
 ) -> PromptBatch:

@@ -122,6 +122,70 @@ EMBEDDING_SOURCE_REDIS: EmbeddingSource.ValueType  # 4
 """Found in Redis."""
 Global___EmbeddingSource: _TypeAlias = EmbeddingSource  # noqa: Y015
 
+class _GazeState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _GazeStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GazeState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    GAZE_STATE_UNSPECIFIED: _GazeState.ValueType  # 0
+    GAZE_STATE_NO_FRAME: _GazeState.ValueType  # 1
+    """No frame is encoded yet."""
+    GAZE_STATE_NEW_MASK: _GazeState.ValueType  # 2
+    """A mask was decoded for this sample."""
+    GAZE_STATE_SAME_OBJECT: _GazeState.ValueType  # 3
+    """The gaze is still inside the mask: nothing was decoded."""
+    GAZE_STATE_SACCADE: _GazeState.ValueType  # 4
+    """The eyes are moving, or have not yet come to rest: nothing was decoded, the object stays."""
+    GAZE_STATE_HELD: _GazeState.ValueType  # 5
+    """The sample is invalid or off the frame, for less than `hold`: the object stays."""
+    GAZE_STATE_RELEASED: _GazeState.ValueType  # 6
+    """There is no object: invalid for longer than `hold`, or nothing was looked at yet."""
+
+class GazeState(_GazeState, metaclass=_GazeStateEnumTypeWrapper): ...
+
+GAZE_STATE_UNSPECIFIED: GazeState.ValueType  # 0
+GAZE_STATE_NO_FRAME: GazeState.ValueType  # 1
+"""No frame is encoded yet."""
+GAZE_STATE_NEW_MASK: GazeState.ValueType  # 2
+"""A mask was decoded for this sample."""
+GAZE_STATE_SAME_OBJECT: GazeState.ValueType  # 3
+"""The gaze is still inside the mask: nothing was decoded."""
+GAZE_STATE_SACCADE: GazeState.ValueType  # 4
+"""The eyes are moving, or have not yet come to rest: nothing was decoded, the object stays."""
+GAZE_STATE_HELD: GazeState.ValueType  # 5
+"""The sample is invalid or off the frame, for less than `hold`: the object stays."""
+GAZE_STATE_RELEASED: GazeState.ValueType  # 6
+"""There is no object: invalid for longer than `hold`, or nothing was looked at yet."""
+Global___GazeState: _TypeAlias = GazeState  # noqa: Y015
+
+class _TrackState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TrackStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TrackState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TRACK_STATE_UNSPECIFIED: _TrackState.ValueType  # 0
+    TRACK_STATE_STARTED: _TrackState.ValueType  # 1
+    """Starts on this frame."""
+    TRACK_STATE_TRACKED: _TrackState.ValueType  # 2
+    TRACK_STATE_LOST: _TrackState.ValueType  # 3
+    """No mask of this frame goes on from the last one; it is looked for where it was last seen."""
+    TRACK_STATE_FOUND: _TrackState.ValueType  # 4
+    """Seen again after it was lost."""
+
+class TrackState(_TrackState, metaclass=_TrackStateEnumTypeWrapper): ...
+
+TRACK_STATE_UNSPECIFIED: TrackState.ValueType  # 0
+TRACK_STATE_STARTED: TrackState.ValueType  # 1
+"""Starts on this frame."""
+TRACK_STATE_TRACKED: TrackState.ValueType  # 2
+TRACK_STATE_LOST: TrackState.ValueType  # 3
+"""No mask of this frame goes on from the last one; it is looked for where it was last seen."""
+TRACK_STATE_FOUND: TrackState.ValueType  # 4
+"""Seen again after it was lost."""
+Global___TrackState: _TypeAlias = TrackState  # noqa: Y015
+
 @_typing.final
 class Image(_message.Message):
     """An image, or the id of one sent before."""
@@ -826,3 +890,908 @@ class GetServerInfoResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetServerInfoResponse: _TypeAlias = GetServerInfoResponse  # noqa: Y015
+
+@_typing.final
+class MessageError(_message.Message):
+    """A message of a stream was refused. The stream goes on as if it had not been sent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    FIELD_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    RETRY_AFTER_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """The message's own `sequence`."""
+    code: _builtins.int
+    """The gRPC status code that the same fault has in a unary call."""
+    field: _builtins.str
+    """Path of the offending field; empty where no field is to blame."""
+    description: _builtins.str
+    """What is wrong and what to do."""
+    @_builtins.property
+    def retry_after(self) -> _duration_pb2.Duration:
+        """When to try again; zero where trying again does not help."""
+
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        code: _builtins.int = ...,
+        field: _builtins.str = ...,
+        description: _builtins.str = ...,
+        retry_after: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retry_after", b"retry_after"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "description", b"description", "field", b"field", "retry_after", b"retry_after", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MessageError: _TypeAlias = MessageError  # noqa: Y015
+
+@_typing.final
+class StartSession(_message.Message):
+    """First message of a session, and again for another image: the prompt is then empty."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_FIELD_NUMBER: _builtins.int
+    COORDINATE_SPACE_FIELD_NUMBER: _builtins.int
+    MASK_FORMAT_FIELD_NUMBER: _builtins.int
+    MULTIMASK_OUTPUT_FIELD_NUMBER: _builtins.int
+    coordinate_space: Global___CoordinateSpace.ValueType
+    mask_format: Global___MaskFormat.ValueType
+    multimask_output: _builtins.bool
+    """Three masks (whole, part, subpart) while the prompt is a single point, which may mean any of them."""
+    @_builtins.property
+    def image(self) -> Global___Image: ...
+    def __init__(
+        self,
+        *,
+        image: Global___Image | None = ...,
+        coordinate_space: Global___CoordinateSpace.ValueType = ...,
+        mask_format: Global___MaskFormat.ValueType = ...,
+        multimask_output: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinate_space", b"coordinate_space", "image", b"image", "mask_format", b"mask_format", "multimask_output", b"multimask_output"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartSession: _TypeAlias = StartSession  # noqa: Y015
+
+@_typing.final
+class MovePoint(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    X_FIELD_NUMBER: _builtins.int
+    Y_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Position of the point in the prompt, from 0."""
+    x: _builtins.float
+    y: _builtins.float
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        x: _builtins.float = ...,
+        y: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "x", b"x", "y", b"y"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MovePoint: _TypeAlias = MovePoint  # noqa: Y015
+
+@_typing.final
+class RemovePoint(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Position of the point in the prompt, from 0."""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemovePoint: _TypeAlias = RemovePoint  # noqa: Y015
+
+@_typing.final
+class RemoveBox(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveBox: _TypeAlias = RemoveBox  # noqa: Y015
+
+@_typing.final
+class ClearPrompt(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClearPrompt: _TypeAlias = ClearPrompt  # noqa: Y015
+
+@_typing.final
+class Undo(_message.Message):
+    """Takes the last edit back; successive moves of one point, or changes of the box, are one edit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Undo: _TypeAlias = Undo  # noqa: Y015
+
+@_typing.final
+class SegmentStreamRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    START_SESSION_FIELD_NUMBER: _builtins.int
+    ADD_POINT_FIELD_NUMBER: _builtins.int
+    MOVE_POINT_FIELD_NUMBER: _builtins.int
+    REMOVE_POINT_FIELD_NUMBER: _builtins.int
+    SET_BOX_FIELD_NUMBER: _builtins.int
+    REMOVE_BOX_FIELD_NUMBER: _builtins.int
+    CLEAR_PROMPT_FIELD_NUMBER: _builtins.int
+    UNDO_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """The client's number of this message; rises."""
+    @_builtins.property
+    def start_session(self) -> Global___StartSession: ...
+    @_builtins.property
+    def add_point(self) -> Global___Point: ...
+    @_builtins.property
+    def move_point(self) -> Global___MovePoint: ...
+    @_builtins.property
+    def remove_point(self) -> Global___RemovePoint: ...
+    @_builtins.property
+    def set_box(self) -> Global___Box:
+        """Sets the box, or changes it."""
+
+    @_builtins.property
+    def remove_box(self) -> Global___RemoveBox: ...
+    @_builtins.property
+    def clear_prompt(self) -> Global___ClearPrompt: ...
+    @_builtins.property
+    def undo(self) -> Global___Undo: ...
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        start_session: Global___StartSession | None = ...,
+        add_point: Global___Point | None = ...,
+        move_point: Global___MovePoint | None = ...,
+        remove_point: Global___RemovePoint | None = ...,
+        set_box: Global___Box | None = ...,
+        remove_box: Global___RemoveBox | None = ...,
+        clear_prompt: Global___ClearPrompt | None = ...,
+        undo: Global___Undo | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["add_point", b"add_point", "clear_prompt", b"clear_prompt", "edit", b"edit", "move_point", b"move_point", "remove_box", b"remove_box", "remove_point", b"remove_point", "set_box", b"set_box", "start_session", b"start_session", "undo", b"undo"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["add_point", b"add_point", "clear_prompt", b"clear_prompt", "edit", b"edit", "move_point", b"move_point", "remove_box", b"remove_box", "remove_point", b"remove_point", "sequence", b"sequence", "set_box", b"set_box", "start_session", b"start_session", "undo", b"undo"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_edit: _TypeAlias = _typing.Literal["start_session", "add_point", "move_point", "remove_point", "set_box", "remove_box", "clear_prompt", "undo"]  # noqa: Y015
+    _WhichOneofArgType_edit: _TypeAlias = _typing.Literal["edit", b"edit"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_edit) -> _WhichOneofReturnType_edit | None: ...
+
+Global___SegmentStreamRequest: _TypeAlias = SegmentStreamRequest  # noqa: Y015
+
+@_typing.final
+class SessionMasks(_message.Message):
+    """The masks of the prompt after an edit and all edits before it. An edit that follows before they are decoded cancels
+    them, so not every edit gets an answer; the last one does.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MASKS_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    BOX_FIELD_NUMBER: _builtins.int
+    UNDOABLE_EDITS_FIELD_NUMBER: _builtins.int
+    IMAGE_ID_FIELD_NUMBER: _builtins.int
+    ORIGINAL_SIZE_FIELD_NUMBER: _builtins.int
+    DECODE_FIELD_NUMBER: _builtins.int
+    undoable_edits: _builtins.int
+    """How many edits can be undone."""
+    image_id: _builtins.str
+    @_builtins.property
+    def masks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Mask]:
+        """None while the prompt is empty."""
+
+    @_builtins.property
+    def points(self) -> _containers.RepeatedCompositeFieldContainer[Global___Point]:
+        """The prompt as it is now, in the session's coordinate space."""
+
+    @_builtins.property
+    def box(self) -> Global___Box: ...
+    @_builtins.property
+    def original_size(self) -> Global___Size: ...
+    @_builtins.property
+    def decode(self) -> _duration_pb2.Duration: ...
+    def __init__(
+        self,
+        *,
+        masks: _abc.Iterable[Global___Mask] | None = ...,
+        points: _abc.Iterable[Global___Point] | None = ...,
+        box: Global___Box | None = ...,
+        undoable_edits: _builtins.int = ...,
+        image_id: _builtins.str = ...,
+        original_size: Global___Size | None = ...,
+        decode: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_box", b"_box", "box", b"box", "decode", b"decode", "original_size", b"original_size"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_box", b"_box", "box", b"box", "decode", b"decode", "image_id", b"image_id", "masks", b"masks", "original_size", b"original_size", "points", b"points", "undoable_edits", b"undoable_edits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__box: _TypeAlias = _typing.Literal["box"]  # noqa: Y015
+    _WhichOneofArgType__box: _TypeAlias = _typing.Literal["_box", b"_box"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__box) -> _WhichOneofReturnType__box | None: ...
+
+Global___SessionMasks: _TypeAlias = SessionMasks  # noqa: Y015
+
+@_typing.final
+class SegmentStreamResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    MASKS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """Of the last edit that the masks show, or of the refused message."""
+    @_builtins.property
+    def masks(self) -> Global___SessionMasks: ...
+    @_builtins.property
+    def error(self) -> Global___MessageError: ...
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        masks: Global___SessionMasks | None = ...,
+        error: Global___MessageError | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "error", b"error", "masks", b"masks"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "error", b"error", "masks", b"masks", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_answer: _TypeAlias = _typing.Literal["masks", "error"]  # noqa: Y015
+    _WhichOneofArgType_answer: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_answer) -> _WhichOneofReturnType_answer | None: ...
+
+Global___SegmentStreamResponse: _TypeAlias = SegmentStreamResponse  # noqa: Y015
+
+@_typing.final
+class OneEuroFilter(_message.Message):
+    """Smoothing of gaze points: Casiez, Roussel and Vogel, 1 Euro Filter, CHI 2012. Zero means the default."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MIN_CUTOFF_HERTZ_FIELD_NUMBER: _builtins.int
+    BETA_FIELD_NUMBER: _builtins.int
+    D_CUTOFF_HERTZ_FIELD_NUMBER: _builtins.int
+    DISABLED_FIELD_NUMBER: _builtins.int
+    min_cutoff_hertz: _builtins.float
+    """Cutoff at rest: lower is smoother."""
+    beta: _builtins.float
+    """How much the cutoff rises with speed: higher lags less. Hertz for each degree per second."""
+    d_cutoff_hertz: _builtins.float
+    """Cutoff of the speed estimate."""
+    disabled: _builtins.bool
+    """Points pass as they are."""
+    def __init__(
+        self,
+        *,
+        min_cutoff_hertz: _builtins.float = ...,
+        beta: _builtins.float = ...,
+        d_cutoff_hertz: _builtins.float = ...,
+        disabled: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beta", b"beta", "d_cutoff_hertz", b"d_cutoff_hertz", "disabled", b"disabled", "min_cutoff_hertz", b"min_cutoff_hertz"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OneEuroFilter: _TypeAlias = OneEuroFilter  # noqa: Y015
+
+@_typing.final
+class VelocityThreshold(_message.Message):
+    """I-VT of Salvucci and Goldberg, ETRA 2000: slow samples are fixations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEGREES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    PIXELS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    degrees_per_second: _builtins.float
+    pixels_per_second: _builtins.float
+    def __init__(
+        self,
+        *,
+        degrees_per_second: _builtins.float = ...,
+        pixels_per_second: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["degrees_per_second", b"degrees_per_second", "pixels_per_second", b"pixels_per_second", "threshold", b"threshold"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["degrees_per_second", b"degrees_per_second", "pixels_per_second", b"pixels_per_second", "threshold", b"threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_threshold: _TypeAlias = _typing.Literal["degrees_per_second", "pixels_per_second"]  # noqa: Y015
+    _WhichOneofArgType_threshold: _TypeAlias = _typing.Literal["threshold", b"threshold"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_threshold) -> _WhichOneofReturnType_threshold | None: ...
+
+Global___VelocityThreshold: _TypeAlias = VelocityThreshold  # noqa: Y015
+
+@_typing.final
+class DispersionThreshold(_message.Message):
+    """I-DT of Salvucci and Goldberg, ETRA 2000: samples that stay together are fixations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEGREES_FIELD_NUMBER: _builtins.int
+    PIXELS_FIELD_NUMBER: _builtins.int
+    MIN_DURATION_FIELD_NUMBER: _builtins.int
+    degrees: _builtins.float
+    pixels: _builtins.float
+    @_builtins.property
+    def min_duration(self) -> _duration_pb2.Duration:
+        """Shortest fixation; 100 ms where it is not given."""
+
+    def __init__(
+        self,
+        *,
+        degrees: _builtins.float = ...,
+        pixels: _builtins.float = ...,
+        min_duration: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["degrees", b"degrees", "min_duration", b"min_duration", "pixels", b"pixels", "threshold", b"threshold"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["degrees", b"degrees", "min_duration", b"min_duration", "pixels", b"pixels", "threshold", b"threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_threshold: _TypeAlias = _typing.Literal["degrees", "pixels"]  # noqa: Y015
+    _WhichOneofArgType_threshold: _TypeAlias = _typing.Literal["threshold", b"threshold"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_threshold) -> _WhichOneofReturnType_threshold | None: ...
+
+Global___DispersionThreshold: _TypeAlias = DispersionThreshold  # noqa: Y015
+
+@_typing.final
+class KeyframePolicy(_message.Message):
+    """When a frame is encoded, and so becomes the keyframe that stands for those after it. Zero means the default."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_SCENE_CHANGE_FIELD_NUMBER: _builtins.int
+    MAX_MOTION_FIELD_NUMBER: _builtins.int
+    MAX_AGE_FIELD_NUMBER: _builtins.int
+    MAX_ENCODES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    max_scene_change: _builtins.float
+    """Mean brightness difference to the keyframe, from 0 to 1, from which on the scene has changed."""
+    max_motion: _builtins.float
+    """Mean shift of the frame's corners since the keyframe, in frame diagonals."""
+    max_encodes_per_second: _builtins.float
+    """The server's own limit holds where it is lower."""
+    @_builtins.property
+    def max_age(self) -> _duration_pb2.Duration: ...
+    def __init__(
+        self,
+        *,
+        max_scene_change: _builtins.float = ...,
+        max_motion: _builtins.float = ...,
+        max_age: _duration_pb2.Duration | None = ...,
+        max_encodes_per_second: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_age", b"max_age"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_age", b"max_age", "max_encodes_per_second", b"max_encodes_per_second", "max_motion", b"max_motion", "max_scene_change", b"max_scene_change"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeyframePolicy: _TypeAlias = KeyframePolicy  # noqa: Y015
+
+@_typing.final
+class GazeConfig(_message.Message):
+    """First message of a gaze stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COORDINATE_SPACE_FIELD_NUMBER: _builtins.int
+    FIELD_OF_VIEW_DEGREES_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    VELOCITY_THRESHOLD_FIELD_NUMBER: _builtins.int
+    DISPERSION_THRESHOLD_FIELD_NUMBER: _builtins.int
+    MIN_CONFIDENCE_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
+    MASK_FORMAT_FIELD_NUMBER: _builtins.int
+    MAX_MASK_SIDE_FIELD_NUMBER: _builtins.int
+    KEYFRAMES_FIELD_NUMBER: _builtins.int
+    coordinate_space: Global___CoordinateSpace.ValueType
+    """Of gaze points and masks' boxes."""
+    field_of_view_degrees: _builtins.float
+    """Horizontal angle that a frame spans; 60 degrees where it is not given."""
+    min_confidence: _builtins.float
+    """Samples of lower confidence count as invalid."""
+    mask_format: Global___MaskFormat.ValueType
+    max_mask_side: _builtins.int
+    """Masks are returned scaled down to this longest side; 0 leaves them at the frame's size."""
+    @_builtins.property
+    def filter(self) -> Global___OneEuroFilter: ...
+    @_builtins.property
+    def velocity_threshold(self) -> Global___VelocityThreshold: ...
+    @_builtins.property
+    def dispersion_threshold(self) -> Global___DispersionThreshold: ...
+    @_builtins.property
+    def hold(self) -> _duration_pb2.Duration:
+        """How long invalid samples hold the object before it is released; 300 ms where it is not given."""
+
+    @_builtins.property
+    def keyframes(self) -> Global___KeyframePolicy: ...
+    def __init__(
+        self,
+        *,
+        coordinate_space: Global___CoordinateSpace.ValueType = ...,
+        field_of_view_degrees: _builtins.float = ...,
+        filter: Global___OneEuroFilter | None = ...,
+        velocity_threshold: Global___VelocityThreshold | None = ...,
+        dispersion_threshold: Global___DispersionThreshold | None = ...,
+        min_confidence: _builtins.float = ...,
+        hold: _duration_pb2.Duration | None = ...,
+        mask_format: Global___MaskFormat.ValueType = ...,
+        max_mask_side: _builtins.int = ...,
+        keyframes: Global___KeyframePolicy | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["classifier", b"classifier", "dispersion_threshold", b"dispersion_threshold", "filter", b"filter", "hold", b"hold", "keyframes", b"keyframes", "velocity_threshold", b"velocity_threshold"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classifier", b"classifier", "coordinate_space", b"coordinate_space", "dispersion_threshold", b"dispersion_threshold", "field_of_view_degrees", b"field_of_view_degrees", "filter", b"filter", "hold", b"hold", "keyframes", b"keyframes", "mask_format", b"mask_format", "max_mask_side", b"max_mask_side", "min_confidence", b"min_confidence", "velocity_threshold", b"velocity_threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_classifier: _TypeAlias = _typing.Literal["velocity_threshold", "dispersion_threshold"]  # noqa: Y015
+    _WhichOneofArgType_classifier: _TypeAlias = _typing.Literal["classifier", b"classifier"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_classifier) -> _WhichOneofReturnType_classifier | None: ...
+
+Global___GazeConfig: _TypeAlias = GazeConfig  # noqa: Y015
+
+@_typing.final
+class GazeFrame(_message.Message):
+    """One frame of the camera. All frames of a stream have one size."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    REFERENCE_HOMOGRAPHY_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """The client's number of the frame; rises."""
+    @_builtins.property
+    def image(self) -> Global___Image: ...
+    @_builtins.property
+    def reference_homography(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Where the camera's pose is known: nine numbers, row-major, that map this frame's pixels (x, y, 1) to a plane of the
+        client's choice that stays fixed during the stream (the first frame, say). Without, the server estimates the motion
+        from the frames.
+        """
+
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        image: Global___Image | None = ...,
+        reference_homography: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "reference_homography", b"reference_homography", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GazeFrame: _TypeAlias = GazeFrame  # noqa: Y015
+
+@_typing.final
+class GazeSample(_message.Message):
+    """Where the person looks, on the last frame sent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    TIMESTAMP_NANOSECONDS_FIELD_NUMBER: _builtins.int
+    X_FIELD_NUMBER: _builtins.int
+    Y_FIELD_NUMBER: _builtins.int
+    VALID_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """The client's number of the sample; comes back."""
+    timestamp_nanoseconds: _builtins.int
+    """The device's clock; rises."""
+    x: _builtins.float
+    """May lie outside the frame. Not looked at where the sample is invalid."""
+    y: _builtins.float
+    valid: _builtins.bool
+    """False while the eyes are closed or not tracked."""
+    confidence: _builtins.float
+    """From 0 to 1, where the tracker tells."""
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        timestamp_nanoseconds: _builtins.int = ...,
+        x: _builtins.float = ...,
+        y: _builtins.float = ...,
+        valid: _builtins.bool = ...,
+        confidence: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "confidence", b"confidence"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "confidence", b"confidence", "sequence", b"sequence", "timestamp_nanoseconds", b"timestamp_nanoseconds", "valid", b"valid", "x", b"x", "y", b"y"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__confidence: _TypeAlias = _typing.Literal["confidence"]  # noqa: Y015
+    _WhichOneofArgType__confidence: _TypeAlias = _typing.Literal["_confidence", b"_confidence"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__confidence) -> _WhichOneofReturnType__confidence | None: ...
+
+Global___GazeSample: _TypeAlias = GazeSample  # noqa: Y015
+
+@_typing.final
+class SegmentGazeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONFIG_FIELD_NUMBER: _builtins.int
+    FRAME_FIELD_NUMBER: _builtins.int
+    SAMPLE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def config(self) -> Global___GazeConfig: ...
+    @_builtins.property
+    def frame(self) -> Global___GazeFrame: ...
+    @_builtins.property
+    def sample(self) -> Global___GazeSample: ...
+    def __init__(
+        self,
+        *,
+        config: Global___GazeConfig | None = ...,
+        frame: Global___GazeFrame | None = ...,
+        sample: Global___GazeSample | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "frame", b"frame", "message", b"message", "sample", b"sample"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "frame", b"frame", "message", b"message", "sample", b"sample"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["config", "frame", "sample"]  # noqa: Y015
+    _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
+
+Global___SegmentGazeRequest: _TypeAlias = SegmentGazeRequest  # noqa: Y015
+
+@_typing.final
+class GazeCounts(_message.Message):
+    """Totals of the stream so far."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    SAMPLES_DROPPED_FIELD_NUMBER: _builtins.int
+    SAMPLES_SKIPPED_FIELD_NUMBER: _builtins.int
+    SAMPLES_REFUSED_FIELD_NUMBER: _builtins.int
+    DECODES_FIELD_NUMBER: _builtins.int
+    FRAMES_FIELD_NUMBER: _builtins.int
+    FRAMES_DROPPED_FIELD_NUMBER: _builtins.int
+    KEYFRAMES_FIELD_NUMBER: _builtins.int
+    samples: _builtins.int
+    samples_dropped: _builtins.int
+    """Samples that a newer one overtook while they waited."""
+    samples_skipped: _builtins.int
+    """Samples answered without decoding."""
+    samples_refused: _builtins.int
+    """Samples refused with an error."""
+    decodes: _builtins.int
+    frames: _builtins.int
+    frames_dropped: _builtins.int
+    """Frames that a newer one overtook while they waited."""
+    keyframes: _builtins.int
+    """Frames that became keyframes."""
+    def __init__(
+        self,
+        *,
+        samples: _builtins.int = ...,
+        samples_dropped: _builtins.int = ...,
+        samples_skipped: _builtins.int = ...,
+        samples_refused: _builtins.int = ...,
+        decodes: _builtins.int = ...,
+        frames: _builtins.int = ...,
+        frames_dropped: _builtins.int = ...,
+        keyframes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decodes", b"decodes", "frames", b"frames", "frames_dropped", b"frames_dropped", "keyframes", b"keyframes", "samples", b"samples", "samples_dropped", b"samples_dropped", "samples_refused", b"samples_refused", "samples_skipped", b"samples_skipped"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GazeCounts: _TypeAlias = GazeCounts  # noqa: Y015
+
+@_typing.final
+class GazeAnswer(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    TIMESTAMP_NANOSECONDS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    OBJECT_ID_FIELD_NUMBER: _builtins.int
+    MASK_FIELD_NUMBER: _builtins.int
+    X_FIELD_NUMBER: _builtins.int
+    Y_FIELD_NUMBER: _builtins.int
+    FRAME_SEQUENCE_FIELD_NUMBER: _builtins.int
+    KEYFRAME_SEQUENCE_FIELD_NUMBER: _builtins.int
+    KEYFRAME_PENDING_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    DECODE_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """The sample's own."""
+    timestamp_nanoseconds: _builtins.int
+    state: Global___GazeState.ValueType
+    object_id: _builtins.int
+    """Rises with each object looked at; 0 for none."""
+    x: _builtins.float
+    """The filtered gaze, for valid samples."""
+    y: _builtins.float
+    frame_sequence: _builtins.int
+    """The frame that mask and gaze lie on."""
+    keyframe_sequence: _builtins.int
+    """The encoded frame that stands for it."""
+    keyframe_pending: _builtins.bool
+    """A newer frame is being encoded; until it is ready the old keyframe serves."""
+    @_builtins.property
+    def mask(self) -> Global___Mask:
+        """In the pixels of `frame_sequence`, scaled down to `max_mask_side`. Sent when it differs from the one sent last:
+        decoded anew, or moved with the frame.
+        """
+
+    @_builtins.property
+    def counts(self) -> Global___GazeCounts: ...
+    @_builtins.property
+    def decode(self) -> _duration_pb2.Duration:
+        """In the server: of the decoder, and from the arrival of the sample to the answer."""
+
+    @_builtins.property
+    def total(self) -> _duration_pb2.Duration: ...
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        timestamp_nanoseconds: _builtins.int = ...,
+        state: Global___GazeState.ValueType = ...,
+        object_id: _builtins.int = ...,
+        mask: Global___Mask | None = ...,
+        x: _builtins.float = ...,
+        y: _builtins.float = ...,
+        frame_sequence: _builtins.int = ...,
+        keyframe_sequence: _builtins.int = ...,
+        keyframe_pending: _builtins.bool = ...,
+        counts: Global___GazeCounts | None = ...,
+        decode: _duration_pb2.Duration | None = ...,
+        total: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_mask", b"_mask", "counts", b"counts", "decode", b"decode", "mask", b"mask", "total", b"total"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mask", b"_mask", "counts", b"counts", "decode", b"decode", "frame_sequence", b"frame_sequence", "keyframe_pending", b"keyframe_pending", "keyframe_sequence", b"keyframe_sequence", "mask", b"mask", "object_id", b"object_id", "sequence", b"sequence", "state", b"state", "timestamp_nanoseconds", b"timestamp_nanoseconds", "total", b"total", "x", b"x", "y", b"y"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__mask: _TypeAlias = _typing.Literal["mask"]  # noqa: Y015
+    _WhichOneofArgType__mask: _TypeAlias = _typing.Literal["_mask", b"_mask"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mask) -> _WhichOneofReturnType__mask | None: ...
+
+Global___GazeAnswer: _TypeAlias = GazeAnswer  # noqa: Y015
+
+@_typing.final
+class SegmentGazeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answer(self) -> Global___GazeAnswer: ...
+    @_builtins.property
+    def error(self) -> Global___MessageError: ...
+    def __init__(
+        self,
+        *,
+        answer: Global___GazeAnswer | None = ...,
+        error: Global___MessageError | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "error", b"error", "message", b"message"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "error", b"error", "message", b"message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["answer", "error"]  # noqa: Y015
+    _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
+
+Global___SegmentGazeResponse: _TypeAlias = SegmentGazeResponse  # noqa: Y015
+
+@_typing.final
+class TrackedPrompt(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OBJECT_ID_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    object_id: _builtins.int
+    """The client's number of the object; not 0."""
+    @_builtins.property
+    def prompt(self) -> Global___Prompt: ...
+    def __init__(
+        self,
+        *,
+        object_id: _builtins.int = ...,
+        prompt: Global___Prompt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["prompt", b"prompt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["object_id", b"object_id", "prompt", b"prompt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrackedPrompt: _TypeAlias = TrackedPrompt  # noqa: Y015
+
+@_typing.final
+class TrackObjectsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    FRAME_FIELD_NUMBER: _builtins.int
+    PROMPTS_FIELD_NUMBER: _builtins.int
+    REMOVED_OBJECT_IDS_FIELD_NUMBER: _builtins.int
+    COORDINATE_SPACE_FIELD_NUMBER: _builtins.int
+    MASK_FORMAT_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """The client's number of the frame; rises."""
+    coordinate_space: Global___CoordinateSpace.ValueType
+    mask_format: Global___MaskFormat.ValueType
+    @_builtins.property
+    def frame(self) -> Global___Image:
+        """All frames of a stream have one size."""
+
+    @_builtins.property
+    def prompts(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrackedPrompt]:
+        """Objects that start on this frame, or start anew on it. The first frame has at least one."""
+
+    @_builtins.property
+    def removed_object_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Objects that are followed no longer."""
+
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        frame: Global___Image | None = ...,
+        prompts: _abc.Iterable[Global___TrackedPrompt] | None = ...,
+        removed_object_ids: _abc.Iterable[_builtins.int] | None = ...,
+        coordinate_space: Global___CoordinateSpace.ValueType = ...,
+        mask_format: Global___MaskFormat.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinate_space", b"coordinate_space", "frame", b"frame", "mask_format", b"mask_format", "prompts", b"prompts", "removed_object_ids", b"removed_object_ids", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrackObjectsRequest: _TypeAlias = TrackObjectsRequest  # noqa: Y015
+
+@_typing.final
+class TrackedObject(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OBJECT_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    MASK_FIELD_NUMBER: _builtins.int
+    OVERLAP_FIELD_NUMBER: _builtins.int
+    object_id: _builtins.int
+    state: Global___TrackState.ValueType
+    overlap: _builtins.float
+    """IoU with the object's last mask, at low resolution."""
+    @_builtins.property
+    def mask(self) -> Global___Mask:
+        """Absent while lost."""
+
+    def __init__(
+        self,
+        *,
+        object_id: _builtins.int = ...,
+        state: Global___TrackState.ValueType = ...,
+        mask: Global___Mask | None = ...,
+        overlap: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_mask", b"_mask", "mask", b"mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mask", b"_mask", "mask", b"mask", "object_id", b"object_id", "overlap", b"overlap", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__mask: _TypeAlias = _typing.Literal["mask"]  # noqa: Y015
+    _WhichOneofArgType__mask: _TypeAlias = _typing.Literal["_mask", b"_mask"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mask) -> _WhichOneofReturnType__mask | None: ...
+
+Global___TrackedObject: _TypeAlias = TrackedObject  # noqa: Y015
+
+@_typing.final
+class TrackedFrame(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_ID_FIELD_NUMBER: _builtins.int
+    OBJECTS_FIELD_NUMBER: _builtins.int
+    TIMINGS_FIELD_NUMBER: _builtins.int
+    image_id: _builtins.str
+    @_builtins.property
+    def objects(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrackedObject]:
+        """In the order in which the objects were started."""
+
+    @_builtins.property
+    def timings(self) -> Global___Timings: ...
+    def __init__(
+        self,
+        *,
+        image_id: _builtins.str = ...,
+        objects: _abc.Iterable[Global___TrackedObject] | None = ...,
+        timings: Global___Timings | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image_id", b"image_id", "objects", b"objects", "timings", b"timings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrackedFrame: _TypeAlias = TrackedFrame  # noqa: Y015
+
+@_typing.final
+class TrackObjectsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    FRAME_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    @_builtins.property
+    def frame(self) -> Global___TrackedFrame: ...
+    @_builtins.property
+    def error(self) -> Global___MessageError: ...
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        frame: Global___TrackedFrame | None = ...,
+        error: Global___MessageError | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "error", b"error", "frame", b"frame"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "error", b"error", "frame", b"frame", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_answer: _TypeAlias = _typing.Literal["frame", "error"]  # noqa: Y015
+    _WhichOneofArgType_answer: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_answer) -> _WhichOneofReturnType_answer | None: ...
+
+Global___TrackObjectsResponse: _TypeAlias = TrackObjectsResponse  # noqa: Y015

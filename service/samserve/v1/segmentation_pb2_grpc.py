@@ -57,6 +57,21 @@ class SegmentationServiceStub:
                 request_serializer=samserve_dot_v1_dot_segmentation__pb2.SegmentRequest.SerializeToString,
                 response_deserializer=samserve_dot_v1_dot_segmentation__pb2.SegmentResponse.FromString,
                 _registered_method=True)
+        self.SegmentStream = channel.stream_stream(
+                '/samserve.v1.SegmentationService/SegmentStream',
+                request_serializer=samserve_dot_v1_dot_segmentation__pb2.SegmentStreamRequest.SerializeToString,
+                response_deserializer=samserve_dot_v1_dot_segmentation__pb2.SegmentStreamResponse.FromString,
+                _registered_method=True)
+        self.SegmentGaze = channel.stream_stream(
+                '/samserve.v1.SegmentationService/SegmentGaze',
+                request_serializer=samserve_dot_v1_dot_segmentation__pb2.SegmentGazeRequest.SerializeToString,
+                response_deserializer=samserve_dot_v1_dot_segmentation__pb2.SegmentGazeResponse.FromString,
+                _registered_method=True)
+        self.TrackObjects = channel.stream_stream(
+                '/samserve.v1.SegmentationService/TrackObjects',
+                request_serializer=samserve_dot_v1_dot_segmentation__pb2.TrackObjectsRequest.SerializeToString,
+                response_deserializer=samserve_dot_v1_dot_segmentation__pb2.TrackObjectsResponse.FromString,
+                _registered_method=True)
         self.GetServerInfo = channel.unary_unary(
                 '/samserve.v1.SegmentationService/GetServerInfo',
                 request_serializer=samserve_dot_v1_dot_segmentation__pb2.GetServerInfoRequest.SerializeToString,
@@ -96,6 +111,27 @@ class SegmentationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SegmentStream(self, request_iterator, context):
+        """An interactive session on one image: edits of a prompt in, refined masks out.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SegmentGaze(self, request_iterator, context):
+        """Frames and gaze samples in; the mask of what is looked at out, latest sample wins.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TrackObjects(self, request_iterator, context):
+        """Follows objects through the frames of a video.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetServerInfo(self, request, context):
         """Tells which model is served and what the limits are.
         """
@@ -120,6 +156,21 @@ def add_SegmentationServiceServicer_to_server(servicer, server):
                     servicer.Segment,
                     request_deserializer=samserve_dot_v1_dot_segmentation__pb2.SegmentRequest.FromString,
                     response_serializer=samserve_dot_v1_dot_segmentation__pb2.SegmentResponse.SerializeToString,
+            ),
+            'SegmentStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.SegmentStream,
+                    request_deserializer=samserve_dot_v1_dot_segmentation__pb2.SegmentStreamRequest.FromString,
+                    response_serializer=samserve_dot_v1_dot_segmentation__pb2.SegmentStreamResponse.SerializeToString,
+            ),
+            'SegmentGaze': grpc.stream_stream_rpc_method_handler(
+                    servicer.SegmentGaze,
+                    request_deserializer=samserve_dot_v1_dot_segmentation__pb2.SegmentGazeRequest.FromString,
+                    response_serializer=samserve_dot_v1_dot_segmentation__pb2.SegmentGazeResponse.SerializeToString,
+            ),
+            'TrackObjects': grpc.stream_stream_rpc_method_handler(
+                    servicer.TrackObjects,
+                    request_deserializer=samserve_dot_v1_dot_segmentation__pb2.TrackObjectsRequest.FromString,
+                    response_serializer=samserve_dot_v1_dot_segmentation__pb2.TrackObjectsResponse.SerializeToString,
             ),
             'GetServerInfo': grpc.unary_unary_rpc_method_handler(
                     servicer.GetServerInfo,
@@ -216,6 +267,87 @@ class SegmentationService:
             '/samserve.v1.SegmentationService/Segment',
             samserve_dot_v1_dot_segmentation__pb2.SegmentRequest.SerializeToString,
             samserve_dot_v1_dot_segmentation__pb2.SegmentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SegmentStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/samserve.v1.SegmentationService/SegmentStream',
+            samserve_dot_v1_dot_segmentation__pb2.SegmentStreamRequest.SerializeToString,
+            samserve_dot_v1_dot_segmentation__pb2.SegmentStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SegmentGaze(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/samserve.v1.SegmentationService/SegmentGaze',
+            samserve_dot_v1_dot_segmentation__pb2.SegmentGazeRequest.SerializeToString,
+            samserve_dot_v1_dot_segmentation__pb2.SegmentGazeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TrackObjects(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/samserve.v1.SegmentationService/TrackObjects',
+            samserve_dot_v1_dot_segmentation__pb2.TrackObjectsRequest.SerializeToString,
+            samserve_dot_v1_dot_segmentation__pb2.TrackObjectsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,12 @@ class SegmentationServiceStub:
     """Returns the embedding itself, for decoders that run elsewhere."""
     Segment: _grpc.UnaryUnaryMultiCallable[_segmentation_pb2.SegmentRequest, _segmentation_pb2.SegmentResponse]
     """Segments one image with one or many prompts."""
+    SegmentStream: _grpc.StreamStreamMultiCallable[_segmentation_pb2.SegmentStreamRequest, _segmentation_pb2.SegmentStreamResponse]
+    """An interactive session on one image: edits of a prompt in, refined masks out."""
+    SegmentGaze: _grpc.StreamStreamMultiCallable[_segmentation_pb2.SegmentGazeRequest, _segmentation_pb2.SegmentGazeResponse]
+    """Frames and gaze samples in; the mask of what is looked at out, latest sample wins."""
+    TrackObjects: _grpc.StreamStreamMultiCallable[_segmentation_pb2.TrackObjectsRequest, _segmentation_pb2.TrackObjectsResponse]
+    """Follows objects through the frames of a video."""
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_segmentation_pb2.GetServerInfoRequest, _segmentation_pb2.GetServerInfoResponse]
     """Tells which model is served and what the limits are."""
 
@@ -69,6 +75,12 @@ class SegmentationServiceAsyncStub(SegmentationServiceStub):
     """Returns the embedding itself, for decoders that run elsewhere."""
     Segment: _aio.UnaryUnaryMultiCallable[_segmentation_pb2.SegmentRequest, _segmentation_pb2.SegmentResponse]  # type: ignore[assignment]
     """Segments one image with one or many prompts."""
+    SegmentStream: _aio.StreamStreamMultiCallable[_segmentation_pb2.SegmentStreamRequest, _segmentation_pb2.SegmentStreamResponse]  # type: ignore[assignment]
+    """An interactive session on one image: edits of a prompt in, refined masks out."""
+    SegmentGaze: _aio.StreamStreamMultiCallable[_segmentation_pb2.SegmentGazeRequest, _segmentation_pb2.SegmentGazeResponse]  # type: ignore[assignment]
+    """Frames and gaze samples in; the mask of what is looked at out, latest sample wins."""
+    TrackObjects: _aio.StreamStreamMultiCallable[_segmentation_pb2.TrackObjectsRequest, _segmentation_pb2.TrackObjectsResponse]  # type: ignore[assignment]
+    """Follows objects through the frames of a video."""
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_segmentation_pb2.GetServerInfoRequest, _segmentation_pb2.GetServerInfoResponse]  # type: ignore[assignment]
     """Tells which model is served and what the limits are."""
 
@@ -106,6 +118,30 @@ class SegmentationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_segmentation_pb2.SegmentResponse, _abc.Awaitable[_segmentation_pb2.SegmentResponse]]:
         """Segments one image with one or many prompts."""
+
+    @_abc_1.abstractmethod
+    def SegmentStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[_segmentation_pb2.SegmentStreamRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_segmentation_pb2.SegmentStreamResponse], _abc.AsyncIterator[_segmentation_pb2.SegmentStreamResponse]]:
+        """An interactive session on one image: edits of a prompt in, refined masks out."""
+
+    @_abc_1.abstractmethod
+    def SegmentGaze(
+        self,
+        request_iterator: _MaybeAsyncIterator[_segmentation_pb2.SegmentGazeRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_segmentation_pb2.SegmentGazeResponse], _abc.AsyncIterator[_segmentation_pb2.SegmentGazeResponse]]:
+        """Frames and gaze samples in; the mask of what is looked at out, latest sample wins."""
+
+    @_abc_1.abstractmethod
+    def TrackObjects(
+        self,
+        request_iterator: _MaybeAsyncIterator[_segmentation_pb2.TrackObjectsRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_segmentation_pb2.TrackObjectsResponse], _abc.AsyncIterator[_segmentation_pb2.TrackObjectsResponse]]:
+        """Follows objects through the frames of a video."""
 
     @_abc_1.abstractmethod
     def GetServerInfo(

@@ -1,0 +1,236 @@
+"""The face of `SegmentGaze`."""
+
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from functools import partial
+from typing import Protocol, TypeAlias
+
+import numpy as np
+
+from samserve.adapters.grpc_masks import mask_renderer
+from samserve.adapters.grpc_messages import read_image, read_space
+from samserve.adapters.grpc_streams import converse, duration, error_message, next_request, seconds
+from samserve.domain.errors import InvalidArgument, InvalidImage, InvalidPrompt
+from samserve.domain.gaze.fixations import DispersionThreshold, FixationClassifier, VelocityThreshold
+from samserve.domain.gaze.one_euro import OneEuroParameters
+from samserve.domain.gaze.stream import GazeCounts, GazeOptions, GazeSample, GazeState
+from samserve.domain.gaze.viewing import Viewing
+from samserve.domain.keyframes import KeyframePolicy
+from samserve.domain.masks import Mask
+from samserve.gaze import GazeAnswer, GazeSession, Refusal
+from samserve.gaze_frames import GazeFrame
+from samserve.v1 import segmentation_pb2 as pb
+
+_DEFAULTS = GazeOptions()
+
+_STATES = {
+    GazeState.NO_FRAME: pb.GAZE_STATE_NO_FRAME,
+    GazeState.NEW_MASK: pb.GAZE_STATE_NEW_MASK,
+    GazeState.SAME_OBJECT: pb.GAZE_STATE_SAME_OBJECT,
+    GazeState.SACCADE: pb.GAZE_STATE_SACCADE,
+    GazeState.HELD: pb.GAZE_STATE_HELD,
+    GazeState.RELEASED: pb.GAZE_STATE_RELEASED,
+}
+
+Answer: TypeAlias = GazeAnswer[pb.Mask] | Refusal
+
+
+class MakeGazeSession(Protocol):
+    """Makes the use case of one stream."""
+
+    def __call__(
+        self, options: GazeOptions, tenant: str, render: Callable[[Mask], pb.Mask]
+    ) -> GazeSession[pb.Mask]: ...
+
+
+class GazeFace:
+    """Reads `SegmentGazeRequest`s, asks the core, writes `SegmentGazeResponse`s.
+
+    Args:
+        max_frame_bytes: of one frame's file.
+        idle_seconds: longest silence of a client.
+        max_encodes_per_second: what no client's configuration exceeds.
+    """
+
+    def __init__(
+        self,
+        make_session: MakeGazeSession,
+        *,
+        max_frame_bytes: int,
+        idle_seconds: float,
+        max_encodes_per_second: float,
+    ) -> None:
+        self._make_session = make_session
+        self._max_frame_bytes = max_frame_bytes
+        self._idle_seconds = idle_seconds
+        self._max_encodes_per_second = max_encodes_per_second
+
+    async def serve(
+        self, requests: AsyncIterator[pb.SegmentGazeRequest], tenant: str
+    ) -> AsyncGenerator[pb.SegmentGazeResponse, None]:
+        """One stream, from its configuration to its end."""
+        first = await next_request(requests, self._idle_seconds)
+        if first is None:
+            return
+        if first.WhichOneof("message") != "config":
+            raise InvalidArgument("config", "is missing: the first message of a gaze stream configures it")
+        options = read_options(first.config, self._max_encodes_per_second)
+        render = mask_renderer(first.config.mask_format, include_low_res_masks=False)
+        session = self._make_session(options, tenant, render)
+        async for answer in converse(session, requests, partial(self._receive, session), self._idle_seconds):
+            yield _message(answer)
+
+    def _receive(self, session: GazeSession[pb.Mask], request: pb.SegmentGazeRequest) -> None:
+        match request.WhichOneof("message"):
+            case "sample":
+                session.sample(_sample(request.sample))
+            case "frame":
+                try:
+                    frame = self._frame(request.frame)
+                except InvalidArgument as error:
+                    session.refuse_frame(request.frame.sequence, error)
+                else:
+                    session.frame(frame)
+            case "config":
+                raise InvalidArgument("config", "was given before: a stream is configured once, by its first message")
+            case _:
+                raise InvalidArgument("message", "is empty: send a frame or a sample")
+
+    def _frame(self, frame: pb.GazeFrame) -> GazeFrame:
+        reference = None
+        if frame.reference_homography:
+            if len(frame.reference_homography) != 9:
+                raise InvalidImage(
+                    "frame.reference_homography", f"has {len(frame.reference_homography)} numbers: 9 are needed"
+                )
+            reference = np.array(frame.reference_homography, dtype=np.float64).reshape(3, 3)
+        return GazeFrame(frame.sequence, read_image(frame.image, self._max_frame_bytes), reference)
+
+
+def read_options(config: pb.GazeConfig, max_encodes_per_second: float) -> GazeOptions:
+    """The configuration of a stream, with the defaults where a field is zero or absent.
+
+    Raises:
+        InvalidArgument: naming the field that is out of range.
+    """
+    angle = _number("config.field_of_view_degrees", config.field_of_view_degrees, _DEFAULTS.field_of_view_degrees)
+    if angle >= 180:
+        raise InvalidArgument("config.field_of_view_degrees", f"is {angle:g}: it must be below 180")
+    hold = seconds(config.hold) if config.HasField("hold") else _DEFAULTS.hold_seconds
+    if hold < 0:
+        raise InvalidArgument("config.hold", f"is {hold:g} s: it must not be negative")
+    if not 0 <= config.min_confidence <= 1:
+        raise InvalidArgument("config.min_confidence", f"is {config.min_confidence:g}: it must be from 0 to 1")
+    return GazeOptions(
+        coordinate_space=read_space(config.coordinate_space),
+        field_of_view_degrees=angle,
+        smoothing=_smoothing(config.filter),
+        classifier=_classifier(config),
+        min_confidence=config.min_confidence,
+        hold_seconds=hold,
+        max_mask_side=config.max_mask_side,
+        keyframes=_policy(config.keyframes, max_encodes_per_second),
+    )
+
+
+def _smoothing(given: pb.OneEuroFilter) -> OneEuroParameters | None:
+    default = OneEuroParameters()
+    if given.disabled:
+        return None
+    return OneEuroParameters(
+        _number("config.filter.min_cutoff_hertz", given.min_cutoff_hertz, default.min_cutoff_hertz),
+        _number("config.filter.beta", given.beta, default.beta),
+        _number("config.filter.d_cutoff_hertz", given.d_cutoff_hertz, default.d_cutoff_hertz),
+    )
+
+
+def _classifier(config: pb.GazeConfig) -> Callable[[Viewing], FixationClassifier]:
+    velocity, dispersion = config.velocity_threshold, config.dispersion_threshold
+    match config.WhichOneof("classifier"):
+        case "velocity_threshold":
+            limit, in_pixels = _threshold("config.velocity_threshold", velocity)
+            return lambda viewing: VelocityThreshold(viewing, limit * (viewing.degrees_per_pixel if in_pixels else 1))
+        case "dispersion_threshold":
+            path = "config.dispersion_threshold"
+            limit, in_pixels = _threshold(path, dispersion)
+            min_seconds = _number(f"{path}.min_duration", seconds(dispersion.min_duration), 0.1)
+            return lambda viewing: DispersionThreshold(
+                viewing, limit * (viewing.degrees_per_pixel if in_pixels else 1), min_seconds
+            )
+        case _:
+            return VelocityThreshold
+
+
+def _threshold(path: str, given: pb.VelocityThreshold | pb.DispersionThreshold) -> tuple[float, bool]:
+    """The threshold, and whether it is in pixels."""
+    unit = given.WhichOneof("threshold")
+    if unit is None:
+        raise InvalidPrompt(f"{path}.threshold", "is missing: give it in degrees or in pixels")
+    return _number(f"{path}.{unit}", getattr(given, unit), None), unit.startswith("pixels")
+
+
+def _policy(given: pb.KeyframePolicy, max_encodes_per_second: float) -> KeyframePolicy:
+    default = KeyframePolicy()
+    path = "config.keyframes"
+    rate = _number(f"{path}.max_encodes_per_second", given.max_encodes_per_second, max_encodes_per_second)
+    return KeyframePolicy(
+        _number(f"{path}.max_scene_change", given.max_scene_change, default.max_scene_change),
+        _number(f"{path}.max_motion", given.max_motion, default.max_motion),
+        _number(f"{path}.max_age", seconds(given.max_age), default.max_age_seconds),
+        min(rate, max_encodes_per_second),
+    )
+
+
+def _number(field: str, given: float, default: float | None) -> float:
+    if given == 0 and default is not None:
+        return default
+    if not (math.isfinite(given) and given > 0):
+        raise InvalidPrompt(field, f"is {given:g}: it must be above 0")
+    return given
+
+
+def _sample(sample: pb.GazeSample) -> GazeSample:
+    return GazeSample(
+        sample.sequence,
+        sample.timestamp_nanoseconds,
+        sample.x,
+        sample.y,
+        sample.valid,
+        sample.confidence if sample.HasField("confidence") else 1.0,
+    )
+
+
+def _message(answer: Answer) -> pb.SegmentGazeResponse:
+    if isinstance(answer, Refusal):
+        return pb.SegmentGazeResponse(error=error_message(answer.sequence, answer.error))
+    x, y = answer.point or (0.0, 0.0)
+    return pb.SegmentGazeResponse(
+        answer=pb.GazeAnswer(
+            sequence=answer.sample.sequence,
+            timestamp_nanoseconds=answer.sample.timestamp_nanoseconds,
+            state=_STATES[answer.state],
+            object_id=answer.object_id,
+            mask=answer.mask,
+            x=x,
+            y=y,
+            frame_sequence=answer.frame_sequence,
+            keyframe_sequence=answer.keyframe_sequence,
+            keyframe_pending=answer.keyframe_pending,
+            counts=_counts(answer.counts),
+            decode=duration(answer.decode_seconds),
+            total=duration(answer.total_seconds),
+        )
+    )
+
+
+def _counts(counts: GazeCounts) -> pb.GazeCounts:
+    return pb.GazeCounts(
+        samples=counts.samples,
+        samples_dropped=counts.samples_dropped,
+        samples_skipped=counts.samples_skipped,
+        samples_refused=counts.samples_refused,
+        decodes=counts.decodes,
+        frames=counts.frames,
+        frames_dropped=counts.frames_dropped,
+        keyframes=counts.keyframes,
+    )

@@ -1,0 +1,126 @@
+"""The face of `SegmentStream`."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from functools import partial
+from typing import Protocol
+
+from samserve.adapters.grpc_masks import mask_renderer
+from samserve.adapters.grpc_messages import read_image, read_label, read_space, size_message
+from samserve.adapters.grpc_streams import converse, duration, error_message
+from samserve.domain.edits import AddPoint, ClearPrompt, Edit, MovePoint, RemovePoint, SetBox, Undo
+from samserve.domain.errors import InvalidArgument
+from samserve.domain.masks import Mask
+from samserve.domain.prompts import PointLabel
+from samserve.interactive import InteractiveSession, RefusedEdit, SessionMasks, SessionStart
+from samserve.v1 import segmentation_pb2 as pb
+
+
+class MakeInteractiveSession(Protocol):
+    """Makes the use case of one stream."""
+
+    def __call__(self, tenant: str, render: Callable[[Mask], pb.Mask]) -> InteractiveSession[pb.Mask]: ...
+
+
+class InteractiveFace:
+    """Reads `SegmentStreamRequest`s, asks the core, writes `SegmentStreamResponse`s.
+
+    Args:
+        max_image_bytes: of an image file.
+        idle_seconds: longest silence of a client.
+    """
+
+    def __init__(self, make_session: MakeInteractiveSession, *, max_image_bytes: int, idle_seconds: float) -> None:
+        self._make_session = make_session
+        self._max_image_bytes = max_image_bytes
+        self._idle_seconds = idle_seconds
+
+    async def serve(
+        self, requests: AsyncIterator[pb.SegmentStreamRequest], tenant: str
+    ) -> AsyncGenerator[pb.SegmentStreamResponse, None]:
+        """One stream."""
+        form = _Form()
+        session = self._make_session(tenant, form)
+        receive = partial(self._receive, session, form)
+        async for answer in converse(session, requests, receive, self._idle_seconds):
+            yield _message(answer)
+
+    def _receive(self, session: InteractiveSession[pb.Mask], form: "_Form", request: pb.SegmentStreamRequest) -> None:
+        try:
+            if request.WhichOneof("edit") == "start_session":
+                start = request.start_session
+                render = mask_renderer(start.mask_format, include_low_res_masks=False)
+                read = SessionStart(
+                    read_image(start.image, self._max_image_bytes),
+                    read_space(start.coordinate_space),
+                    start.multimask_output,
+                )
+                form.render = render
+                session.start(request.sequence, read)
+            else:
+                session.edit(request.sequence, _edit(request))
+        except InvalidArgument as error:
+            session.refuse(request.sequence, error)
+
+
+class _Form:
+    """The form that the session's masks take: each start of a session may choose another."""
+
+    def __init__(self) -> None:
+        self.render = mask_renderer(pb.MASK_FORMAT_COCO_RLE, include_low_res_masks=False)
+
+    def __call__(self, mask: Mask) -> pb.Mask:
+        return self.render(mask)
+
+
+def _edit(request: pb.SegmentStreamRequest) -> Edit:
+    match request.WhichOneof("edit"):
+        case "add_point":
+            point = request.add_point
+            return AddPoint(point.x, point.y, read_label(point, "add_point"))
+        case "move_point":
+            return MovePoint(request.move_point.index, request.move_point.x, request.move_point.y)
+        case "remove_point":
+            return RemovePoint(request.remove_point.index)
+        case "set_box":
+            box = request.set_box
+            return SetBox((box.x0, box.y0, box.x1, box.y1))
+        case "remove_box":
+            return SetBox(None)
+        case "clear_prompt":
+            return ClearPrompt()
+        case "undo":
+            return Undo()
+        case _:
+            raise InvalidArgument("edit", "is missing: send start_session, or an edit of the prompt")
+
+
+_LABELS = {
+    PointLabel.FOREGROUND: pb.POINT_LABEL_FOREGROUND,
+    PointLabel.BACKGROUND: pb.POINT_LABEL_BACKGROUND,
+}
+
+
+def _message(answer: SessionMasks[pb.Mask] | RefusedEdit) -> pb.SegmentStreamResponse:
+    if isinstance(answer, RefusedEdit):
+        return pb.SegmentStreamResponse(sequence=answer.sequence, error=error_message(answer.sequence, answer.error))
+    prompt, embedded = answer.prompt, answer.embedded
+    points = [
+        pb.Point(x=x, y=y, label=_LABELS[PointLabel(label)])
+        for (x, y), label in zip(prompt.point_coords, prompt.point_labels, strict=True)
+    ]
+    box = None
+    if prompt.box is not None:
+        x0, y0, x1, y1 = prompt.box
+        box = pb.Box(x0=x0, y0=y0, x1=x1, y1=y1)
+    return pb.SegmentStreamResponse(
+        sequence=answer.sequence,
+        masks=pb.SessionMasks(
+            masks=answer.masks,
+            points=points,
+            box=box,
+            undoable_edits=answer.undoable_edits,
+            image_id=embedded.image_id,
+            original_size=size_message(embedded.embedding.frame.original_size),
+            decode=duration(answer.decode_seconds),
+        ),
+    )

@@ -1,0 +1,91 @@
+"""What the bidirectional calls have in common: reading beside answering, silence, and faults of single messages."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from datetime import timedelta
+from typing import Any, Protocol, TypeVar
+
+from google.protobuf.duration_pb2 import Duration
+
+from samserve.adapters.grpc_errors import status_code
+from samserve.domain.errors import InvalidArgument, RetryLater, SamserveError, StreamIdle
+from samserve.v1 import segmentation_pb2 as pb
+
+A = TypeVar("A", covariant=True)
+
+
+class Conversation(Protocol[A]):
+    """A session as `converse` drives it."""
+
+    def answers(self) -> AsyncGenerator[A, None]:
+        """The answers, until the session has ended."""
+        ...
+
+    def end(self, failure: BaseException | None = None) -> None:
+        """Nothing more will come, or the client must hear of a failure."""
+        ...
+
+    async def close(self) -> None:
+        """Free everything."""
+        ...
+
+
+async def next_request(requests: AsyncIterator[Any], idle_seconds: float) -> Any:
+    """The client's next message, or None where it has ended its side.
+
+    Raises:
+        StreamIdle: it sent nothing for so long.
+    """
+    try:
+        async with asyncio.timeout(idle_seconds):
+            return await anext(requests, None)
+    except TimeoutError:
+        raise StreamIdle(f"nothing was sent for {idle_seconds:g} s") from None
+
+
+async def converse(
+    session: Conversation[A], requests: AsyncIterator[Any], receive: Callable[[Any], None], idle_seconds: float
+) -> AsyncGenerator[A, None]:
+    """Hand each request to `receive` as it comes, and pass the session's answers on as they are taken.
+
+    What `receive` raises ends the stream.
+    """
+
+    async def read() -> None:
+        try:
+            while (request := await next_request(requests, idle_seconds)) is not None:
+                receive(request)
+            session.end()
+        except Exception as error:
+            session.end(error)
+
+    reading = asyncio.create_task(read())
+    try:
+        async for answer in session.answers():
+            yield answer
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        await session.close()
+
+
+def error_message(sequence: int, error: SamserveError) -> pb.MessageError:
+    """A fault that does not end the stream."""
+    message = pb.MessageError(sequence=sequence, code=status_code(error).value[0], description=str(error))
+    if isinstance(error, InvalidArgument):
+        message.field, message.description = error.field, error.description
+    if isinstance(error, RetryLater):
+        message.retry_after.CopyFrom(duration(error.retry_after_seconds))
+    return message
+
+
+def duration(seconds: float) -> Duration:
+    """Seconds as a message."""
+    message = Duration()
+    message.FromTimedelta(timedelta(seconds=seconds))
+    return message
+
+
+def seconds(message: Duration) -> float:
+    """A message as seconds, also one that is too long for a timedelta."""
+    return message.seconds + message.nanos / 1e9

@@ -1,0 +1,113 @@
+"""The face of `TrackObjects`."""
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Protocol
+
+from samserve.adapters.grpc_masks import mask_renderer
+from samserve.adapters.grpc_messages import read_image, read_prompt, read_space, timings_message
+from samserve.adapters.grpc_streams import error_message, next_request
+from samserve.domain.errors import InvalidPrompt, SamserveError
+from samserve.domain.masks import Mask
+from samserve.domain.prompts import PromptLimits, check_count
+from samserve.tracking import TrackedFrame, TrackingSession, TrackQuery, TrackState
+from samserve.v1 import segmentation_pb2 as pb
+
+_STATES = {
+    TrackState.STARTED: pb.TRACK_STATE_STARTED,
+    TrackState.TRACKED: pb.TRACK_STATE_TRACKED,
+    TrackState.LOST: pb.TRACK_STATE_LOST,
+    TrackState.FOUND: pb.TRACK_STATE_FOUND,
+}
+
+
+class MakeTrackingSession(Protocol):
+    """Makes the use case of one stream."""
+
+    def __call__(self, tenant: str, render: Callable[[Mask], pb.Mask]) -> TrackingSession[pb.Mask]: ...
+
+
+class TrackingFace:
+    """Reads `TrackObjectsRequest`s, asks the core, writes `TrackObjectsResponse`s.
+
+    A frame is read when the one before it has been answered and taken: gRPC's flow control holds the client back.
+
+    Args:
+        max_frame_bytes: of one frame's file.
+        idle_seconds: longest silence of a client.
+    """
+
+    def __init__(
+        self,
+        make_session: MakeTrackingSession,
+        *,
+        max_frame_bytes: int,
+        idle_seconds: float,
+        prompt_limits: PromptLimits,
+    ) -> None:
+        self._make_session = make_session
+        self._max_frame_bytes = max_frame_bytes
+        self._idle_seconds = idle_seconds
+        self._prompt_limits = prompt_limits
+
+    async def serve(
+        self, requests: AsyncIterator[pb.TrackObjectsRequest], tenant: str
+    ) -> AsyncGenerator[pb.TrackObjectsResponse, None]:
+        """One stream."""
+        form = pb.MASK_FORMAT_COCO_RLE
+
+        def render(mask: Mask) -> pb.Mask:
+            return mask_renderer(form, include_low_res_masks=False)(mask)
+
+        session = self._make_session(tenant, render)
+        while (request := await next_request(requests, self._idle_seconds)) is not None:
+            started = time.perf_counter()
+            try:
+                form = request.mask_format
+                mask_renderer(form, include_low_res_masks=False)
+                tracked = await session.track(self._query(request))
+            except SamserveError as error:
+                yield pb.TrackObjectsResponse(sequence=request.sequence, error=error_message(request.sequence, error))
+            else:
+                yield _message(request.sequence, tracked, time.perf_counter() - started)
+
+    def _query(self, request: pb.TrackObjectsRequest) -> TrackQuery:
+        check_count(len(request.prompts), self._prompt_limits)
+        prompts = {}
+        for index, given in enumerate(request.prompts):
+            if given.object_id == 0 or given.object_id in prompts:
+                what = "is 0" if given.object_id == 0 else f"is {given.object_id}, which another prompt has"
+                raise InvalidPrompt(f"prompts[{index}].object_id", f"{what}: number the objects from 1")
+            prompts[given.object_id] = read_prompt(given.prompt, f"prompts[{index}].prompt")
+        return TrackQuery(
+            request.sequence,
+            read_image(request.frame, self._max_frame_bytes),
+            prompts,
+            request.removed_object_ids,
+            read_space(request.coordinate_space),
+        )
+
+
+def _message(sequence: int, tracked: TrackedFrame[pb.Mask], total_seconds: float) -> pb.TrackObjectsResponse:
+    return pb.TrackObjectsResponse(
+        sequence=sequence,
+        frame=pb.TrackedFrame(
+            image_id=tracked.embedded.image_id,
+            objects=[
+                pb.TrackedObject(
+                    object_id=tracked_object.object_id,
+                    state=_STATES[tracked_object.state],
+                    mask=tracked_object.mask,
+                    overlap=tracked_object.overlap,
+                )
+                for tracked_object in tracked.objects
+            ],
+            timings=timings_message(
+                tracked.embedded,
+                total_seconds,
+                tracked.decode_queue_seconds,
+                tracked.decode_seconds,
+                tracked.postprocess_seconds,
+            ),
+        ),
+    )

@@ -1,0 +1,26 @@
+"""The gateway that a command asks: a running one, or one of its own for as long as it runs."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from samserve.client import AsyncClient
+
+
+@asynccontextmanager
+async def connect(server: str | None) -> AsyncIterator[AsyncClient]:
+    """A client of the gateway at `host:port`, or of an own one where it is None.
+
+    Raises:
+        InvalidManifest, ValidationError: no server was named, and an own one cannot start.
+    """
+    if server is not None:
+        async with AsyncClient(server) as client:
+            yield client
+        return
+    # Loading the engine takes a moment, and a client of a running gateway needs none.
+    from samserve.app import gateway
+    from samserve.settings import Settings
+
+    settings = Settings(host="127.0.0.1", port=0, metrics_port=None)
+    async with gateway(settings) as own, AsyncClient(own.address) as client:
+        yield client

@@ -1,0 +1,104 @@
+"""`samserve track`: objects followed through a video."""
+
+import argparse
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from samserve.adapters.animation import Picture, VideoFile, draw_objects, frames_per_second, read_frames
+from samserve.cli import prompt
+from samserve.cli.connection import connect
+from samserve.cli.errors import CommandFailed
+from samserve.client import Prompt, TrackedFrame
+
+
+def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command and its flags."""
+    parser = commands.add_parser(
+        "track",
+        help="follow objects through a video",
+        description="Follow objects through a video file or a folder of frames. Coordinates are pixels of the first.",
+    )
+    parser.add_argument("video", type=Path, metavar="VIDEO|FOLDER", help="a video, or images in the order of names")
+    parser.add_argument(
+        "--point",
+        type=prompt.point,
+        action="append",
+        default=[],
+        metavar="X,Y[,LABEL]",
+        help="a point on the object, or beside it with label 0; repeatable",
+    )
+    parser.add_argument(
+        "--box",
+        type=prompt.box,
+        action="append",
+        default=[],
+        metavar="X0,Y0,X1,Y1",
+        help="a box around an object; several boxes are several objects",
+    )
+    parser.add_argument("--out", type=Path, metavar="OVERLAY.mp4", help="write a video of the masks: .mp4 or .avi")
+    parser.add_argument("--server", metavar="HOST:PORT", help="a running gateway; without, one runs for this call")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Follow, print a line for each frame, and write the video.
+
+    Raises:
+        CommandFailed: there is no prompt, or one that is ambiguous.
+        ClientError, OSError, InvalidManifest, ValidationError: as `samserve segment`.
+    """
+    prompts = _prompts(arguments)
+    try:
+        video = VideoFile(arguments.out, frames_per_second(arguments.video)) if arguments.out is not None else None
+    except ValueError as error:
+        raise CommandFailed(str(error)) from None
+    try:
+        asyncio.run(_follow(arguments.video, prompts, video, arguments.server))
+    finally:
+        if video is not None:
+            video.close()
+    if video is not None:
+        print(f"wrote {arguments.out}")
+
+
+def _prompts(arguments: argparse.Namespace) -> dict[int, Prompt]:
+    coords, labels = [(x, y) for x, y, _ in arguments.point], [label for _, _, label in arguments.point]
+    if coords and len(arguments.box) > 1:
+        raise CommandFailed("several boxes are several objects, and the points could belong to any: give one box")
+    if coords:
+        return {1: Prompt(coords, labels, arguments.box[0] if arguments.box else None)}
+    if arguments.box:
+        return {number: Prompt(box=box) for number, box in enumerate(arguments.box, start=1)}
+    raise CommandFailed("nothing says what to follow: give --point X,Y or --box X0,Y0,X1,Y1")
+
+
+async def _follow(path: Path, prompts: dict[int, Prompt], video: VideoFile | None, server: str | None) -> None:
+    pictures: list[Picture] = []
+
+    def files() -> Iterator[bytes]:
+        for data, picture in read_frames(path):
+            pictures.append(picture)
+            yield data
+
+    states: Counter[str] = Counter()
+    async with connect(server) as client:
+        async for frame in client.track(files(), prompts):
+            states.update(tracked.state for tracked in frame.objects)
+            print(_line(frame))
+            # Answers come one for each frame, in order: the last picture read is this frame's.
+            picture = pictures.pop()
+            pictures.clear()
+            if video is not None:
+                masks = {tracked.object_id: tracked.mask.mask for tracked in frame.objects if tracked.mask is not None}
+                video.write(draw_objects(picture, masks, f"frame {frame.sequence}"))
+    print(", ".join(f"{state} {count}" for state, count in states.items()))
+
+
+def _line(frame: TrackedFrame) -> str:
+    parts = [
+        f"{tracked.object_id} {tracked.state}" + (f" {tracked.mask.area} px" if tracked.mask is not None else "")
+        for tracked in frame.objects
+    ]
+    return f"{frame.sequence:6d}  {1000 * frame.total_seconds:7.1f} ms   {'   '.join(parts)}"

@@ -1,0 +1,152 @@
+"""Gaze streams as the client has them."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from google.protobuf.duration_pb2 import Duration
+
+from samserve.client.errors import InvalidRequest
+from samserve.client.image import ImageLike
+from samserve.client.streaming import AsyncStream, Refused, StreamMask, image_message, read_error, read_mask
+from samserve.v1 import segmentation_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class GazeCounts:
+    """Totals of a stream so far; the proto's `GazeCounts` explains each."""
+
+    samples: int
+    samples_dropped: int
+    samples_skipped: int
+    samples_refused: int
+    decodes: int
+    frames: int
+    frames_dropped: int
+    keyframes: int
+
+
+@dataclass(frozen=True, slots=True)
+class GazeAnswer:
+    """What became of one sample.
+
+    Attributes:
+        sequence: the sample's own.
+        timestamp_nanoseconds: the sample's own.
+        state: `no_frame`, `new_mask`, `same_object`, `saccade`, `held` or `released`; docs/streams.md explains each.
+        object_id: rises with each object looked at; 0 for none.
+        mask: where it is new, or has moved with the frame; otherwise the last one still holds.
+        point: the filtered gaze (x, y).
+        frame_sequence: of the frame that mask and point lie on.
+        keyframe_pending: a newer frame is being encoded; until it is ready the old one serves.
+        total_seconds: in the server, from the sample's arrival.
+    """
+
+    sequence: int
+    timestamp_nanoseconds: int
+    state: str
+    object_id: int
+    mask: StreamMask | None
+    point: tuple[float, float]
+    frame_sequence: int
+    keyframe_sequence: int
+    keyframe_pending: bool
+    counts: GazeCounts
+    decode_seconds: float
+    total_seconds: float
+
+
+class AsyncGazeStream(AsyncStream[GazeAnswer | Refused]):
+    """`SegmentGaze`: send frames and samples, iterate for answers. Sending and iterating belong in separate tasks."""
+
+    def __init__(self, call: Any, target: str, config: pb.GazeConfig) -> None:
+        super().__init__(call, target)
+        self._config: pb.GazeConfig | None = config
+        self._frames = self._samples = 0
+
+    async def frame(self, image: ImageLike, reference_homography: npt.ArrayLike | None = None) -> int:
+        """Send the next frame and return its number.
+
+        Args:
+            reference_homography: `[3, 3]`, from this frame's pixels to a plane that stays fixed during the stream;
+                without it the server estimates the camera's motion from the frames.
+        """
+        message = await asyncio.to_thread(image_message, image)
+        numbers: list[float] = []
+        if reference_homography is not None:
+            matrix = np.asarray(reference_homography, dtype=np.float64)
+            if matrix.shape != (3, 3):
+                raise InvalidRequest("reference_homography", f"has shape {list(matrix.shape)}, not [3, 3]")
+            numbers = matrix.reshape(9).tolist()
+        self._frames += 1
+        frame = pb.GazeFrame(sequence=self._frames, image=message, reference_homography=numbers)
+        await self._send(pb.SegmentGazeRequest(frame=frame))
+        return self._frames
+
+    async def sample(
+        self, timestamp_nanoseconds: int, x: float, y: float, valid: bool = True, confidence: float | None = None
+    ) -> int:
+        """Send the next gaze sample, on the last frame sent, and return its number. Timestamps must rise."""
+        self._samples += 1
+        sample = pb.GazeSample(
+            sequence=self._samples,
+            timestamp_nanoseconds=timestamp_nanoseconds,
+            x=x,
+            y=y,
+            valid=valid,
+            confidence=confidence,
+        )
+        await self._send(pb.SegmentGazeRequest(sample=sample))
+        return self._samples
+
+    async def _send(self, message: Any) -> None:
+        if self._config is not None:
+            config, self._config = self._config, None
+            await super()._send(pb.SegmentGazeRequest(config=config))
+        await super()._send(message)
+
+    def _read(self, message: pb.SegmentGazeResponse) -> GazeAnswer | Refused:
+        if message.WhichOneof("message") == "error":
+            return Refused(message.error.sequence, read_error(message.error))
+        answer, counts = message.answer, message.answer.counts
+        return GazeAnswer(
+            sequence=answer.sequence,
+            timestamp_nanoseconds=answer.timestamp_nanoseconds,
+            state=pb.GazeState.Name(answer.state).removeprefix("GAZE_STATE_").lower(),
+            object_id=answer.object_id,
+            mask=read_mask(answer.mask) if answer.HasField("mask") else None,
+            point=(answer.x, answer.y),
+            frame_sequence=answer.frame_sequence,
+            keyframe_sequence=answer.keyframe_sequence,
+            keyframe_pending=answer.keyframe_pending,
+            counts=GazeCounts(
+                counts.samples,
+                counts.samples_dropped,
+                counts.samples_skipped,
+                counts.samples_refused,
+                counts.decodes,
+                counts.frames,
+                counts.frames_dropped,
+                counts.keyframes,
+            ),
+            decode_seconds=answer.decode.ToNanoseconds() / 1e9,
+            total_seconds=answer.total.ToNanoseconds() / 1e9,
+        )
+
+
+def gaze_config(
+    *, normalized: bool, field_of_view_degrees: float, max_mask_side: int, min_confidence: float, hold_seconds: float
+) -> pb.GazeConfig:
+    """The first message of a gaze stream."""
+    hold = Duration()
+    hold.FromNanoseconds(round(1e9 * hold_seconds))
+    return pb.GazeConfig(
+        coordinate_space=pb.COORDINATE_SPACE_NORMALIZED if normalized else pb.COORDINATE_SPACE_PIXELS,
+        field_of_view_degrees=field_of_view_degrees,
+        max_mask_side=max_mask_side,
+        min_confidence=min_confidence,
+        hold=hold,
+        mask_format=pb.MASK_FORMAT_COCO_RLE,
+    )

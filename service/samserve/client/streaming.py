@@ -1,0 +1,166 @@
+"""What the client's streams have in common."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+import grpc
+import numpy as np
+import numpy.typing as npt
+
+from samserve.client.errors import (
+    ClientError,
+    ImageNotFound,
+    InvalidRequest,
+    Overloaded,
+    ServerError,
+    Unavailable,
+    from_rpc_error,
+)
+from samserve.client.image import ImageLike, ImageSource
+from samserve.client.result import CocoRle
+from samserve.client.rle import decode_rle
+from samserve.v1 import segmentation_pb2 as pb
+
+_A = TypeVar("_A")
+
+
+@dataclass(frozen=True, eq=False)
+class StreamMask:
+    """One mask of a stream.
+
+    Attributes:
+        rle: as it travels, COCO RLE; its size may be smaller than the frame's, where the stream was told so.
+        box: XYXY in pixels of the mask, right and bottom exclusive; zeros for an empty mask.
+        area: pixels of the mask.
+    """
+
+    rle: CocoRle = field(repr=False)
+    iou_prediction: float
+    stability_score: float
+    box: tuple[float, float, float, float]
+    area: int
+
+    @cached_property
+    def mask(self) -> npt.NDArray[np.bool_]:
+        """The mask as bool `[H, W]`, unpacked on first use."""
+        height, width = self.rle["size"]
+        return decode_rle(self.rle["counts"], (height, width))
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A message of the stream that the server refused; the stream goes on.
+
+    Attributes:
+        sequence: the message's number.
+        error: what is wrong with it.
+    """
+
+    sequence: int
+    error: ClientError
+
+
+class AsyncStream(Generic[_A]):
+    """A bidirectional call that numbers its messages itself.
+
+    Use it in an `async with` statement; leaving it cancels what is not ended. Iterate over it for the answers: that
+    raises a `ClientError` where the call failed.
+    """
+
+    def __init__(self, call: Any, target: str) -> None:
+        self._call = call
+        self._target = target
+
+    async def end(self) -> None:
+        """Say that nothing more will be sent; what was sent is still answered."""
+        await self._call.done_writing()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._call.cancel()
+
+    def __aiter__(self) -> AsyncIterator[_A]:
+        return self
+
+    async def __anext__(self) -> _A:
+        message = await self._receive()
+        if message is None:
+            raise StopAsyncIteration
+        return self._read(message)
+
+    def _read(self, message: Any) -> _A:
+        raise NotImplementedError
+
+    async def _send(self, message: Any) -> None:
+        try:
+            await self._call.write(message)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, self._target) from error
+        except Exception as error:
+            # What writing to an ended call raises says nothing; its status does.
+            raise await self._ended() from error
+
+    async def _receive(self) -> Any:
+        try:
+            message = await self._call.read()
+            if message is not grpc.aio.EOF:
+                return message
+            if await self._call.code() is grpc.StatusCode.OK:
+                return None
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, self._target) from error
+        raise await self._ended()
+
+    async def _ended(self) -> ClientError:
+        call = self._call
+        code, details = await call.code(), await call.details()
+        return from_rpc_error(
+            grpc.aio.AioRpcError(code, await call.initial_metadata(), await call.trailing_metadata(), details),
+            self._target,
+        )
+
+
+def image_message(image: ImageLike) -> pb.Image:
+    """An image as a stream carries it: reads, encodes or hashes it, so it may take a moment.
+
+    Raises:
+        InvalidRequest, OSError: as `Client.segment`.
+    """
+    source = ImageSource.of(image)
+    return pb.Image(image_id=source.image_id) if source.data is None else pb.Image(data=source.data)
+
+
+def read_mask(mask: pb.Mask) -> StreamMask:
+    """A mask in COCO RLE."""
+    rle, box = mask.coco_rle, mask.bbox
+    return StreamMask(
+        {"size": [rle.size.height, rle.size.width], "counts": rle.counts},
+        mask.iou_prediction,
+        mask.stability_score,
+        (box.x0, box.y0, box.x1, box.y1),
+        mask.area,
+    )
+
+
+def read_error(error: pb.MessageError) -> ClientError:
+    """What was wrong with one message."""
+    retry_after = error.retry_after.ToNanoseconds() / 1e9 if error.HasField("retry_after") else None
+    code = next((code for code in grpc.StatusCode if code.value[0] == error.code), grpc.StatusCode.UNKNOWN)
+    match code:
+        case grpc.StatusCode.INVALID_ARGUMENT:
+            return InvalidRequest(error.field, error.description)
+        case grpc.StatusCode.NOT_FOUND:
+            return ImageNotFound(error.description)
+        case grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return Overloaded(error.description, retry_after)
+        case grpc.StatusCode.UNAVAILABLE:
+            return Unavailable(error.description, retry_after)
+        case _:
+            return ServerError(error.description, code.name)

@@ -1,0 +1,88 @@
+"""Objects followed through a video, as the client has them."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from samserve.client.errors import ServerError
+from samserve.client.image import ImageLike
+from samserve.client.request import Prompt, prompt_message
+from samserve.client.streaming import AsyncStream, StreamMask, image_message, read_error, read_mask
+from samserve.v1 import segmentation_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedObject:
+    """One object on one frame.
+
+    Attributes:
+        state: `started`, `tracked`, `lost` or `found`.
+        mask: None while it is lost.
+        overlap: IoU with its last mask.
+    """
+
+    object_id: int
+    state: str
+    mask: StreamMask | None
+    overlap: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedFrame:
+    """All objects on one frame, in the order in which they were started."""
+
+    sequence: int
+    objects: list[TrackedObject]
+    total_seconds: float
+
+
+class AsyncTracking(AsyncStream[TrackedFrame]):
+    """`TrackObjects`, one frame at a time."""
+
+    async def track(
+        self, sequence: int, frame: ImageLike, prompts: Mapping[int, Prompt], normalized: bool
+    ) -> TrackedFrame:
+        """Follow the objects onto the next frame."""
+        await self._send(await asyncio.to_thread(track_request, sequence, frame, prompts, normalized))
+        async for tracked in self:
+            return tracked
+        raise ServerError("the server ended the stream before it answered", "UNKNOWN")
+
+    def _read(self, message: pb.TrackObjectsResponse) -> TrackedFrame:
+        return read_tracked(message)
+
+
+def track_request(
+    sequence: int, frame: ImageLike, prompts: Mapping[int, Prompt], normalized: bool
+) -> pb.TrackObjectsRequest:
+    """The request for one frame; reads it, so it may take a moment."""
+    return pb.TrackObjectsRequest(
+        sequence=sequence,
+        frame=image_message(frame),
+        prompts=[pb.TrackedPrompt(object_id=name, prompt=prompt_message(prompt)) for name, prompt in prompts.items()],
+        coordinate_space=pb.COORDINATE_SPACE_NORMALIZED if normalized else pb.COORDINATE_SPACE_PIXELS,
+        mask_format=pb.MASK_FORMAT_COCO_RLE,
+    )
+
+
+def read_tracked(message: pb.TrackObjectsResponse) -> TrackedFrame:
+    """The objects on one frame.
+
+    Raises:
+        ClientError: the frame was refused.
+    """
+    if message.WhichOneof("answer") == "error":
+        raise read_error(message.error)
+    return TrackedFrame(
+        message.sequence,
+        [
+            TrackedObject(
+                tracked.object_id,
+                pb.TrackState.Name(tracked.state).removeprefix("TRACK_STATE_").lower(),
+                read_mask(tracked.mask) if tracked.HasField("mask") else None,
+                tracked.overlap,
+            )
+            for tracked in message.frame.objects
+        ],
+        message.frame.timings.total.ToNanoseconds() / 1e9,
+    )

@@ -1,0 +1,202 @@
+"""The use cases and their gRPC faces, composed for one build of the models."""
+
+import logging
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from functools import partial
+
+import numpy as np
+
+from samserve.adapters.camera_motion import OpenCvMaskWarper, OpenCvMotionEstimator
+from samserve.adapters.grpc_gaze import GazeFace
+from samserve.adapters.grpc_interactive import InteractiveFace
+from samserve.adapters.grpc_server import GrpcServer
+from samserve.adapters.grpc_servicer import SegmentationServicer, ServiceLimits
+from samserve.adapters.grpc_tracking import TrackingFace
+from samserve.adapters.image_decoder import PillowImageDecoder
+from samserve.adapters.local_lease import LocalEncodeLease
+from samserve.adapters.metrics import Metrics
+from samserve.adapters.redis import Breaker, GuardedRedis, RedisEmbeddingCache, RedisEncodeLease, connect
+from samserve.adapters.tiered_cache import TieredEmbeddingCache
+from samserve.admission import Admission
+from samserve.domain.embedding import Embedding
+from samserve.domain.gaze.stream import GazeOptions
+from samserve.domain.geometry import ImageFrame, Size
+from samserve.domain.masks import Mask
+from samserve.domain.prompts import CoordinateSpace, Prompt, PromptLimits, batch_prompts
+from samserve.embedder import ImageEmbedder
+from samserve.engines import Models
+from samserve.gaze import GazeSession
+from samserve.gaze_frames import GazeFrames
+from samserve.gaze_objects import GazeObjects
+from samserve.interactive import InteractiveSession
+from samserve.ports import DecodedImage, EmbeddingCache, EncodeLease
+from samserve.segmenter import Segmenter
+from samserve.settings import Settings
+from samserve.tracking import TrackingSession
+from samserve.v1 import segmentation_pb2 as pb
+
+_log = logging.getLogger(__name__)
+
+RETRY_AFTER_SECONDS = 1.0
+"""What a caller is told who is refused for load."""
+
+_Render = Callable[[Mask], pb.Mask]
+
+
+class GatewayCore:
+    """Composes the use cases anew for each build of the models, so that nothing of one is left for the next."""
+
+    def __init__(self, settings: Settings, metrics: Metrics, server: GrpcServer, resources: AsyncExitStack) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._server = server
+        self._image_decoder = PillowImageDecoder(settings.max_image_pixels, settings.image_decode_workers)
+        resources.callback(self._image_decoder.close)
+        self._redis = _redis(settings, metrics, resources)
+        self._encodes = Admission("encodes", settings.max_encodes, RETRY_AFTER_SECONDS)
+        self._requests = Admission("requests", settings.max_requests, RETRY_AFTER_SECONDS)
+        self._prompt_limits = PromptLimits(settings.max_prompts, settings.max_points_per_prompt)
+        self._embedder: ImageEmbedder | None = None
+        resources.push_async_callback(self._close)
+
+    async def serve(self, models: Models) -> None:
+        """Warm these models up and have them answer what comes in from now on. Raises what the models raise."""
+        await _warm_up(models)
+        cache, lease = self._caches(models)
+        self._embedder = embedder = ImageEmbedder(
+            manifest=models.manifest,
+            image_decoder=self._image_decoder,
+            image_encoder=models.encoder,
+            cache=cache,
+            lease=lease,
+            encodes=self._encodes,
+            cache_secret=self._settings.cache_secret.get_secret_value().encode(),
+        )
+        self._server.exchange(self._servicer(models, embedder))
+        await self.set_serving(True)
+        _log.info("serving %s (%s engine) on %s", models.manifest.model, self._settings.engine, self._server.address)
+
+    async def set_serving(self, serving: bool) -> None:
+        """Tell health checks whether the models are there."""
+        await self._server.set_serving(serving)
+
+    def _servicer(self, models: Models, embedder: ImageEmbedder) -> SegmentationServicer:
+        settings, limits = self._settings, self._prompt_limits
+        segmenter = Segmenter(
+            manifest=models.manifest,
+            embedder=embedder,
+            mask_decoder=models.decoder,
+            requests=self._requests,
+            limits=limits,
+        )
+        return SegmentationServicer(
+            segmenter=segmenter,
+            manifest=models.manifest,
+            engine=settings.engine,
+            transport=models.transport,
+            limits=ServiceLimits(
+                settings.max_image_bytes, settings.max_image_pixels, settings.max_message_bytes, limits
+            ),
+            observer=self._metrics,
+            interactive=self._interactive(models, embedder),
+            gaze=self._gaze(models, embedder),
+            tracking=self._tracking(models, embedder),
+        )
+
+    def _interactive(self, models: Models, embedder: ImageEmbedder) -> InteractiveFace:
+        def session(tenant: str, render: _Render) -> InteractiveSession[pb.Mask]:
+            return InteractiveSession(
+                tenant=tenant,
+                manifest=models.manifest,
+                embedder=embedder,
+                mask_decoder=models.decoder,
+                limits=self._prompt_limits,
+                render=render,
+            )
+
+        return InteractiveFace(
+            session,
+            max_image_bytes=self._settings.max_image_bytes,
+            idle_seconds=self._settings.stream_idle_seconds,
+        )
+
+    def _gaze(self, models: Models, embedder: ImageEmbedder) -> GazeFace:
+        def session(options: GazeOptions, tenant: str, render: _Render) -> GazeSession[pb.Mask]:
+            frames = partial(
+                GazeFrames,
+                tenant=tenant,
+                embedder=embedder,
+                thumbnails=self._image_decoder,
+                motion_estimator=OpenCvMotionEstimator(),
+                policy=options.keyframes,
+                observer=self._metrics,
+            )
+            objects = GazeObjects(
+                manifest=models.manifest,
+                mask_decoder=models.decoder,
+                warper=OpenCvMaskWarper(),
+                render=render,
+                max_mask_side=options.max_mask_side,
+            )
+            return GazeSession(options, make_frames=frames, objects=objects, observer=self._metrics)
+
+        return GazeFace(
+            session,
+            max_frame_bytes=self._settings.max_frame_bytes,
+            idle_seconds=self._settings.stream_idle_seconds,
+            max_encodes_per_second=self._settings.gaze_encodes_per_second,
+        )
+
+    def _tracking(self, models: Models, embedder: ImageEmbedder) -> TrackingFace:
+        def session(tenant: str, render: _Render) -> TrackingSession[pb.Mask]:
+            return TrackingSession(
+                tenant=tenant,
+                manifest=models.manifest,
+                embedder=embedder,
+                mask_decoder=models.decoder,
+                prompt_limits=self._prompt_limits,
+                max_objects=self._settings.max_tracked_objects,
+                render=render,
+            )
+
+        return TrackingFace(
+            session,
+            max_frame_bytes=self._settings.max_frame_bytes,
+            idle_seconds=self._settings.stream_idle_seconds,
+            prompt_limits=self._prompt_limits,
+        )
+
+    def _caches(self, models: Models) -> tuple[EmbeddingCache, EncodeLease]:
+        if self._redis is None:
+            return models.memory, LocalEncodeLease()
+        remote = RedisEmbeddingCache(
+            self._redis,
+            models.manifest,
+            self._metrics,
+            ttl_seconds=self._settings.redis_ttl_seconds,
+            budget_seconds=self._settings.redis_budget_seconds,
+        )
+        return TieredEmbeddingCache(models.memory, remote), RedisEncodeLease(self._redis, self._metrics)
+
+    async def _close(self) -> None:
+        if self._embedder is not None:
+            await self._embedder.close()
+
+
+def _redis(settings: Settings, metrics: Metrics, resources: AsyncExitStack) -> GuardedRedis | None:
+    if settings.redis_url is None:
+        return None
+    redis = GuardedRedis(connect(settings.redis_url), Breaker(metrics), metrics)
+    resources.push_async_callback(redis.aclose)
+    return redis
+
+
+async def _warm_up(models: Models) -> None:
+    """Run both models once, so that the first caller does not pay for what they set up on first use."""
+    side = models.manifest.image_size
+    frame = ImageFrame(Size(side, side), side)
+    encoded = await models.encoder.encode(DecodedImage(np.zeros((3, side, side), dtype=np.uint8), frame, 0.0))
+    click = Prompt(np.array([[side / 2, side / 2]]), np.ones(1, dtype=np.int32))
+    prompts = batch_prompts([click], CoordinateSpace.PIXELS, frame, models.manifest.low_res_size)
+    await models.decoder.decode(Embedding(encoded.values, frame), prompts)

@@ -1,0 +1,76 @@
+"""What a gaze stream is made of: how it is to be understood, what comes in, and what is counted."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from samserve.domain.gaze.fixations import FixationClassifier, VelocityThreshold
+from samserve.domain.gaze.one_euro import OneEuroParameters
+from samserve.domain.gaze.viewing import Viewing
+from samserve.domain.keyframes import KeyframePolicy
+from samserve.domain.prompts import CoordinateSpace
+
+
+@dataclass(frozen=True, slots=True)
+class GazeOptions:
+    """How a stream is to be understood.
+
+    Attributes:
+        field_of_view_degrees: horizontal angle that a frame spans.
+        smoothing: `beta` in hertz for each degree a second; None leaves points as they are.
+        classifier: made anew for the stream, once the size of its frames is known.
+        min_confidence: samples below it are invalid.
+        hold_seconds: how long invalid samples hold the object.
+        max_mask_side: masks are scaled down to this longest side; 0 leaves them.
+    """
+
+    coordinate_space: CoordinateSpace = CoordinateSpace.PIXELS
+    field_of_view_degrees: float = 60.0
+    smoothing: OneEuroParameters | None = field(default_factory=OneEuroParameters)
+    classifier: Callable[[Viewing], FixationClassifier] = VelocityThreshold
+    min_confidence: float = 0.0
+    hold_seconds: float = 0.3
+    max_mask_side: int = 0
+    keyframes: KeyframePolicy = field(default_factory=KeyframePolicy)
+
+
+@dataclass(frozen=True, slots=True)
+class GazeSample:
+    """One sample of the tracker, as the client sent it.
+
+    Attributes:
+        timestamp_nanoseconds: of the device's clock.
+        confidence: 1 where the tracker does not tell.
+    """
+
+    sequence: int
+    timestamp_nanoseconds: int
+    x: float
+    y: float
+    valid: bool = True
+    confidence: float = 1.0
+
+
+class GazeState(Enum):
+    """What an answer says; the API's `GazeState` explains each."""
+
+    NO_FRAME = "no_frame"
+    NEW_MASK = "decoded"
+    SAME_OBJECT = "same_object"
+    SACCADE = "saccade"
+    HELD = "held"
+    RELEASED = "released"
+
+
+@dataclass(frozen=True, slots=True)
+class GazeCounts:
+    """Totals of a stream; the API's `GazeCounts` explains each."""
+
+    samples: int
+    samples_dropped: int
+    samples_skipped: int
+    samples_refused: int
+    decodes: int
+    frames: int
+    frames_dropped: int
+    keyframes: int

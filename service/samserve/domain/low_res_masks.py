@@ -1,0 +1,117 @@
+"""What low-resolution logits say without being upsampled: cheap, and exact to one of their pixels.
+
+Logits are float32 `[M, M]` over the model's square input; points and boxes are (x, y) pixels of the original image.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from samserve.domain import homography as plane
+from samserve.domain.geometry import ImageFrame, Size
+from samserve.domain.homography import Homography
+from samserve.domain.masks import MASK_THRESHOLD
+
+LowResMask = npt.NDArray[np.float32]
+
+
+def contains(low_res_mask: LowResMask, frame: ImageFrame, point: npt.NDArray[np.float64]) -> bool:
+    """Whether a point of the image lies in the mask; never, where it lies outside the image."""
+    height, width = frame.original_size
+    x, y = point
+    if not (0 <= x <= width and 0 <= y <= height):
+        return False
+    column, row = (frame.to_input(point) * (len(low_res_mask) / frame.image_size)).astype(np.intp)
+    last = len(low_res_mask) - 1
+    return bool(low_res_mask[min(row, last), min(column, last)] > MASK_THRESHOLD)
+
+
+def visible(low_res_mask: LowResMask, frame: ImageFrame) -> npt.NDArray[np.bool_]:
+    """The mask bool `[M, M]` without what lies in the padding of the square input."""
+    rows, columns = _extent(len(low_res_mask), frame)
+    mask = low_res_mask > MASK_THRESHOLD
+    mask[rows:] = False
+    mask[:, columns:] = False
+    return mask
+
+
+def seen_from(
+    low_res_mask: LowResMask, frame: ImageFrame, to_frame: Homography, other: ImageFrame
+) -> npt.NDArray[np.bool_]:
+    """The mask as another frame of the camera sees it, bool `[M, M]` over that frame's square input.
+
+    Args:
+        to_frame: from pixels of the other frame to pixels of the mask's.
+    """
+    size = len(low_res_mask)
+    steps = np.arange(size, dtype=np.float64) + 0.5
+    centres = np.stack(np.meshgrid(steps, steps), axis=-1)
+    points = plane.apply(to_frame, _to_image(centres, size, other))
+    height, width = frame.original_size
+    inside = ((points >= 0) & (points < [width, height])).all(axis=-1) & visible(np.ones_like(low_res_mask), other)
+    cells = (frame.to_input(points[inside]) * (size / frame.image_size)).astype(np.intp)
+    seen = np.zeros((size, size), dtype=np.bool_)
+    columns, rows = np.clip(cells, 0, size - 1).T
+    seen[inside] = low_res_mask[rows, columns] > MASK_THRESHOLD
+    return seen
+
+
+def overlap(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:
+    """Intersection over union; 0 where both are empty."""
+    union = np.count_nonzero(first | second)
+    return np.count_nonzero(first & second) / union if union else 0.0
+
+
+def bounding_box(mask: npt.NDArray[np.bool_], frame: ImageFrame) -> npt.NDArray[np.float64] | None:
+    """XYXY box of a `visible` mask in pixels of the image, cut at its edges; None for an empty mask."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return None
+    corners = np.array([[columns[0], rows[0]], [columns[-1] + 1, rows[-1] + 1]], dtype=np.float64)
+    return _to_image(corners, len(mask), frame).reshape(4)
+
+
+def interior_point(mask: npt.NDArray[np.bool_], frame: ImageFrame) -> npt.NDArray[np.float64] | None:
+    """A point of a `visible` mask as far from its edge as any; None for an empty mask.
+
+    The mask is eroded, by turns with a cross and a square, until nothing is left: the distance is an octagonal one.
+    """
+    left = np.pad(mask, 1)
+    if not left.any():
+        return None
+    rows, columns = np.flatnonzero(left.any(axis=1)), np.flatnonzero(left.any(axis=0))
+    top, start = rows[0] - 1, columns[0] - 1
+    left = left[top : rows[-1] + 2, start : columns[-1] + 2]
+    square = False
+    while True:
+        eroded = _eroded(left, square)
+        if not eroded.any():
+            break
+        left, square = eroded, not square
+    ys, xs = np.nonzero(left)
+    # Of the last pixels, the one nearest their middle: a long object's middle, not its end.
+    nearest = np.argmin(np.hypot(ys - ys.mean(), xs - xs.mean()))
+    point = np.array([xs[nearest] + start - 0.5, ys[nearest] + top - 0.5])
+    return _to_image(point, len(mask), frame)
+
+
+def _eroded(mask: npt.NDArray[np.bool_], square: bool) -> npt.NDArray[np.bool_]:
+    eroded = np.zeros_like(mask)
+    inner = mask[1:-1, 1:-1] & mask[:-2, 1:-1] & mask[2:, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:]
+    if square:
+        inner = inner & mask[:-2, :-2] & mask[:-2, 2:] & mask[2:, :-2] & mask[2:, 2:]
+    eroded[1:-1, 1:-1] = inner
+    return eroded
+
+
+def _extent(low_res_size: int, frame: ImageFrame) -> Size:
+    height, width = frame.input_size
+    scale = low_res_size / frame.image_size
+    return Size(int(np.ceil(height * scale)), int(np.ceil(width * scale)))
+
+
+def _to_image(points: npt.NDArray[np.float64], low_res_size: int, frame: ImageFrame) -> npt.NDArray[np.float64]:
+    original, inside = frame.original_size, frame.input_size
+    unit = frame.image_size / low_res_size
+    scale = np.array([original.width / inside.width, original.height / inside.height])
+    mapped: npt.NDArray[np.float64] = np.clip(points * unit * scale, 0, [original.width, original.height])
+    return mapped

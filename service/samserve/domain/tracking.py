@@ -1,0 +1,82 @@
+"""An object from one frame of a video to the next."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from samserve.domain.embedding import Embedding
+from samserve.domain.geometry import ImageFrame
+from samserve.domain.low_res_masks import LowResMask, bounding_box, interior_point, overlap, visible
+from samserve.domain.prompts import PointLabel, Prompt
+
+_BOX_MARGIN = 0.05
+"""How much the box is widened on each side, in its own width and height: objects move."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackingLimits:
+    """When a mask is no longer the object.
+
+    Attributes:
+        min_overlap: IoU with the mask of the frame before.
+        min_certainty: predicted IoU as a share of the one that the object started with: models differ in how sure they
+            are, and so do objects.
+        min_likeness: cosine between the `appearance` of the mask and that of the object when it was last seen. Given a
+            mask, the decoder finds it again even in an empty picture; its features do not.
+    """
+
+    min_overlap: float = 0.3
+    min_certainty: float = 0.5
+    min_likeness: float = 0.85
+
+
+def following_prompt(low_res_mask: LowResMask, frame: ImageFrame) -> Prompt | None:
+    """What asks the next frame for the object: logits, box and a point inside; None for an empty mask."""
+    mask = visible(low_res_mask, frame)
+    box, point = bounding_box(mask, frame), interior_point(mask, frame)
+    if box is None or point is None:
+        return None
+    margin = np.tile(_BOX_MARGIN * (box[2:] - box[:2]), 2) * [-1, -1, 1, 1]
+    height, width = frame.original_size
+    widened = np.clip(box + margin, 0, [width, height, width, height])
+    label = np.array([PointLabel.FOREGROUND], dtype=np.int32)
+    return Prompt(point[None], label, widened, low_res_mask)
+
+
+def appearance(embedding: Embedding, low_res_mask: LowResMask) -> npt.NDArray[np.float32]:
+    """What is inside a mask, as a direction: the mean of the image's features there, `[C]`; zero for an empty mask."""
+    channels, rows, columns = embedding.values.shape
+    mask = visible(low_res_mask, embedding.frame)
+    cells = mask.reshape(rows, len(mask) // rows, columns, len(mask) // columns).mean(axis=(1, 3))
+    inside = embedding.values.reshape(channels, -1).astype(np.float32) @ cells.astype(np.float32).reshape(-1)
+    length = np.linalg.norm(inside)
+    direction: npt.NDArray[np.float32] = inside / length if length else inside
+    return direction
+
+
+def choose(
+    candidates: npt.NDArray[np.float32],
+    iou_predictions: npt.NDArray[np.float32],
+    last: LowResMask,
+    frame: ImageFrame,
+    started_with: float,
+    limits: TrackingLimits,
+) -> tuple[int | None, float]:
+    """Which candidate is the object, by predicted IoU times overlap with the last mask.
+
+    Args:
+        candidates: float32 logits `[K, M, M]`.
+        iou_predictions: float32 `[K]`.
+        last: float32 logits `[M, M]` of the frame where it was last seen.
+        frame: of both frames.
+        started_with: predicted IoU of the object's first mask.
+
+    Returns:
+        Its index, or None where no candidate passes both limits; and the best one's overlap.
+    """
+    before = visible(last, frame)
+    overlaps = np.array([overlap(before, visible(candidate, frame)) for candidate in candidates])
+    best = int(np.argmax(overlaps * np.maximum(iou_predictions, 0)))
+    passes = overlaps[best] >= limits.min_overlap and iou_predictions[best] >= limits.min_certainty * started_with
+    return best if passes else None, float(overlaps[best])

@@ -1,0 +1,270 @@
+"""The use case of headsets: frames and gaze samples in, the mask of what the person looks at out."""
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from samserve.domain.errors import InvalidPrompt, SamserveError
+from samserve.domain.gaze.attention import Attention, Look, LookKind
+from samserve.domain.gaze.one_euro import OneEuroFilter, OneEuroParameters
+from samserve.domain.gaze.stream import GazeCounts, GazeOptions, GazeSample, GazeState
+from samserve.domain.gaze.viewing import Viewing
+from samserve.domain.geometry import Size
+from samserve.domain.prompts import CoordinateSpace
+from samserve.gaze_frames import GazeFrame, GazeFrames
+from samserve.gaze_objects import GazeObjects
+from samserve.ports import GazeObserver
+
+R = TypeVar("R")
+
+_MAX_WAITING_REFUSALS = 64
+"""A client that sends nothing but faults and reads nothing is told of the last so many."""
+
+
+class MakeFrames(Protocol):
+    """Makes the `GazeFrames` of a session, for it to be told of what is refused and what fails."""
+
+    def __call__(
+        self, *, report: Callable[[int, SamserveError], None], fail: Callable[[BaseException], None]
+    ) -> GazeFrames: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GazeAnswer(Generic[R]):
+    """What became of one sample.
+
+    Attributes:
+        mask: in the form of the session's `render`; None where the client has it already, or there is none.
+        point: the filtered gaze in the stream's coordinate space.
+        frame_sequence: of the frame that mask and point lie on.
+    """
+
+    sample: GazeSample
+    state: GazeState
+    object_id: int
+    mask: R | None
+    point: tuple[float, float] | None
+    frame_sequence: int
+    keyframe_sequence: int
+    keyframe_pending: bool
+    counts: GazeCounts
+    decode_seconds: float
+    total_seconds: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Refusal:
+    """A sample or a frame that was refused."""
+
+    sequence: int
+    error: SamserveError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiting:
+    sample: GazeSample
+    look: Look | None
+    arrived: float
+
+
+class GazeSession(Generic[R]):
+    """One person's stream. The latest sample wins.
+
+    Every sample is filtered and classified as it comes, and then waits in a place for one. `answers` takes it from
+    there when the one before it has been answered and taken, so at most one decode is in flight, a client that does
+    not read has none, and memory does not grow.
+
+    Args:
+        make_frames: makes the stream's `GazeFrames`.
+        objects: the stream's own.
+        clock: seconds, for what the server itself takes; all else goes by the samples' own time.
+    """
+
+    def __init__(
+        self,
+        options: GazeOptions,
+        *,
+        make_frames: MakeFrames,
+        objects: GazeObjects[R],
+        observer: GazeObserver,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._options = options
+        self._objects = objects
+        self._observer = observer
+        self._clock = clock
+        self._frames = make_frames(report=self._report, fail=self.end)
+        self._attention: Attention | None = None
+        self._epoch: int | None = None
+        self._last_timestamp = -(1 << 63)
+        self._waiting: _Waiting | None = None
+        self._refusals: deque[Refusal] = deque(maxlen=_MAX_WAITING_REFUSALS)
+        self._news = asyncio.Event()
+        self._ended = False
+        self._failure: BaseException | None = None
+        self._samples = self._dropped = self._skipped = self._refused = 0
+
+    def frame(self, frame: GazeFrame) -> None:
+        """Take a frame in; returns at once. One that is refused is told by `answers`."""
+        try:
+            self._frames.offer(frame)
+        except SamserveError as error:
+            self.refuse_frame(frame.sequence, error)
+
+    def refuse_frame(self, sequence: int, error: SamserveError) -> None:
+        """Tell by `answers` that a frame could not be read."""
+        self._observer.gaze_frame("refused")
+        self._report(sequence, error)
+
+    def sample(self, sample: GazeSample) -> None:
+        """Take a sample in; returns at once. One that is refused is told by `answers`."""
+        arrived = self._clock()
+        self._samples += 1
+        try:
+            look = self._look(sample)
+        except InvalidPrompt as error:
+            self._refused += 1
+            self._observer.gaze_sample("refused")
+            self._report(sample.sequence, error)
+            return
+        if self._waiting is not None:
+            self._dropped += 1
+            self._observer.gaze_sample("dropped")
+        self._waiting = _Waiting(sample, look, arrived)
+        self._news.set()
+
+    def end(self, failure: BaseException | None = None) -> None:
+        """Nothing more will come: `answers` ends after what waits, or raises the failure."""
+        self._ended = True
+        self._failure = self._failure or failure
+        self._news.set()
+
+    async def close(self) -> None:
+        """Stop all work and free what is held."""
+        await self._frames.close()
+        self._objects.release()
+        self._waiting = None
+
+    async def answers(self) -> AsyncGenerator[GazeAnswer[R] | Refusal, None]:
+        """The answers, in the order of the samples. To be taken by one reader."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            while self._refusals:
+                yield self._refusals.popleft()
+            waiting, self._waiting = self._waiting, None
+            if waiting is not None:
+                yield await self._answer(waiting)
+            if self._failure is not None:
+                raise self._failure
+            if self._ended and self._waiting is None and not self._refusals:
+                return
+
+    def _report(self, sequence: int, error: SamserveError) -> None:
+        self._refusals.append(Refusal(sequence, error))
+        self._news.set()
+
+    def _look(self, sample: GazeSample) -> Look | None:
+        if sample.timestamp_nanoseconds <= self._last_timestamp:
+            raise InvalidPrompt(
+                "sample.timestamp_nanoseconds",
+                f"is {sample.timestamp_nanoseconds}, not after the last sample's {self._last_timestamp}",
+            )
+        if not math.isfinite(sample.confidence):
+            raise InvalidPrompt("sample.confidence", f"is {sample.confidence}: it must be finite")
+        seen = sample.valid and sample.confidence >= self._options.min_confidence
+        if seen:
+            for axis, value in (("x", sample.x), ("y", sample.y)):
+                if not math.isfinite(value):
+                    raise InvalidPrompt(f"sample.{axis}", f"is {value}: it must be finite while valid is true")
+        self._last_timestamp = sample.timestamp_nanoseconds
+        if self._frames.size is None:
+            return None
+        if self._attention is None or self._epoch is None:
+            self._attention, self._epoch = self._attend(self._frames.size), sample.timestamp_nanoseconds
+        point = np.array([sample.x, sample.y], dtype=np.float64) * self._unit(self._frames.size) if seen else None
+        if point is not None and not ((point >= 0) & (point <= self._frames.size[::-1])).all():
+            point = None
+        return self._attention.look((sample.timestamp_nanoseconds - self._epoch) / 1e9, point)
+
+    def _attend(self, size: Size) -> Attention:
+        options, viewing = self._options, Viewing(size, self._options.field_of_view_degrees)
+        smoothing = options.smoothing
+        if smoothing is not None:
+            beta = smoothing.beta * viewing.degrees_per_pixel
+            smoothing = OneEuroParameters(smoothing.min_cutoff_hertz, beta, smoothing.d_cutoff_hertz)
+        return Attention(
+            OneEuroFilter(smoothing) if smoothing is not None else None,
+            options.classifier(viewing),
+            options.hold_seconds,
+        )
+
+    async def _answer(self, waiting: _Waiting) -> GazeAnswer[R] | Refusal:
+        view, look = self._frames.view, waiting.look
+        decode_seconds = 0.0
+        try:
+            if view is None or look is None:
+                state = GazeState.NO_FRAME
+            elif look.kind is LookKind.FIXATION and look.point is not None:
+                state, decode_seconds = await self._objects.regard(view, look.point)
+            else:
+                state = _STATES[look.kind]
+                if state is GazeState.RELEASED:
+                    self._objects.release()
+            mask = None if view is None else await self._objects.show(view)
+        except SamserveError as error:
+            self._observer.gaze_sample("failed")
+            self._refused += 1
+            return Refusal(waiting.sample.sequence, error)
+        self._observer.gaze_sample(state.value)
+        self._skipped += state is not GazeState.NEW_MASK
+        return GazeAnswer(
+            sample=waiting.sample,
+            state=state,
+            object_id=self._objects.object_id,
+            mask=mask,
+            point=self._outward(look.point) if look is not None and look.point is not None else None,
+            frame_sequence=view.sequence if view is not None else 0,
+            keyframe_sequence=view.keyframe.sequence if view is not None else 0,
+            keyframe_pending=self._frames.pending,
+            counts=self._counts(),
+            decode_seconds=decode_seconds,
+            total_seconds=self._clock() - waiting.arrived,
+        )
+
+    def _counts(self) -> GazeCounts:
+        frames = self._frames
+        return GazeCounts(
+            self._samples,
+            self._dropped,
+            self._skipped,
+            self._refused,
+            self._objects.decodes,
+            frames.received,
+            frames.dropped,
+            frames.keyframes,
+        )
+
+    def _unit(self, size: Size) -> npt.NDArray[np.float64]:
+        if self._options.coordinate_space is CoordinateSpace.NORMALIZED:
+            return np.array([size.width, size.height], dtype=np.float64)
+        return np.ones(2)
+
+    def _outward(self, point: npt.NDArray[np.float64]) -> tuple[float, float]:
+        assert self._frames.size is not None
+        x, y = point / self._unit(self._frames.size)
+        return float(x), float(y)
+
+
+_STATES = {
+    LookKind.SACCADE: GazeState.SACCADE,
+    LookKind.HELD: GazeState.HELD,
+    LookKind.AWAY: GazeState.RELEASED,
+}

@@ -1,0 +1,158 @@
+"""What a person looks at: the object under the gaze, its number, and its mask on the frame of the moment."""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from samserve.domain import homography as plane
+from samserve.domain.errors import RetryLater
+from samserve.domain.gaze.stream import GazeState
+from samserve.domain.geometry import ImageFrame, Size
+from samserve.domain.low_res_masks import LowResMask, contains, overlap, seen_from, visible
+from samserve.domain.manifest import ModelManifest
+from samserve.domain.masks import Mask, upsample_mask
+from samserve.domain.prompts import CoordinateSpace, Prompt, batch_prompts
+from samserve.gaze_frames import Keyframe, View
+from samserve.ports import MaskDecoder, MaskWarper
+
+R = TypeVar("R")
+
+_SAME_OBJECT_OVERLAP = 0.5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Object:
+    object_id: int
+    decode: int
+    keyframe: Keyframe
+    point: npt.NDArray[np.float64]
+    low_res_mask: LowResMask
+    iou_prediction: float
+
+
+class GazeObjects(Generic[R]):
+    """The object that one person looks at, and looked at before.
+
+    Args:
+        render: turns a mask into what the caller needs, in a worker thread.
+        max_mask_side: masks are scaled down to this longest side; 0 leaves them.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        manifest: ModelManifest,
+        mask_decoder: MaskDecoder,
+        warper: MaskWarper,
+        render: Callable[[Mask], R],
+        max_mask_side: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._manifest = manifest
+        self._mask_decoder = mask_decoder
+        self._warper = warper
+        self._render = render
+        self._max_mask_side = max_mask_side
+        self._clock = clock
+        self.decodes = 0
+        self._current: _Object | None = None
+        self._numbered = 0
+        self._shown: tuple[int, int] | None = None
+        self._retry_seconds = -math.inf
+
+    @property
+    def object_id(self) -> int:
+        """Number of the object looked at; 0 for none."""
+        return self._current.object_id if self._current is not None else 0
+
+    def release(self) -> None:
+        """Nothing is looked at any more."""
+        self._current = None
+
+    async def regard(self, view: View, point: npt.NDArray[np.float64]) -> tuple[GazeState, float]:
+        """Make the object at a point of the frame the one looked at.
+
+        Returns:
+            What became of it, and the seconds in the decoder.
+
+        Raises:
+            What `MaskDecoder.decode` raises. A decoder that asks for time gets it: until then the object is held.
+        """
+        keyframe, current = view.keyframe, self._current
+        point = plane.apply(view.to_keyframe, point)
+        frame = keyframe.embedding.frame
+        if not ((point >= 0) & (point <= frame.original_size[::-1])).all():
+            return GazeState.NO_FRAME, 0.0
+        if current is not None and current.keyframe is keyframe:
+            # So near to the last prompt that the decoder would see the same one, mask or not.
+            pixel = max(frame.original_size) / len(current.low_res_mask)
+            near = np.abs(point - current.point).max() < pixel
+            if near or contains(current.low_res_mask, frame, point):
+                return GazeState.SAME_OBJECT, 0.0
+        if self._clock() < self._retry_seconds:
+            return GazeState.HELD, 0.0
+        prompt = Prompt(point[None], np.ones(1, dtype=np.int32))
+        batch = batch_prompts([prompt], CoordinateSpace.PIXELS, frame, self._manifest.low_res_size)
+        try:
+            decoded = await self._mask_decoder.decode(keyframe.embedding, batch)
+        except RetryLater as error:
+            self._retry_seconds = self._clock() + error.retry_after_seconds
+            raise
+        self.decodes += 1
+        # Of whole, part and subpart the most certain one that the gaze is in.
+        low_res_masks, ious = decoded.low_res_masks[0, 1:], decoded.iou_predictions[0, 1:]
+        hit = np.array([contains(low_res_mask, frame, point) for low_res_mask in low_res_masks])
+        best = int(np.argmax(np.where(hit | ~hit.any(), ious, -np.inf)))
+        # A copy, because a view would keep all four masks.
+        chosen = low_res_masks[best].copy()
+        object_id = self._identify(keyframe, chosen)
+        self._current = _Object(object_id, self.decodes, keyframe, point, chosen, float(ious[best]))
+        return GazeState.NEW_MASK, decoded.decode_seconds
+
+    def _identify(self, keyframe: Keyframe, low_res_mask: LowResMask) -> int:
+        """The object's number: the last one's where a new keyframe shows the same, else the next."""
+        current, previous = self._current, keyframe.previous
+        if current is not None and previous is not None and current.keyframe.sequence == previous[0]:
+            frame = keyframe.embedding.frame
+            before = seen_from(current.low_res_mask, current.keyframe.embedding.frame, previous[1], frame)
+            if overlap(before, visible(low_res_mask, frame)) > _SAME_OBJECT_OVERLAP:
+                return current.object_id
+        self._numbered += 1
+        return self._numbered
+
+    async def show(self, view: View) -> R | None:
+        """The object's mask on this frame, where the client does not have it yet."""
+        current = self._current
+        if current is None or current.keyframe is not view.keyframe or self._shown == (current.decode, view.sequence):
+            return None
+        mask = await asyncio.to_thread(self._project, current, view)
+        self._shown = (current.decode, view.sequence)
+        return mask
+
+    def _project(self, current: _Object, view: View) -> R:
+        frame = view.keyframe.embedding.frame
+        size = scaled_down(frame.original_size, self._max_mask_side)
+        if size == frame.original_size and view.to_keyframe is plane.IDENTITY:
+            return self._render(upsample_mask(current.low_res_mask, current.iou_prediction, frame))
+        return self._render(
+            self._warper.warp(
+                current.low_res_mask, current.iou_prediction, frame, view.to_keyframe @ _enlarging(size, frame), size
+            )
+        )
+
+
+def scaled_down(size: Size, max_side: int) -> Size:
+    """A size with its longest side at most `max_side`; as it is where that is 0."""
+    scale = min(1.0, max_side / max(size)) if max_side else 1.0
+    return Size(max(1, round(size.height * scale)), max(1, round(size.width * scale)))
+
+
+def _enlarging(size: Size, frame: ImageFrame) -> plane.Homography:
+    return plane.scaling(frame.original_size.width / size.width, frame.original_size.height / size.height)

@@ -1,0 +1,251 @@
+"""The use case of annotators: one image, a prompt that is edited, masks that are refined."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from samserve.domain.edits import Edit, PromptHistory
+from samserve.domain.errors import InvalidArgument, InvalidPrompt, Overloaded, SamserveError
+from samserve.domain.geometry import ImageFrame, Size
+from samserve.domain.manifest import ModelManifest
+from samserve.domain.masks import Mask, upsample_mask
+from samserve.domain.prompts import CoordinateSpace, Prompt, PromptLimits, batch_prompts, check_inside, check_prompts
+from samserve.embedder import EmbeddedImage, ImageEmbedder, ImageSource
+from samserve.ports import MaskDecoder
+
+R = TypeVar("R")
+
+_MAX_WAITING = 64
+_RETRY_AFTER_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SessionStart:
+    """The image of a session and what its answers are to be."""
+
+    image: ImageSource
+    coordinate_space: CoordinateSpace = CoordinateSpace.PIXELS
+    multimask_output: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SessionMasks(Generic[R]):
+    """The masks of the prompt as it was after the edit of this number.
+
+    Attributes:
+        masks: none for an empty prompt.
+        prompt: in the session's coordinate space.
+    """
+
+    sequence: int
+    embedded: EmbeddedImage
+    masks: list[R]
+    prompt: Prompt
+    undoable_edits: int
+    decode_seconds: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RefusedEdit:
+    """A message that changed nothing."""
+
+    sequence: int
+    error: SamserveError
+
+
+class InteractiveSession(Generic[R]):
+    """One annotator. Edits are applied as they come; only the prompt as it is after the last one is decoded.
+
+    An edit that comes while the prompt before it is decoded cancels that decode. The image is encoded meanwhile, and
+    no edit cancels that.
+
+    Args:
+        render: turns a mask into what the caller needs, in a worker thread.
+    """
+
+    def __init__(
+        self,
+        *,
+        tenant: str,
+        manifest: ModelManifest,
+        embedder: ImageEmbedder,
+        mask_decoder: MaskDecoder,
+        limits: PromptLimits,
+        render: Callable[[Mask], R],
+    ) -> None:
+        self._tenant = tenant
+        self._manifest = manifest
+        self._embedder = embedder
+        self._mask_decoder = mask_decoder
+        self._limits = limits
+        self._render = render
+        self._start: SessionStart | None = None
+        self._embedding: asyncio.Task[EmbeddedImage] | None = None
+        self._decoding: asyncio.Task[SessionMasks[R] | RefusedEdit] | None = None
+        self._size: Size | None = None
+        self._history = PromptHistory()
+        self._early: list[tuple[int, Edit]] = []
+        self._sequence = -1
+        self._undecoded: int | None = None
+        self._refusals: deque[RefusedEdit] = deque(maxlen=_MAX_WAITING)
+        self._news = asyncio.Event()
+        self._ended = False
+        self._failure: BaseException | None = None
+
+    def start(self, sequence: int, start: SessionStart) -> None:
+        """Begin with an image, or with another one; the prompt is empty then."""
+        if not self._accept(sequence):
+            return
+        self._cancel()
+        self._start, self._size, self._history, self._early = start, None, PromptHistory(), []
+        self._embedding = asyncio.create_task(
+            self._embedder.embed(start.image, self._tenant, partial(self._know_size, start))
+        )
+        self._undecoded = sequence
+        self._news.set()
+
+    def edit(self, sequence: int, edit: Edit) -> None:
+        """Change the prompt; returns at once. An edit that is refused is told by `answers`."""
+        if not self._accept(sequence):
+            return
+        if self._start is None:
+            self.refuse(sequence, _no_image())
+        elif self._size is not None:
+            self._apply(sequence, edit)
+        elif len(self._early) < _MAX_WAITING:
+            self._early.append((sequence, edit))
+        else:
+            self.refuse(sequence, Overloaded(f"{_MAX_WAITING} edits wait for the image", _RETRY_AFTER_SECONDS))
+
+    def refuse(self, sequence: int, error: SamserveError) -> None:
+        """Tell by `answers` that a message changed nothing."""
+        self._refusals.append(RefusedEdit(sequence, error))
+        self._news.set()
+
+    def end(self, failure: BaseException | None = None) -> None:
+        """Nothing more will come: `answers` ends after the last masks, or raises the failure."""
+        self._ended = True
+        self._failure = self._failure or failure
+        self._news.set()
+
+    async def close(self) -> None:
+        """Stop all work and free what is held."""
+        tasks = [task for task in (self._embedding, self._decoding) if task is not None]
+        self._cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._history = PromptHistory()
+
+    async def answers(self) -> AsyncGenerator[SessionMasks[R] | RefusedEdit, None]:
+        """Masks of the latest prompt, and refusals. To be taken by one reader."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            while self._refusals:
+                yield self._refusals.popleft()
+            if self._failure is not None:
+                raise self._failure
+            if self._undecoded is not None:
+                answer = await self._latest()
+                if answer is not None:
+                    yield answer
+            if self._ended and self._undecoded is None and not self._refusals:
+                return
+
+    def _accept(self, sequence: int) -> bool:
+        if sequence <= self._sequence:
+            error = InvalidArgument("sequence", f"is {sequence}, not above {self._sequence}: number the messages")
+            self.refuse(sequence, error)
+            return False
+        self._sequence = sequence
+        return True
+
+    def _know_size(self, start: SessionStart, size: Size) -> None:
+        if start is not self._start or self._size is not None:
+            return
+        self._size = size
+        early, self._early = self._early, []
+        for sequence, edit in early:
+            self._apply(sequence, edit)
+
+    def _apply(self, sequence: int, edit: Edit) -> None:
+        assert self._size is not None
+        assert self._start is not None
+        try:
+            changed = self._history.changed(edit)
+            prompt = changed.prompt()
+            if not changed.is_empty:
+                check_prompts([prompt], self._limits, self._manifest.low_res_size)
+                check_inside([prompt], self._start.coordinate_space, self._size)
+        except InvalidPrompt as error:
+            # The edit's own field, in place of the whole prompt's.
+            path = f"{edit.name}.{error.field.rpartition('.')[2]}".rstrip(".")
+            self.refuse(sequence, InvalidPrompt(path, error.description))
+            return
+        self._history.push(changed, edit)
+        self._undecoded = sequence
+        if self._decoding is not None:
+            self._decoding.cancel()
+        self._news.set()
+
+    async def _latest(self) -> SessionMasks[R] | RefusedEdit | None:
+        """The masks of the latest prompt; None where a newer edit cancelled them."""
+        assert self._undecoded is not None
+        sequence, self._undecoded = self._undecoded, None
+        task = self._decoding = asyncio.create_task(self._decode(sequence))
+        try:
+            # The task and not its work, so that its being cancelled can be told from our being cancelled.
+            await asyncio.wait([task])
+        finally:
+            task.cancel()
+            self._decoding = None
+        return None if task.cancelled() else task.result()
+
+    async def _decode(self, sequence: int) -> SessionMasks[R] | RefusedEdit:
+        assert self._embedding is not None
+        assert self._start is not None
+        start = self._start
+        try:
+            embedded = await asyncio.shield(self._embedding)
+        except SamserveError as error:
+            self._start = None
+            for early, _ in self._early:
+                self.refuse(early, _no_image())
+            return RefusedEdit(sequence, error)
+        try:
+            step = self._history.current
+            if step.is_empty:
+                return SessionMasks(sequence, embedded, [], step.prompt(), self._history.depth, 0.0)
+            frame = embedded.embedding.frame
+            batch = batch_prompts([step.prompt()], start.coordinate_space, frame, self._manifest.low_res_size)
+            decoded = await self._mask_decoder.decode(embedded.embedding, batch)
+            chosen = slice(1, None) if start.multimask_output and step.is_ambiguous else slice(0, 1)
+            ious = decoded.iou_predictions[0, chosen]
+            best = chosen.start + int(np.argmax(ious))
+            masks = await asyncio.to_thread(self._render_all, decoded.low_res_masks[0, chosen], ious, frame)
+        except SamserveError as error:
+            return RefusedEdit(sequence, error)
+        self._history.answered(step, decoded.low_res_masks[0, best].copy())
+        return SessionMasks(sequence, embedded, masks, step.prompt(), self._history.depth, decoded.decode_seconds)
+
+    def _render_all(
+        self, low_res_masks: npt.NDArray[np.float32], ious: npt.NDArray[np.float32], frame: ImageFrame
+    ) -> list[R]:
+        return [
+            self._render(upsample_mask(low_res_mask, float(iou), frame))
+            for low_res_mask, iou in zip(low_res_masks, ious, strict=True)
+        ]
+
+    def _cancel(self) -> None:
+        for task in (self._embedding, self._decoding):
+            if task is not None:
+                task.cancel()
+
+
+def _no_image() -> InvalidArgument:
+    return InvalidArgument("edit", "came without an image: send start_session first")

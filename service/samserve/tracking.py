@@ -1,0 +1,243 @@
+"""The use case of videos: objects followed from frame to frame."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from functools import partial
+from typing import Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from samserve.domain.embedding import Embedding
+from samserve.domain.errors import InvalidImage, InvalidPrompt
+from samserve.domain.geometry import Size
+from samserve.domain.low_res_masks import LowResMask
+from samserve.domain.manifest import ModelManifest
+from samserve.domain.masks import Mask, upsample_mask
+from samserve.domain.prompts import (
+    CoordinateSpace,
+    Prompt,
+    PromptLimits,
+    batch_prompts,
+    check_inside,
+    check_prompts,
+    in_pixels,
+)
+from samserve.domain.tracking import TrackingLimits, appearance, choose, following_prompt
+from samserve.embedder import EmbeddedImage, ImageEmbedder, ImageSource
+from samserve.ports import DecodedMasks, MaskDecoder
+
+R = TypeVar("R")
+
+
+class TrackState(Enum):
+    """What became of an object; the API's `TrackState` explains each."""
+
+    STARTED = "started"
+    TRACKED = "tracked"
+    LOST = "lost"
+    FOUND = "found"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrackQuery:
+    """One frame.
+
+    Attributes:
+        sequence: the client's number; rises.
+        prompts: by object id, of objects that start, or start anew, on this frame.
+        removed: ids of objects that are followed no longer.
+    """
+
+    sequence: int
+    image: ImageSource
+    prompts: Mapping[int, Prompt] = field(default_factory=dict)
+    removed: Sequence[int] = ()
+    coordinate_space: CoordinateSpace = CoordinateSpace.PIXELS
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrackedObject(Generic[R]):
+    """One object on one frame.
+
+    Attributes:
+        mask: None while it is lost.
+        overlap: IoU of the best candidate with the object's last mask; 1 where it starts.
+    """
+
+    object_id: int
+    state: TrackState
+    mask: R | None
+    overlap: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrackedFrame(Generic[R]):
+    """All objects on one frame, in the order in which they were started, and where the time went."""
+
+    embedded: EmbeddedImage
+    objects: list[TrackedObject[R]]
+    decode_queue_seconds: float
+    decode_seconds: float
+    postprocess_seconds: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Track:
+    low_res_mask: LowResMask
+    appearance: npt.NDArray[np.float32]
+    started_with: float
+    lost: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Step:
+    object_id: int
+    state: TrackState
+    low_res_mask: LowResMask | None
+    appearance: npt.NDArray[np.float32] | None
+    iou_prediction: float
+    overlap: float
+
+
+class TrackingSession(Generic[R]):
+    """One video. Frames are worked on in their order, one at a time; a frame that is refused changes nothing.
+
+    Args:
+        max_objects: that are followed at a time.
+        render: turns a mask into what the caller needs, in a worker thread.
+    """
+
+    def __init__(
+        self,
+        *,
+        tenant: str,
+        manifest: ModelManifest,
+        embedder: ImageEmbedder,
+        mask_decoder: MaskDecoder,
+        prompt_limits: PromptLimits,
+        max_objects: int,
+        render: Callable[[Mask], R],
+        limits: TrackingLimits | None = None,
+    ) -> None:
+        self._tenant = tenant
+        self._manifest = manifest
+        self._embedder = embedder
+        self._mask_decoder = mask_decoder
+        self._prompt_limits = prompt_limits
+        self._max_objects = max_objects
+        self._render = render
+        self._limits = limits or TrackingLimits()
+        self._tracks: dict[int, _Track] = {}
+        self._size: Size | None = None
+        self._last_sequence = -1
+
+    async def track(self, query: TrackQuery) -> TrackedFrame[R]:
+        """Follow the objects onto the next frame.
+
+        Raises:
+            InvalidPrompt: a prompt is malformed or outside the image, there are too many objects, or none.
+            InvalidImage: the file cannot be served, is of another size than the first, or its number does not rise.
+            Also what `ImageEmbedder.embed` and `MaskDecoder.decode` raise.
+        """
+        self._check(query)
+        embedded = await self._embedder.embed(query.image, self._tenant, partial(self._check_size, query))
+        frame = embedded.embedding.frame
+        kept = {name: track for name, track in self._tracks.items() if name not in query.removed}
+        prompts = {name: following_prompt(track.low_res_mask, frame) for name, track in kept.items()}
+        prompts |= {
+            name: in_pixels(prompt, query.coordinate_space, frame.original_size)
+            for name, prompt in query.prompts.items()
+        }
+        asked = {name: prompt for name, prompt in prompts.items() if prompt is not None}
+        decoded = await self._decode(embedded, list(asked.values()))
+        started = time.perf_counter()
+        rows = {name: row for row, name in enumerate(asked)}
+        steps = [
+            self._start(name, asked[name], decoded, rows[name], embedded.embedding)
+            if name in query.prompts
+            else self._follow(name, kept[name], decoded, rows.get(name), embedded.embedding)
+            for name in prompts
+        ]
+        objects = await asyncio.to_thread(self._render_all, steps, embedded)
+        # Only now, so that a frame that failed half way has changed nothing.
+        self._last_sequence, self._size = query.sequence, frame.original_size
+        self._tracks = {step.object_id: _continued(step, kept.get(step.object_id)) for step in steps}
+        return TrackedFrame(
+            embedded, objects, decoded.queue_seconds, decoded.decode_seconds, time.perf_counter() - started
+        )
+
+    def _check(self, query: TrackQuery) -> None:
+        if query.sequence <= self._last_sequence:
+            raise InvalidImage("sequence", f"is {query.sequence}, not above {self._last_sequence}: number the frames")
+        if query.prompts:
+            check_prompts(list(query.prompts.values()), self._prompt_limits, self._manifest.low_res_size)
+        names = set(self._tracks).difference(query.removed) | set(query.prompts)
+        if not names:
+            raise InvalidPrompt("prompts", "is empty, and no object is followed: give at least one to start with")
+        if len(names) > self._max_objects:
+            raise InvalidPrompt("prompts", f"make {len(names)} objects, the limit is {self._max_objects}: remove some")
+
+    def _check_size(self, query: TrackQuery, size: Size) -> None:
+        if self._size is not None and size != self._size:
+            raise InvalidImage(
+                "frame", f"is {size.width} x {size.height}, the first was {self._size.width} x {self._size.height}"
+            )
+        check_inside(list(query.prompts.values()), query.coordinate_space, size)
+
+    async def _decode(self, embedded: EmbeddedImage, prompts: list[Prompt]) -> DecodedMasks:
+        low_res_size = self._manifest.low_res_size
+        if not prompts:
+            nothing = np.zeros((0, 4, low_res_size, low_res_size), np.float32)
+            return DecodedMasks(nothing, np.zeros((0, 4), np.float32), 0.0, 0.0)
+        batch = batch_prompts(prompts, CoordinateSpace.PIXELS, embedded.embedding.frame, low_res_size)
+        return await self._mask_decoder.decode(embedded.embedding, batch)
+
+    def _start(self, name: int, prompt: Prompt, decoded: DecodedMasks, row: int, embedding: Embedding) -> _Step:
+        ious = decoded.iou_predictions[row]
+        # A lone point may mean whole, part or subpart: the most certain. Else SAM's single mask.
+        ambiguous = len(prompt.point_coords) == 1 and prompt.box is None and prompt.mask_input is None
+        best = 1 + int(np.argmax(ious[1:])) if ambiguous else 0
+        # A copy, because a view would keep the masks of all objects.
+        chosen = decoded.low_res_masks[row, best].copy()
+        return _Step(name, TrackState.STARTED, chosen, appearance(embedding, chosen), float(ious[best]), 1.0)
+
+    def _follow(self, name: int, track: _Track, decoded: DecodedMasks, row: int | None, embedding: Embedding) -> _Step:
+        if row is None:
+            return _Step(name, TrackState.LOST, None, None, 0.0, 0.0)
+        candidates, ious = decoded.low_res_masks[row], decoded.iou_predictions[row]
+        limits = self._limits
+        best, overlap = choose(candidates, ious, track.low_res_mask, embedding.frame, track.started_with, limits)
+        if best is None:
+            return _Step(name, TrackState.LOST, None, None, 0.0, overlap)
+        chosen = candidates[best].copy()
+        looks = appearance(embedding, chosen)
+        if looks @ track.appearance < limits.min_likeness:
+            return _Step(name, TrackState.LOST, None, None, 0.0, overlap)
+        state = TrackState.FOUND if track.lost else TrackState.TRACKED
+        return _Step(name, state, chosen, looks, float(ious[best]), overlap)
+
+    def _render_all(self, steps: list[_Step], embedded: EmbeddedImage) -> list[TrackedObject[R]]:
+        frame = embedded.embedding.frame
+        return [
+            TrackedObject(
+                step.object_id,
+                step.state,
+                None
+                if step.low_res_mask is None
+                else self._render(upsample_mask(step.low_res_mask, step.iou_prediction, frame)),
+                step.overlap,
+            )
+            for step in steps
+        ]
+
+
+def _continued(step: _Step, track: _Track | None) -> _Track:
+    if step.low_res_mask is None or step.appearance is None:
+        assert track is not None
+        return replace(track, lost=True)
+    started_with = step.iou_prediction if step.state is TrackState.STARTED or track is None else track.started_with
+    return _Track(step.low_res_mask, step.appearance, started_with)

@@ -1,0 +1,96 @@
+"""What low-resolution logits say of the image, against masks at full size."""
+
+import numpy as np
+import numpy.typing as npt
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from samserve.domain import homography as plane
+from samserve.domain.geometry import ImageFrame, Size
+from samserve.domain.low_res_masks import bounding_box, contains, interior_point, overlap, seen_from, visible
+from samserve.domain.masks import upsample_mask
+
+SIDE, IMAGE_SIZE = 32, 128
+
+frames = st.builds(
+    lambda height, width: ImageFrame(Size(height, width), IMAGE_SIZE), st.integers(20, 400), st.integers(20, 400)
+)
+
+
+def blob(frame: ImageFrame, x: float, y: float, radius: float) -> npt.NDArray[np.float32]:
+    """Logits of a disc, its place and size in shares of the image."""
+    height, width = (side * SIDE / IMAGE_SIZE for side in frame.input_size)
+    rows, columns = np.mgrid[:SIDE, :SIDE] + 0.5
+    distance = np.hypot((columns - x * width) / width, (rows - y * height) / height)
+    return np.asarray(20 * (radius - distance), dtype=np.float32)
+
+
+blobs = st.tuples(st.floats(0.3, 0.7), st.floats(0.3, 0.7), st.floats(0.15, 0.3))
+
+
+@settings(max_examples=60)
+@given(frames, blobs, st.floats(0, 1), st.floats(0, 1))
+def test_contains_agrees_with_the_full_mask_but_at_its_edge(
+    frame: ImageFrame, shape: tuple[float, float, float], x: float, y: float
+) -> None:
+    logits = blob(frame, *shape)
+    height, width = frame.original_size
+    row, column = min(int(y * height), height - 1), min(int(x * width), width - 1)
+    pixel = int(np.ceil(max(frame.original_size) / SIDE)) + 1
+    full = np.pad(upsample_mask(logits, 0.5, frame).full(), pixel, mode="edge")
+    around = full[row : row + 2 * pixel + 1, column : column + 2 * pixel + 1]
+    if around.all() or not around.any():
+        assert contains(logits, frame, np.array([x * width, y * height])) == bool(around[0, 0])
+
+
+@given(frames, blobs)
+def test_the_box_is_that_of_the_full_mask_to_one_low_resolution_pixel(
+    frame: ImageFrame, shape: tuple[float, float, float]
+) -> None:
+    logits = blob(frame, *shape)
+    box = bounding_box(visible(logits, frame), frame)
+    full = upsample_mask(logits, 0.5, frame)
+    if box is not None and full.area:
+        np.testing.assert_allclose(box, full.bbox, atol=1.5 * max(frame.original_size) / SIDE + 1)
+
+
+@given(frames, blobs)
+def test_the_interior_point_lies_inside(frame: ImageFrame, shape: tuple[float, float, float]) -> None:
+    logits = blob(frame, *shape)
+    point = interior_point(visible(logits, frame), frame)
+    if point is not None:
+        assert contains(logits, frame, point)
+
+
+def test_the_interior_point_of_a_disc_is_its_middle_and_of_a_ring_is_not() -> None:
+    frame = ImageFrame(Size(128, 128), IMAGE_SIZE)
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    distance = np.hypot(columns - 16, rows - 16)
+    disc, ring = interior_point(distance < 9, frame), interior_point((distance > 5) & (distance < 12), frame)
+    assert disc is not None
+    assert ring is not None
+    np.testing.assert_allclose(disc, [66, 66], atol=4)
+    assert 5 < np.hypot(*(ring / 4 - 16.5)) < 12
+
+
+def test_nothing_has_neither_box_nor_inside() -> None:
+    frame = ImageFrame(Size(128, 128), IMAGE_SIZE)
+    empty = np.zeros((SIDE, SIDE), dtype=np.bool_)
+    assert bounding_box(empty, frame) is None
+    assert interior_point(empty, frame) is None
+    assert overlap(empty, empty) == 0
+
+
+def test_what_lies_in_the_padding_is_not_seen() -> None:
+    frame = ImageFrame(Size(64, 128), IMAGE_SIZE)
+    mask = visible(np.ones((SIDE, SIDE), dtype=np.float32), frame)
+    assert mask[:16].all()
+    assert not mask[16:].any()
+    assert not contains(np.ones((SIDE, SIDE), dtype=np.float32), frame, np.array([10.0, 64.1]))
+
+
+@given(frames, blobs)
+def test_a_mask_seen_from_its_own_frame_is_itself(frame: ImageFrame, shape: tuple[float, float, float]) -> None:
+    logits = blob(frame, *shape)
+    same = seen_from(logits, frame, plane.IDENTITY, frame)
+    assert overlap(same, visible(logits, frame)) > 0.9 or not visible(logits, frame).any()

@@ -1,0 +1,161 @@
+"""The tracking use case on a decoder that draws discs where it is asked to."""
+
+import numpy as np
+import pytest
+
+from samserve.domain.errors import InvalidArgument, InvalidImage, InvalidPrompt, ModelUnavailable
+from samserve.domain.geometry import Size
+from samserve.domain.masks import Mask
+from samserve.domain.prompts import CoordinateSpace, PointLabel, Prompt, PromptLimits
+from samserve.tracking import TrackedFrame, TrackingSession, TrackQuery, TrackState
+from tests.unit.held_models import MANIFEST, HeldEncoder, HeldMaskDecoder, SceneDecoder, embedder, image
+
+
+def click(x: float, y: float) -> Prompt:
+    return Prompt(np.array([[x, y]]), np.array([PointLabel.FOREGROUND], dtype=np.int32))
+
+
+class Bench:
+    """One session and its models."""
+
+    def __init__(self) -> None:
+        self.decoder, self.encoder = HeldMaskDecoder(), HeldEncoder()
+        self.sequence = 0
+        self.session: TrackingSession[Mask] = TrackingSession(
+            tenant="",
+            manifest=MANIFEST,
+            embedder=embedder(self.encoder, SceneDecoder()),
+            mask_decoder=self.decoder,
+            prompt_limits=PromptLimits(),
+            max_objects=2,
+            render=lambda mask: mask,
+        )
+
+    async def track(self, prompts: dict[int, Prompt] | None = None, **query: object) -> TrackedFrame[Mask]:
+        self.sequence += 1
+        source = image(1, nonce=self.sequence)
+        return await self.session.track(TrackQuery(self.sequence, source, prompts or {}, **query))  # type: ignore[arg-type]
+
+
+async def test_an_object_is_followed_by_its_logits_its_box_and_a_point_inside() -> None:
+    bench = Bench()
+    started = (await bench.track({7: click(200, 150)})).objects[0]
+    assert (started.object_id, started.state, started.overlap) == (7, TrackState.STARTED, 1)
+    followed = (await bench.track()).objects[0]
+    assert followed.state is TrackState.TRACKED
+    assert followed.overlap > 0.5
+    prompts = bench.decoder.prompts[1]
+    assert prompts.has_mask_input.all()
+    assert prompts.point_labels[0].tolist() == [
+        PointLabel.FOREGROUND,
+        PointLabel.BOX_TOP_LEFT,
+        PointLabel.BOX_BOTTOM_RIGHT,
+    ]
+    point, low, high = prompts.point_coords[0]
+    np.testing.assert_allclose(point, [200 * 64 / 400, 150 * 64 / 400], atol=2)
+    assert (low < point).all()
+    assert (point < high).all()
+
+
+async def test_among_the_candidates_certainty_times_overlap_decides() -> None:
+    bench = Bench()
+    await bench.track({1: click(200, 150)})
+    # The object is the disc of radius 4. The most certain candidate is far larger, the most alike uncertain.
+    bench.decoder.radii = (12.0, 3.5, 4.0, 2.0)
+    bench.decoder.iou_predictions = (0.95, 0.9, 0.5, 0.9)
+    followed = (await bench.track()).objects[0]
+    assert followed.mask is not None
+    np.testing.assert_allclose(np.sqrt(followed.mask.area / np.pi), 3.5 * 400 / 32, rtol=0.15)
+
+
+async def test_an_object_that_is_gone_is_lost_and_found_again_where_it_was() -> None:
+    bench = Bench()
+    first = (await bench.track({1: click(200, 150)})).objects[0]
+    radii = bench.decoder.radii
+    bench.decoder.radii = (16.0, 16.0, 16.0, 16.0)
+    for _ in range(3):
+        lost = (await bench.track()).objects[0]
+        assert (lost.state, lost.mask) == (TrackState.LOST, None)
+        assert lost.overlap < 0.3
+    bench.decoder.radii = radii
+    found = (await bench.track()).objects[0]
+    assert found.state is TrackState.FOUND
+    assert found.mask is not None
+    assert first.mask is not None
+    np.testing.assert_allclose(found.mask.bbox, first.mask.bbox, atol=30)
+    assert (await bench.track()).objects[0].state is TrackState.TRACKED
+
+
+async def test_a_model_that_is_far_less_sure_has_lost_the_object() -> None:
+    bench = Bench()
+    await bench.track({1: click(200, 150)})
+    bench.decoder.iou_predictions = (0.4, 0.4, 0.4, 0.4)
+    assert (await bench.track()).objects[0].state is TrackState.LOST
+
+
+async def test_a_mask_of_something_that_looks_different_is_not_the_object() -> None:
+    bench = Bench()
+    await bench.track({1: click(200, 150)})
+    bench.encoder.values = np.array([1, 1, -1, -1], np.float16)
+    assert (await bench.track()).objects[0].state is TrackState.LOST
+    bench.encoder.values = np.ones(4, np.float16)
+    assert (await bench.track()).objects[0].state is TrackState.FOUND
+
+
+async def test_an_object_that_starts_empty_is_lost_from_then_on() -> None:
+    bench = Bench()
+    bench.decoder.radii = (-1.0, -1.0, -1.0, -1.0)
+    started = (await bench.track({1: click(200, 150)})).objects[0]
+    assert started.mask is not None
+    assert started.mask.area == 0
+    assert (await bench.track()).objects[0].state is TrackState.LOST
+    assert bench.decoder.begun == 1
+
+
+async def test_objects_start_start_anew_and_are_removed_on_any_frame() -> None:
+    bench = Bench()
+    await bench.track({1: click(100, 100)})
+    both = await bench.track(
+        {2: Prompt(box=np.array([0.5, 0.5, 0.9, 0.9]))}, coordinate_space=CoordinateSpace.NORMALIZED
+    )
+    assert [(o.object_id, o.state) for o in both.objects] == [(1, TrackState.TRACKED), (2, TrackState.STARTED)]
+    box = bench.decoder.prompts[1].point_coords[1, :2]
+    np.testing.assert_allclose(box, [[0.5 * 64, 0.5 * 48], [0.9 * 64, 0.9 * 48]])
+    anew = await bench.track({1: click(300, 200)})
+    assert [(o.object_id, o.state) for o in anew.objects] == [(1, TrackState.STARTED), (2, TrackState.TRACKED)]
+    left = await bench.track(removed=[1])
+    assert [o.object_id for o in left.objects] == [2]
+    with pytest.raises(InvalidPrompt, match="no object"):
+        await bench.track(removed=[2])
+    assert [o.object_id for o in (await bench.track()).objects] == [2]
+
+
+async def test_all_objects_are_decoded_together() -> None:
+    bench = Bench()
+    await bench.track({1: click(100, 100), 2: click(300, 200)})
+    await bench.track()
+    assert [len(prompts) for prompts in bench.decoder.prompts] == [2, 2]
+
+
+async def test_bad_frames_are_refused_and_change_nothing() -> None:
+    bench = Bench()
+    with pytest.raises(InvalidPrompt):
+        await bench.track()
+    await bench.track({1: click(200, 150)})
+    refused: list[tuple[TrackQuery, str]] = [
+        (TrackQuery(1, image(1)), "sequence"),
+        (TrackQuery(9, image(1, Size(100, 100))), "frame"),
+        (TrackQuery(9, image(1), {2: click(401, 1)}), "prompts[0].points[0].x"),
+        (TrackQuery(9, image(1), {2: click(float("nan"), 1)}), "prompts[0].points[0].x"),
+        (TrackQuery(9, image(1), {2: click(1, 1), 3: click(1, 1)}), "prompts"),
+    ]
+    for query, field in refused:
+        with pytest.raises(InvalidArgument) as raised:
+            await bench.session.track(query)
+        assert raised.value.field == field
+        assert isinstance(raised.value, InvalidImage | InvalidPrompt)
+    bench.decoder.error = ModelUnavailable("down", 1.0)
+    with pytest.raises(ModelUnavailable):
+        await bench.session.track(TrackQuery(9, image(1)))
+    bench.decoder.error = None
+    assert (await bench.session.track(TrackQuery(9, image(1)))).objects[0].state is TrackState.TRACKED
