@@ -10,7 +10,7 @@ import pytest
 from samserve.admission import Admission
 from samserve.domain.embedding import Embedding
 from samserve.domain.errors import EmbeddingNotFound, InvalidImage, InvalidPrompt, ModelUnavailable, Overloaded
-from samserve.domain.geometry import ImageFrame, Size
+from samserve.domain.geometry import CropBox, ImageFrame, Size
 from samserve.domain.identity import EmbeddingKey, ImageId
 from samserve.domain.manifest import ModelManifest
 from samserve.embedder import ImageEmbedder, ImageSource
@@ -30,7 +30,7 @@ class CountingDecoder:
             raise InvalidImage("image.data", "is not an image")
         return SIZE
 
-    async def decode(self, data: bytes, image_size: int) -> DecodedImage:
+    async def decode(self, data: bytes, image_size: int, crop_box: CropBox | None = None) -> DecodedImage:
         self.decoded += 1
         return DecodedImage(np.zeros((3, 64, 64), np.uint8), ImageFrame(SIZE, image_size), 0.001)
 

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from samserve.domain.errors import InvalidImage
-from samserve.domain.geometry import ImageFrame, Size
+from samserve.domain.geometry import CropBox, ImageFrame, Size
 from samserve.ports import DecodedImage
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
@@ -60,18 +60,19 @@ class PillowImageDecoder:
         """See `ImageDecoder.probe`."""
         return self._open(data)[1]
 
-    async def decode(self, data: bytes, image_size: int) -> DecodedImage:
+    async def decode(self, data: bytes, image_size: int, crop_box: CropBox | None = None) -> DecodedImage:
         """See `ImageDecoder.decode`. Cancelled while it waits for a worker, it never runs."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._decode, data, image_size)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, self._decode, data, image_size, crop_box)
 
     def close(self) -> None:
         """Stop the workers."""
         self._executor.shutdown(wait=True, cancel_futures=True)
 
-    def _decode(self, data: bytes, image_size: int) -> DecodedImage:
+    def _decode(self, data: bytes, image_size: int, crop_box: CropBox | None) -> DecodedImage:
         started = time.perf_counter()
         image, original_size, orientation = self._open(data)
-        frame = ImageFrame(original_size, image_size)
+        frame = ImageFrame(original_size if crop_box is None else crop_box.size, image_size)
         try:
             image.load()
             rgb = _to_rgb(image)
@@ -81,6 +82,8 @@ class PillowImageDecoder:
             raise InvalidImage(_FIELD, f"is truncated or corrupt: {error}") from error
         if orientation in _ORIENTATIONS:
             rgb = rgb.transpose(_ORIENTATIONS[orientation])
+        if crop_box is not None:
+            rgb = rgb.crop(crop_box)
         height, width = frame.input_size
         resized = rgb.resize((width, height), Image.Resampling.BILINEAR)
         pixels = np.zeros((3, image_size, image_size), dtype=np.uint8)

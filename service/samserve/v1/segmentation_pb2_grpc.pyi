@@ -49,6 +49,10 @@ class SegmentationServiceStub:
     """Segments one image with one or many prompts."""
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_segmentation_pb2.GetServerInfoRequest, _segmentation_pb2.GetServerInfoResponse]
     """Tells which model is served and what the limits are."""
+    GenerateMasks: _grpc.UnaryStreamMultiCallable[_segmentation_pb2.GenerateMasksRequest, _segmentation_pb2.GenerateMasksResponse]
+    """Finds the masks of everything in an image: SAM's automatic mask generator, as a stream."""
+    DetectEdges: _grpc.UnaryUnaryMultiCallable[_segmentation_pb2.DetectEdgesRequest, _segmentation_pb2.DetectEdgesResponse]
+    """Finds the edges in an image, from the masks of a grid of points."""
 
 @_typing.type_check_only
 class SegmentationServiceAsyncStub(SegmentationServiceStub):
@@ -71,6 +75,10 @@ class SegmentationServiceAsyncStub(SegmentationServiceStub):
     """Segments one image with one or many prompts."""
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_segmentation_pb2.GetServerInfoRequest, _segmentation_pb2.GetServerInfoResponse]  # type: ignore[assignment]
     """Tells which model is served and what the limits are."""
+    GenerateMasks: _aio.UnaryStreamMultiCallable[_segmentation_pb2.GenerateMasksRequest, _segmentation_pb2.GenerateMasksResponse]  # type: ignore[assignment]
+    """Finds the masks of everything in an image: SAM's automatic mask generator, as a stream."""
+    DetectEdges: _aio.UnaryUnaryMultiCallable[_segmentation_pb2.DetectEdgesRequest, _segmentation_pb2.DetectEdgesResponse]  # type: ignore[assignment]
+    """Finds the edges in an image, from the masks of a grid of points."""
 
 class SegmentationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Promptable segmentation: an image is encoded once, every prompt on it costs a light decoder.
@@ -114,5 +122,21 @@ class SegmentationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_segmentation_pb2.GetServerInfoResponse, _abc.Awaitable[_segmentation_pb2.GetServerInfoResponse]]:
         """Tells which model is served and what the limits are."""
+
+    @_abc_1.abstractmethod
+    def GenerateMasks(
+        self,
+        request: _segmentation_pb2.GenerateMasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_segmentation_pb2.GenerateMasksResponse], _abc.AsyncIterator[_segmentation_pb2.GenerateMasksResponse]]:
+        """Finds the masks of everything in an image: SAM's automatic mask generator, as a stream."""
+
+    @_abc_1.abstractmethod
+    def DetectEdges(
+        self,
+        request: _segmentation_pb2.DetectEdgesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_segmentation_pb2.DetectEdgesResponse, _abc.Awaitable[_segmentation_pb2.DetectEdgesResponse]]:
+        """Finds the edges in an image, from the masks of a grid of points."""
 
 def add_SegmentationServiceServicer_to_server(servicer: SegmentationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
