@@ -55,8 +55,9 @@ def _predictor(model: Any, repository: Path, threads: int) -> Any:
     from segment_anything.modeling import Sam
     from segment_anything.predictor import SamPredictor
 
-    encoder, decoder = (_session(repository / f"sam_{name}" / "1" / "model.onnx", threads) for name in
-                        ("image_encoder", "mask_decoder"))
+    encoder, decoder = (
+        _session(repository / f"sam_{name}" / "1" / "model.onnx", threads) for name in ("image_encoder", "mask_decoder")
+    )
 
     class OnnxPredictor(SamPredictor):  # type: ignore[misc]
         """`SamPredictor` with the two networks replaced; what is before, between and after them is Meta's."""

@@ -11,7 +11,9 @@ import numpy as np
 from prometheus_client import start_http_server
 from threadpoolctl import threadpool_limits
 
+from samserve.adapters.connected_components import OpenCvComponentLabeler
 from samserve.adapters.embedded import EmbeddedImageEncoder, EmbeddedMaskDecoder
+from samserve.adapters.grpc_automatic import AutomaticFace
 from samserve.adapters.grpc_server import GrpcServer
 from samserve.adapters.grpc_servicer import SegmentationServicer, ServiceLimits
 from samserve.adapters.image_decoder import PillowImageDecoder
@@ -21,10 +23,12 @@ from samserve.adapters.metrics import Metrics
 from samserve.adapters.redis import Breaker, GuardedRedis, RedisEmbeddingCache, RedisEncodeLease, connect
 from samserve.adapters.tiered_cache import TieredEmbeddingCache
 from samserve.admission import Admission
+from samserve.automatic import AutomaticMaskGenerator
 from samserve.domain.embedding import Embedding
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.manifest import ModelManifest
 from samserve.domain.prompts import CoordinateSpace, Prompt, PromptLimits, batch_prompts
+from samserve.edges import EdgeDetector
 from samserve.embedder import ImageEmbedder
 from samserve.ports import DecodedImage, EmbeddingCache, EncodeLease, ImageEncoder, MaskDecoder
 from samserve.segmenter import Segmenter
@@ -81,25 +85,28 @@ async def gateway(settings: Settings) -> AsyncIterator[Gateway]:
         )
         stack.push_async_callback(embedder.close)
         prompt_limits = PromptLimits(settings.max_prompts, settings.max_points_per_prompt)
+        requests = Admission("requests", settings.max_requests, _RETRY_AFTER_SECONDS)
         segmenter = Segmenter(
-            manifest=manifest,
-            embedder=embedder,
-            mask_decoder=decoder,
-            requests=Admission("requests", settings.max_requests, _RETRY_AFTER_SECONDS),
-            limits=prompt_limits,
+            manifest=manifest, embedder=embedder, mask_decoder=decoder, requests=requests, limits=prompt_limits
         )
         limits = ServiceLimits(
             settings.max_image_bytes, settings.max_image_pixels, settings.max_message_bytes, prompt_limits
         )
         server = GrpcServer(
             SegmentationServicer(
-                segmenter=segmenter, manifest=manifest, engine=settings.engine, limits=limits, observer=metrics
+                segmenter=segmenter,
+                manifest=manifest,
+                engine=settings.engine,
+                limits=limits,
+                observer=metrics,
+                automatic=_automatic(settings, manifest, embedder, decoder, requests, metrics),
             ),
             address=f"{settings.host}:{settings.port}",
             max_message_bytes=settings.max_message_bytes,
             # Health checks, watchers and reflection need room beside the requests.
             max_concurrent_rpcs=2 * settings.max_requests,
             observer=metrics,
+            idle_seconds=settings.stream_idle_seconds,
         )
         metrics_port = _serve_metrics(settings, metrics, stack)
         await server.start()
@@ -119,6 +126,31 @@ async def serve(settings: Settings) -> None:
     async with gateway(settings):
         await stop.wait()
         _log.info("stopping")
+
+
+def _automatic(
+    settings: Settings,
+    manifest: ModelManifest,
+    embedder: ImageEmbedder,
+    mask_decoder: MaskDecoder,
+    requests: Admission,
+    metrics: Metrics,
+) -> AutomaticFace:
+    generations = Admission("mask generations", settings.max_generations, _RETRY_AFTER_SECONDS)
+    generator = AutomaticMaskGenerator(
+        manifest=manifest,
+        embedder=embedder,
+        mask_decoder=mask_decoder,
+        labeler=OpenCvComponentLabeler(),
+        requests=requests,
+        generations=generations,
+    )
+    edge_detector = EdgeDetector(
+        manifest=manifest, embedder=embedder, mask_decoder=mask_decoder, requests=requests, generations=generations
+    )
+    return AutomaticFace(
+        generator=generator, edge_detector=edge_detector, max_image_bytes=settings.max_image_bytes, observer=metrics
+    )
 
 
 def _caches(

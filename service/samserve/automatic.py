@@ -8,7 +8,7 @@ compressed, so that neither a large photo nor a slow reader makes a request grow
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, replace
 from typing import Generic, ParamSpec, TypeAlias, TypeVar
 
@@ -115,7 +115,9 @@ class AutomaticMaskGenerator:
         self._requests = requests
         self._generations = generations
 
-    async def generate(self, query: GenerationQuery, render: Callable[[Mask], R]) -> AsyncIterator[GenerationEvent[R]]:
+    async def generate(
+        self, query: GenerationQuery, render: Callable[[Mask], R]
+    ) -> AsyncGenerator[GenerationEvent[R], None]:
         """Search an image. Nothing is computed while the caller does not ask for the next event.
 
         Args:

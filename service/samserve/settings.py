@@ -49,6 +49,9 @@ class Settings(BaseSettings):
         default_factory=lambda: os.cpu_count() or 1, gt=0, description="image files decoded at a time"
     )
 
+    stream_idle_seconds: float = Field(default=30.0, gt=0, description="silence after which a stream is ended")
+    max_generations: int = Field(default=4, gt=0, description="mask generations and edge detections in flight")
+
     @property
     def max_message_bytes(self) -> int:
         """Of one gRPC message: an image and its prompts."""

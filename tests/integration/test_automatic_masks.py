@@ -80,7 +80,7 @@ def intersection_over_union(mask: npt.NDArray[np.bool_], other: npt.NDArray[np.b
 def lenient() -> dict[str, Any]:
     """Thresholds that many of this model's masks pass, and not all, whatever its weights."""
     for offset in (1.0, 0.3, 0.1, 0.03):
-        parameters = {"points_per_side": 5, "stability_score_offset": offset, "box_nms_thresh": 1.0}
+        parameters: dict[str, Any] = {"points_per_side": 5, "stability_score_offset": offset, "box_nms_thresh": 1.0}
         everything = MetaGenerator(REPOSITORY, pred_iou_thresh=0.0, stability_score_thresh=0.0, **parameters)
         records = everything.generate(photo((0, 0, 600, 400), (240, 160)))
         stability_score = np.quantile([record["stability_score"] for record in records], 0.3)

@@ -16,6 +16,7 @@ from samserve.domain.errors import (
     Overloaded,
     RetryLater,
     SamserveError,
+    StreamIdle,
 )
 
 _CODES = {
@@ -23,6 +24,7 @@ _CODES = {
     EmbeddingNotFound: grpc.StatusCode.NOT_FOUND,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     ModelUnavailable: grpc.StatusCode.UNAVAILABLE,
+    StreamIdle: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 
 

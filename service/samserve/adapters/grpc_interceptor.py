@@ -7,13 +7,14 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, TypeAlias, TypeVar, cast
 
 import grpc
 
 from samserve.adapters.grpc_errors import abort, status_code
-from samserve.domain.errors import SamserveError
+from samserve.domain.errors import SamserveError, StreamIdle
 from samserve.ports import RequestObserver
 
 _log = logging.getLogger(__name__)
@@ -21,67 +22,105 @@ _log = logging.getLogger(__name__)
 REQUEST_ID_METADATA = "x-request-id"
 _MAX_REQUEST_ID_LENGTH = 128
 
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+R = TypeVar("R")
+
 
 class RequestInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps the unary calls of one service.
+    """Wraps the calls of one service.
 
     A request id is taken from the metadata `x-request-id`, or made, and sent back. Domain errors become statuses;
     any other exception is logged with the id and answered by a constant text. A call whose deadline has passed is
-    not begun.
+    not begun. A client that takes no answer for too long loses its stream.
 
     Args:
         service: full name; other services (health, reflection) are left alone.
+        idle_seconds: longest wait for a client to take an answer of a stream.
     """
 
-    def __init__(self, service: str, observer: RequestObserver) -> None:
+    def __init__(self, service: str, observer: RequestObserver, idle_seconds: float) -> None:
         self._prefix = f"/{service}/"
         self._observer = observer
+        self._idle_seconds = idle_seconds
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Replace the handler of a unary call by one that does the above around it."""
+        """Replace the handler of a call by one that does the above around it."""
         handler = await continuation(handler_call_details)
-        if handler is None or not handler_call_details.method.startswith(self._prefix) or not handler.unary_unary:
+        if handler is None or not handler_call_details.method.startswith(self._prefix):
             return handler
         rpc = handler_call_details.method.removeprefix(self._prefix)
-        serve: Callable[[Any, Any], Awaitable[Any]] = handler.unary_unary
+        # The stubs know only the synchronous server's handlers.
+        serializers: Any = (handler.request_deserializer, handler.response_serializer)
+        if handler.unary_unary:
+            return grpc.unary_unary_rpc_method_handler(self._unary(rpc, cast(Any, handler.unary_unary)), *serializers)
+        if handler.unary_stream:
+            return grpc.unary_stream_rpc_method_handler(
+                self._stream(rpc, cast(Any, handler.unary_stream)), *serializers
+            )
+        return handler
 
-        async def unary_unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            request_id = _request_id(context)
-            started = time.perf_counter()
-            code = grpc.StatusCode.OK
-            try:
-                await context.send_initial_metadata(((REQUEST_ID_METADATA, request_id),))
-                remaining = context.time_remaining()
-                if remaining is not None and remaining <= 0:
-                    code = grpc.StatusCode.DEADLINE_EXCEEDED
-                    await context.abort(code, "the deadline passed before the call was begun")
-                return await serve(request, context)
-            except SamserveError as error:
-                code = status_code(error)
-                await abort(context, error)
-            except asyncio.CancelledError:
-                remaining = context.time_remaining()
-                expired = remaining is not None and remaining <= 0
-                code = grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED
-                raise
-            except grpc.aio.AbortError:
-                raise
-            except Exception:
-                code = grpc.StatusCode.INTERNAL
-                _log.exception("request %s to %s failed", request_id, rpc)
-                await context.abort(code, f"internal error; ask the operator about request {request_id}")
-            finally:
-                self._observer.request(rpc, code.name, time.perf_counter() - started)
+    def _unary(self, rpc: str, serve: Callable[[Any, Context], Any]) -> Any:
+        async def unary(request: Any, context: Context) -> Any:
+            return await self._guard(rpc, context, lambda: serve(request, context))
 
-        return grpc.unary_unary_rpc_method_handler(
-            unary_unary,
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
+        return unary
+
+    def _stream(self, rpc: str, serve: Callable[[Any, Context], Any]) -> Any:
+        async def stream(request: Any, context: Context) -> None:
+            await self._guard(rpc, context, lambda: self._write(serve(request, context), context))
+
+        return stream
+
+    async def _write(self, answers: AsyncGenerator[Any, None], context: Context) -> None:
+        # Left by whatever way, the generator is closed at once and frees what it holds.
+        async with aclosing(answers):
+            async for answer in answers:
+                write = asyncio.ensure_future(context.write(answer))
+                try:
+                    await asyncio.wait([write], timeout=self._idle_seconds)
+                except asyncio.CancelledError:
+                    write.cancel()
+                    raise
+                if not write.done():
+                    break
+                await write
+            else:
+                return
+        # gRPC takes no status while an answer waits to be sent: the client hears of the end once it reads again.
+        await write
+        raise StreamIdle(f"the client took no answer for {self._idle_seconds:g} s")
+
+    async def _guard(self, rpc: str, context: Context, serve: Callable[[], Awaitable[R]]) -> R:
+        request_id = _request_id(context)
+        started = time.perf_counter()
+        code = grpc.StatusCode.OK
+        try:
+            await context.send_initial_metadata(((REQUEST_ID_METADATA, request_id),))
+            remaining = context.time_remaining()
+            if remaining is not None and remaining <= 0:
+                code = grpc.StatusCode.DEADLINE_EXCEEDED
+                await context.abort(code, "the deadline passed before the call was begun")
+            return await serve()
+        except SamserveError as error:
+            code = status_code(error)
+            await abort(context, error)
+        except asyncio.CancelledError:
+            remaining = context.time_remaining()
+            expired = remaining is not None and remaining <= 0
+            code = grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED
+            raise
+        except grpc.aio.AbortError:
+            raise
+        except Exception:
+            code = grpc.StatusCode.INTERNAL
+            _log.exception("request %s to %s failed", request_id, rpc)
+            await context.abort(code, f"internal error; ask the operator about request {request_id}")
+        finally:
+            self._observer.request(rpc, code.name, time.perf_counter() - started)
 
 
 def _request_id(context: grpc.aio.ServicerContext[Any, Any]) -> str:

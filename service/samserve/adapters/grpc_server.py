@@ -25,6 +25,7 @@ class GrpcServer:
         address: `host:port`; port 0 takes a free one.
         max_message_bytes: of a request and of an answer.
         max_concurrent_rpcs: what gRPC lets in at all, streams and health checks included; the core admits less.
+        idle_seconds: longest wait for a client to take an answer of a stream.
     """
 
     def __init__(
@@ -35,10 +36,11 @@ class GrpcServer:
         max_message_bytes: int,
         max_concurrent_rpcs: int,
         observer: RequestObserver,
+        idle_seconds: float,
     ) -> None:
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
-            interceptors=[RequestInterceptor(SERVICE, observer)],
+            interceptors=[RequestInterceptor(SERVICE, observer, idle_seconds)],
             maximum_concurrent_rpcs=max_concurrent_rpcs,
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes),

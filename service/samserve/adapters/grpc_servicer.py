@@ -1,6 +1,7 @@
 """`samserve.v1.SegmentationService`: reads messages, asks the core, writes messages."""
 
 import time
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, TypeAlias
@@ -8,8 +9,10 @@ from typing import Any, TypeAlias
 import grpc
 import numpy as np
 
+from samserve.adapters.grpc_automatic import AutomaticFace
 from samserve.adapters.grpc_masks import mask_renderer
 from samserve.adapters.grpc_messages import (
+    is_cached,
     read_image,
     read_prompt,
     read_space,
@@ -21,7 +24,7 @@ from samserve.domain.errors import InvalidPrompt
 from samserve.domain.manifest import ModelManifest
 from samserve.domain.prompts import PromptLimits, check_count
 from samserve.embedder import EmbeddedImage
-from samserve.ports import EmbeddingSource, RequestObserver
+from samserve.ports import RequestObserver
 from samserve.segmenter import Segmenter, SegmentQuery
 from samserve.v1 import segmentation_pb2 as pb
 from samserve.v1.segmentation_pb2_grpc import SegmentationServiceServicer
@@ -42,7 +45,7 @@ class ServiceLimits:
 
 
 class SegmentationServicer(SegmentationServiceServicer):
-    """Serves the unary calls. Domain errors pass through to the interceptor."""
+    """Serves the calls. Domain errors pass through to the interceptor."""
 
     def __init__(
         self,
@@ -52,12 +55,14 @@ class SegmentationServicer(SegmentationServiceServicer):
         engine: str,
         limits: ServiceLimits,
         observer: RequestObserver,
+        automatic: AutomaticFace,
     ) -> None:
         self._segmenter = segmenter
         self._manifest = manifest
         self._engine = engine
         self._limits = limits
         self._observer = observer
+        self._automatic = automatic
 
     async def EmbedImage(self, request: pb.EmbedImageRequest, context: Context) -> pb.EmbedImageResponse:
         """See the proto."""
@@ -69,7 +74,7 @@ class SegmentationServicer(SegmentationServiceServicer):
             original_size=size_message(frame.original_size),
             input_size=size_message(frame.input_size),
             embedding_source=source_message(embedded),
-            cached=_cached(embedded),
+            cached=is_cached(embedded),
             timings=timings_message(embedded, time.perf_counter() - started),
         )
 
@@ -86,7 +91,7 @@ class SegmentationServicer(SegmentationServiceServicer):
             shape=embedded.embedding.values.shape,
             fingerprint=self._manifest.fingerprint,
             embedding_source=source_message(embedded),
-            cached=_cached(embedded),
+            cached=is_cached(embedded),
             timings=timings_message(embedded, time.perf_counter() - started),
         )
 
@@ -110,7 +115,7 @@ class SegmentationServicer(SegmentationServiceServicer):
             original_size=size_message(embedded.embedding.frame.original_size),
             results=[pb.PromptResult(masks=masks) for masks in segmentation.results],
             embedding_source=source_message(embedded),
-            cached=_cached(embedded),
+            cached=is_cached(embedded),
             timings=timings_message(
                 embedded,
                 time.perf_counter() - started,
@@ -119,6 +124,16 @@ class SegmentationServicer(SegmentationServiceServicer):
                 segmentation.postprocess_seconds,
             ),
         )
+
+    def GenerateMasks(
+        self, request: pb.GenerateMasksRequest, context: Context
+    ) -> AsyncGenerator[pb.GenerateMasksResponse, None]:
+        """See the proto."""
+        return self._automatic.generate_masks(request, _tenant(context))
+
+    async def DetectEdges(self, request: pb.DetectEdgesRequest, context: Context) -> pb.DetectEdgesResponse:
+        """See the proto."""
+        return await self._automatic.detect_edges(request, _tenant(context))
 
     async def GetServerInfo(self, request: pb.GetServerInfoRequest, context: Context) -> pb.GetServerInfoResponse:
         """See the proto."""
@@ -152,10 +167,6 @@ class SegmentationServicer(SegmentationServiceServicer):
         masks = len(request.prompts) * (3 if request.multimask_output else 1)
         if logits * masks * 2 * self._manifest.low_res_size**2 > self._limits.max_response_bytes:
             raise InvalidPrompt("prompts", f"ask for the logits of {masks} masks, too many for one answer: split them")
-
-
-def _cached(embedded: EmbeddedImage) -> bool:
-    return embedded.source is not EmbeddingSource.ENCODED
 
 
 def _tenant(context: Context) -> str:

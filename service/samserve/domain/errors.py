@@ -57,3 +57,7 @@ class Overloaded(RetryLater):
 
 class ModelUnavailable(RetryLater):
     """The models cannot be reached or cannot answer."""
+
+
+class StreamIdle(SamserveError):
+    """A stream on which nothing moved for too long: the client sent nothing, or took no answer."""

@@ -944,8 +944,8 @@ class GenerateMasksResponse(_message.Message):
 
     Whether a mask is a duplicate is known once its crop has been searched. So the masks come crop by crop, the smallest
     crops first: without crop layers all of them come after the last point. With min_mask_region_area, masks that lost a
-    region or a hole come last. Nothing is computed ahead of a client that does not read, and the call of one that does not
-    read for a minute ends with DEADLINE_EXCEEDED.
+    region or a hole come last. Nothing is computed ahead of a client that does not read, and after 30 seconds (the server's
+    setting) of not reading the call ends with DEADLINE_EXCEEDED.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
