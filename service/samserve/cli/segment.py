@@ -2,14 +2,13 @@
 
 import argparse
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 from samserve.cli import prompt, report
+from samserve.cli.connection import connect
 from samserve.cli.errors import CommandFailed
 from samserve.cli.prompt import PromptFlags
-from samserve.client import AsyncClient, Segmentation
+from samserve.client import Segmentation
 
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -63,7 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 async def _segment(photo: bytes, flags: PromptFlags, multimask_output: bool, server: str | None) -> Segmentation:
-    async with _connect(server) as client:
+    async with connect(server) as client:
         return await client.segment(
             photo,
             flags.point_coords,
@@ -73,18 +72,3 @@ async def _segment(photo: bytes, flags: PromptFlags, multimask_output: bool, ser
             normalized=flags.normalized,
             low_res_masks=False,
         )
-
-
-@asynccontextmanager
-async def _connect(server: str | None) -> AsyncIterator[AsyncClient]:
-    if server is not None:
-        async with AsyncClient(server) as client:
-            yield client
-        return
-    # Loading the engine takes a moment, and a client of a running gateway needs none.
-    from samserve.app import gateway
-    from samserve.settings import Settings
-
-    settings = Settings(host="127.0.0.1", port=0, metrics_port=None)
-    async with gateway(settings) as own, AsyncClient(own.address) as client:
-        yield client

@@ -16,6 +16,7 @@ from samserve.client.errors import (
     ServerError,
     Unavailable,
 )
+from samserve.client.generation import GeneratedMask, MaskGenerationParameters
 from samserve.client.image import ImageLike
 from samserve.client.request import Prompt
 from samserve.client.result import CocoRle, EmbeddedImage, ImageEmbedding, Limits, Segmentation, ServerInfo, Timings
@@ -29,12 +30,14 @@ __all__ = [
     "CocoRle",
     "DeadlineExceeded",
     "EmbeddedImage",
+    "GeneratedMask",
     "ImageEmbedding",
     "ImageId",
     "ImageLike",
     "ImageNotFound",
     "InvalidRequest",
     "Limits",
+    "MaskGenerationParameters",
     "Overloaded",
     "Prompt",
     "RetryLater",

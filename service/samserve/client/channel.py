@@ -68,5 +68,7 @@ def methods(channel: grpc.Channel | grpc.aio.Channel) -> Mapping[str, Callable[.
         "GetEmbedding": stub.GetEmbedding,
         "Segment": stub.Segment,
         "GetServerInfo": stub.GetServerInfo,
+        "GenerateMasks": stub.GenerateMasks,
+        "DetectEdges": stub.DetectEdges,
         "Check": health.Check,
     }
