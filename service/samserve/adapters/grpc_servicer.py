@@ -113,7 +113,10 @@ class SegmentationServicer(SegmentationServiceServicer):
         return pb.SegmentResponse(
             image_id=embedded.image_id,
             original_size=size_message(embedded.embedding.frame.original_size),
-            results=[pb.PromptResult(masks=masks) for masks in segmentation.results],
+            results=[
+                pb.PromptResult(masks=masks, detection=prompt.detection if prompt.HasField("detection") else None)
+                for masks, prompt in zip(segmentation.results, request.prompts, strict=True)
+            ],
             embedding_source=source_message(embedded),
             cached=is_cached(embedded),
             timings=timings_message(

@@ -116,7 +116,7 @@ def draw_objects(photo: Picture, objects: Iterable[ObjectOverlay]) -> Picture:
     for (box, caption), color in zip(tags, colors, strict=True):
         if box is not None:
             _mark_box(canvas, box, 1.0, unit, color)
-            canvas = _labelled(canvas, caption, (box[0], box[1]), unit, color) if caption else canvas
+            canvas = _labelled(canvas, caption, (box[0], box[1]), unit) if caption else canvas
     return canvas
 
 
@@ -192,14 +192,14 @@ def _mark_box(canvas: Picture, box: Sequence[float], scale: float, unit: float, 
     cv2.rectangle(canvas, (x0, y0), (x1, y1), color, round(2 * unit), cv2.LINE_AA)
 
 
-def _labelled(canvas: Picture, text: str, corner: tuple[float, float], unit: float, color: Rgb) -> Picture:
+def _labelled(canvas: Picture, text: str, corner: tuple[float, float], unit: float) -> Picture:
     """A small tag inside the top left corner of a box."""
     image = Image.fromarray(canvas)
     draw = ImageDraw.Draw(image)
     font, pad = ImageFont.load_default(size=11 * unit), 3 * unit
     left, top, right, bottom = draw.textbbox((corner[0] + 2 * pad, corner[1] + 2 * pad), text, font=font)
     draw.rectangle((left - pad, top - pad, right + pad, bottom + pad), fill=_DARK)
-    draw.text((corner[0] + 2 * pad, corner[1] + 2 * pad), text, font=font, fill=color)
+    draw.text((corner[0] + 2 * pad, corner[1] + 2 * pad), text, font=font, fill=_WHITE)
     return np.asarray(image).copy()
 
 

@@ -19,7 +19,16 @@ from samserve.client.errors import (
 from samserve.client.generation import GeneratedMask, MaskGenerationParameters
 from samserve.client.image import ImageLike
 from samserve.client.request import Prompt
-from samserve.client.result import CocoRle, EmbeddedImage, ImageEmbedding, Limits, Segmentation, ServerInfo, Timings
+from samserve.client.result import (
+    CocoRle,
+    Detection,
+    EmbeddedImage,
+    ImageEmbedding,
+    Limits,
+    Segmentation,
+    ServerInfo,
+    Timings,
+)
 from samserve.client.sync import Client
 from samserve.domain.identity import ImageId
 
@@ -29,6 +38,7 @@ __all__ = [
     "ClientError",
     "CocoRle",
     "DeadlineExceeded",
+    "Detection",
     "EmbeddedImage",
     "GeneratedMask",
     "ImageEmbedding",

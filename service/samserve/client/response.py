@@ -8,6 +8,7 @@ from PIL import Image
 
 from samserve.client.result import (
     CocoRle,
+    Detection,
     EmbeddedImage,
     ImageEmbedding,
     Limits,
@@ -36,6 +37,7 @@ def read_segmentations(response: pb.SegmentResponse, round_trip_seconds: float) 
             cached=response.cached,
             embedding_source=source,
             timings=timings,
+            detection=_detection(result),
         )
         for result in response.results
     ]
@@ -83,6 +85,12 @@ def read_edges(response: pb.DetectEdgesResponse, round_trip_seconds: float) -> n
     """The map, unpacked."""
     with Image.open(io.BytesIO(response.png)) as picture:
         return np.asarray(picture.convert("L"))
+
+
+def _detection(result: pb.PromptResult) -> Detection | None:
+    if not result.HasField("detection"):
+        return None
+    return Detection(result.detection.category_id, result.detection.score)
 
 
 def _timings(timings: pb.Timings, round_trip_seconds: float) -> Timings:

@@ -260,33 +260,67 @@ class Prompt(_message.Message):
     POINTS_FIELD_NUMBER: _builtins.int
     BOX_FIELD_NUMBER: _builtins.int
     MASK_INPUT_FIELD_NUMBER: _builtins.int
+    DETECTION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def points(self) -> _containers.RepeatedCompositeFieldContainer[Global___Point]: ...
     @_builtins.property
     def box(self) -> Global___Box: ...
     @_builtins.property
     def mask_input(self) -> Global___LowResMask: ...
+    @_builtins.property
+    def detection(self) -> Global___Detection:
+        """Where the box is a detector's: comes back with the masks as it is, and changes nothing."""
+
     def __init__(
         self,
         *,
         points: _abc.Iterable[Global___Point] | None = ...,
         box: Global___Box | None = ...,
         mask_input: Global___LowResMask | None = ...,
+        detection: Global___Detection | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_box", b"_box", "_mask_input", b"_mask_input", "box", b"box", "mask_input", b"mask_input"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_box", b"_box", "_detection", b"_detection", "_mask_input", b"_mask_input", "box", b"box", "detection", b"detection", "mask_input", b"mask_input"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_box", b"_box", "_mask_input", b"_mask_input", "box", b"box", "mask_input", b"mask_input", "points", b"points"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_box", b"_box", "_detection", b"_detection", "_mask_input", b"_mask_input", "box", b"box", "detection", b"detection", "mask_input", b"mask_input", "points", b"points"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__box: _TypeAlias = _typing.Literal["box"]  # noqa: Y015
     _WhichOneofArgType__box: _TypeAlias = _typing.Literal["_box", b"_box"]  # noqa: Y015
+    _WhichOneofReturnType__detection: _TypeAlias = _typing.Literal["detection"]  # noqa: Y015
+    _WhichOneofArgType__detection: _TypeAlias = _typing.Literal["_detection", b"_detection"]  # noqa: Y015
     _WhichOneofReturnType__mask_input: _TypeAlias = _typing.Literal["mask_input"]  # noqa: Y015
     _WhichOneofArgType__mask_input: _TypeAlias = _typing.Literal["_mask_input", b"_mask_input"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__box) -> _WhichOneofReturnType__box | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__detection) -> _WhichOneofReturnType__detection | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__mask_input) -> _WhichOneofReturnType__mask_input | None: ...
 
 Global___Prompt: _TypeAlias = Prompt  # noqa: Y015
+
+@_typing.final
+class Detection(_message.Message):
+    """What a detector says of a box."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATEGORY_ID_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    category_id: _builtins.int
+    score: _builtins.float
+    def __init__(
+        self,
+        *,
+        category_id: _builtins.int = ...,
+        score: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category_id", b"category_id", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Detection: _TypeAlias = Detection  # noqa: Y015
 
 @_typing.final
 class CocoRle(_message.Message):
@@ -671,18 +705,26 @@ class PromptResult(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MASKS_FIELD_NUMBER: _builtins.int
+    DETECTION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def masks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Mask]: ...
+    @_builtins.property
+    def detection(self) -> Global___Detection:
+        """The prompt's."""
+
     def __init__(
         self,
         *,
         masks: _abc.Iterable[Global___Mask] | None = ...,
+        detection: Global___Detection | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_detection", b"_detection", "detection", b"detection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["masks", b"masks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_detection", b"_detection", "detection", b"detection", "masks", b"masks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__detection: _TypeAlias = _typing.Literal["detection"]  # noqa: Y015
+    _WhichOneofArgType__detection: _TypeAlias = _typing.Literal["_detection", b"_detection"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__detection) -> _WhichOneofReturnType__detection | None: ...
 
 Global___PromptResult: _TypeAlias = PromptResult  # noqa: Y015
 
