@@ -51,6 +51,14 @@ class MetaGenerator:
         return records
 
 
+def meta_algorithms() -> ModuleType:
+    """Meta's module of the algorithms that its generator is made of, `segment_anything.utils.amg`."""
+    with _torchvision():
+        from segment_anything.utils import amg
+    module: ModuleType = amg
+    return module
+
+
 def _predictor(model: Any, repository: Path, threads: int) -> Any:
     from segment_anything.modeling import Sam
     from segment_anything.predictor import SamPredictor

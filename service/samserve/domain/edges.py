@@ -107,10 +107,11 @@ def _normals(
     surface: npt.NDArray[np.float32], rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Unit vectors (x, y) across the ridges: the eigenvector of the Hessian that belongs to its lower eigenvalue."""
-    down, across = np.gradient(surface)
+    # Derivatives of an image of one row or column need neighbours.
+    down, across = np.gradient(np.pad(surface, 1, mode="edge"))
     down_down, down_across = np.gradient(down)
     across_across = np.gradient(across, axis=1)
-    xx, yy, xy = (part[rows, columns] for part in (across_across, down_down, down_across))
+    xx, yy, xy = (part[rows + 1, columns + 1] for part in (across_across, down_down, down_across))
     along = 0.5 * np.arctan2(2 * xy, xx - yy)
     return -np.sin(along), np.cos(along)
 
