@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
@@ -43,6 +43,7 @@ def masks_in_images(draw: st.DrawFn) -> Mask:
     return Mask(size, np.asfortranarray(window), top, left, 0.9, 0.95, np.zeros((1, 1), dtype=np.float32))
 
 
+@settings(deadline=None)
 @given(scored_boxes(), st.sampled_from([0.0, 0.3, 0.5, 0.7, 1.0]))
 def test_kept_boxes_do_not_overlap_and_dropped_ones_overlap_a_better_one(
     scored: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]], threshold: float
@@ -68,6 +69,7 @@ def test_grid_is_sams(points_per_side: int) -> None:
     np.testing.assert_allclose(point_grid(points_per_side), META.build_point_grid(points_per_side), rtol=1e-12)
 
 
+@settings(deadline=None)
 @given(SIZES, st.integers(0, 3), st.floats(0, 1))
 def test_crops_are_sams_from_the_smallest_to_the_whole(size: Size, n_layers: int, overlap_ratio: float) -> None:
     crops = crop_layers(size, n_layers, overlap_ratio)
@@ -82,6 +84,7 @@ def test_crops_are_sams_from_the_smallest_to_the_whole(size: Size, n_layers: int
     assert (CropBox.whole(size), 0) in [(crop.box, crop.layer) for crop in crops]
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_masks_at_the_edge_of_a_crop_are_recognised_as_sam_does(data: st.DataObject) -> None:
     size = Size(200, 300)
@@ -94,6 +97,7 @@ def test_masks_at_the_edge_of_a_crop_are_recognised_as_sam_does(data: st.DataObj
     assert near_crop_edge(box, crop.box, size, 20.0) == bool(expected)
 
 
+@settings(deadline=None)
 @given(masks_in_images(), st.integers(1, 60))
 def test_small_regions_are_removed_as_sam_does(mask: Mask, min_area: int) -> None:
     expected, holes = META.remove_small_regions(mask.full(), min_area, mode="holes")
@@ -103,6 +107,7 @@ def test_small_regions_are_removed_as_sam_does(mask: Mask, min_area: int) -> Non
     assert (cleaned is mask) == (not holes and not islands)
 
 
+@settings(deadline=None)
 @given(masks_in_images())
 def test_packed_masks_are_whole_again(mask: Mask) -> None:
     unpacked = PackedMask.pack(mask).unpack()
