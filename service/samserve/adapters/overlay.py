@@ -161,7 +161,7 @@ def _paint(photo: Picture, labels: npt.NDArray[np.int32], colors: Sequence[Rgb],
     borders[:, 1:] |= labels[:, 1:] != labels[:, :-1]
     rims = cv2.dilate(borders, np.ones((2 * round(1.5 * unit) + 1,) * 2, dtype=np.uint8))
     lines = borders if unit < 2 else cv2.dilate(borders, np.ones((round(unit),) * 2, dtype=np.uint8))
-    table = np.array([_DARK, *colors], dtype=np.float32)
+    table = np.array([(0, 0, 0), *colors], dtype=np.float32)
     canvas = np.empty_like(photo)
     # Row by row, or a large photo would take many times its size.
     for row, (pixels, numbers) in enumerate(zip(photo, labels, strict=True)):
