@@ -176,7 +176,10 @@ class AutomaticMaskGenerator:
         decoded = await self._mask_decoder.decode(embedding, prompts)
         spent.decoding(decoded)
         masks, ious = decoded.low_res_masks[:, _MULTIMASK], decoded.iou_predictions[:, _MULTIMASK]
-        await spent.postprocessing(search.add, points, masks, ious)
+        # One point at a time, so that a caller who goes away is not worked for.
+        for point in range(len(points)):
+            row = slice(point, point + 1)
+            await spent.postprocessing(search.add, points[row], masks[row], ious[row])
         if search.held_bytes > _MAX_HELD_BYTES:
             raise InvalidParameter("pred_iou_thresh", "lets more masks through than this server holds: raise it")
 

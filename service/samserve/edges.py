@@ -90,7 +90,8 @@ class EdgeDetector:
                 queue_seconds += decoded.queue_seconds
                 decode_seconds += decoded.decode_seconds
                 masks, ious = decoded.low_res_masks[:, _MULTIMASK], decoded.iou_predictions[:, _MULTIMASK]
-                await asyncio.to_thread(tracer.add, masks, ious)
+                for low_res_masks, iou_predictions in zip(masks, ious, strict=True):
+                    await asyncio.to_thread(tracer.add, low_res_masks, iou_predictions)
             for index in tracer.chosen():
                 await asyncio.to_thread(tracer.trace, index)
             edges = await asyncio.to_thread(lambda: render(tracer.edges()))
@@ -110,11 +111,9 @@ class _Tracer:
         self._edges = np.zeros(frame.original_size, dtype=np.float32)
 
     def add(self, low_res_masks: npt.NDArray[np.float32], iou_predictions: npt.NDArray[np.float32]) -> None:
-        """Take the masks of some points: logits `[P, K, M, M]` and predicted IoUs `[P, K]`."""
+        """Take the masks of one point: logits `[K, M, M]` and predicted IoUs `[K]`."""
         limit = np.finfo(np.float16).max
-        for low_res_mask, iou in zip(
-            low_res_masks.reshape(-1, *low_res_masks.shape[-2:]), iou_predictions.flat, strict=True
-        ):
+        for low_res_mask, iou in zip(low_res_masks, iou_predictions, strict=True):
             mask = upsample_mask(low_res_mask, float(iou), self._frame)
             if mask.window.any():
                 self._low_res_masks.append(np.clip(low_res_mask, -limit, limit).astype(np.float16))

@@ -160,6 +160,17 @@ async def test_client_that_does_not_read_frees_its_place_and_is_told_when_it_rea
     assert "took no answer" in (raised.value.details() or "")
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (90, 2)])
+async def test_images_of_hardly_any_pixels_are_searched(size: tuple[int, int]) -> None:
+    message = request(photo(8, size), crop_n_layers=2, min_mask_region_area=10)
+    async with serving() as served:
+        events = await responses(served, message)
+        edges = await served.stub.DetectEdges(pb.DetectEdgesRequest(image=message.image))
+    assert events[-1].HasField("finished")
+    assert all(event.mask.mask.area > 0 for event in events if event.HasField("mask"))
+    assert edges.png
+
+
 async def test_edges_of_an_image_are_a_map_of_its_size() -> None:
     async with serving() as served:
         image = pb.Image(data=photo(7, (120, 160)))
