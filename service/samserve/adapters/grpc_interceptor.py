@@ -1,4 +1,4 @@
-"""The outermost room of a request: its id, its status, its count."""
+"""The outermost room of a call: its id, its status, its count, and the bounds of streams."""
 
 # grpc's own classes are generic to the type checker only.
 from __future__ import annotations
@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 
@@ -49,19 +49,17 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Replace the handler of a call by one that does the above around it."""
-        handler = await continuation(handler_call_details)
-        if handler is None or not handler_call_details.method.startswith(self._prefix):
-            return handler
-        rpc = handler_call_details.method.removeprefix(self._prefix)
         # The stubs know only the synchronous server's handlers.
-        serializers: Any = (handler.request_deserializer, handler.response_serializer)
+        handler: Any = await continuation(handler_call_details)
+        if handler is None or not handler_call_details.method.startswith(self._prefix):
+            return handler  # type: ignore[no-any-return]
+        rpc = handler_call_details.method.removeprefix(self._prefix)
+        serializers = (handler.request_deserializer, handler.response_serializer)
         if handler.unary_unary:
-            return grpc.unary_unary_rpc_method_handler(self._unary(rpc, cast(Any, handler.unary_unary)), *serializers)
+            return grpc.unary_unary_rpc_method_handler(self._unary(rpc, handler.unary_unary), *serializers)
         if handler.unary_stream:
-            return grpc.unary_stream_rpc_method_handler(
-                self._stream(rpc, cast(Any, handler.unary_stream)), *serializers
-            )
-        return handler
+            return grpc.unary_stream_rpc_method_handler(self._stream(rpc, handler.unary_stream), *serializers)
+        raise AssertionError(f"{rpc} is of a kind that the proto does not have")
 
     def _unary(self, rpc: str, serve: Callable[[Any, Context], Any]) -> Any:
         async def unary(request: Any, context: Context) -> Any:
@@ -90,7 +88,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
                 await write
             else:
                 return
-        # gRPC takes no status while an answer waits to be sent: the client hears of the end once it reads again.
+        # gRPC sends no status past an answer that is not taken: the client hears of the end once it reads again.
         await write
         raise StreamIdle(f"the client took no answer for {self._idle_seconds:g} s")
 
@@ -100,8 +98,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         code = grpc.StatusCode.OK
         try:
             await context.send_initial_metadata(((REQUEST_ID_METADATA, request_id),))
-            remaining = context.time_remaining()
-            if remaining is not None and remaining <= 0:
+            if _expired(context):
                 code = grpc.StatusCode.DEADLINE_EXCEEDED
                 await context.abort(code, "the deadline passed before the call was begun")
             return await serve()
@@ -109,9 +106,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
             code = status_code(error)
             await abort(context, error)
         except asyncio.CancelledError:
-            remaining = context.time_remaining()
-            expired = remaining is not None and remaining <= 0
-            code = grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED
+            code = grpc.StatusCode.DEADLINE_EXCEEDED if _expired(context) else grpc.StatusCode.CANCELLED
             raise
         except grpc.aio.AbortError:
             raise
@@ -121,6 +116,11 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
             await context.abort(code, f"internal error; ask the operator about request {request_id}")
         finally:
             self._observer.request(rpc, code.name, time.perf_counter() - started)
+
+
+def _expired(context: Context) -> bool:
+    remaining = context.time_remaining()
+    return remaining is not None and remaining <= 0
 
 
 def _request_id(context: grpc.aio.ServicerContext[Any, Any]) -> str:

@@ -1,4 +1,4 @@
-"""A client of the gateway that the user named, or of one that runs for this call."""
+"""The gateway that a command asks: a running one, or one of its own for as long as it runs."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,10 +8,10 @@ from samserve.client import AsyncClient
 
 @asynccontextmanager
 async def connect(server: str | None) -> AsyncIterator[AsyncClient]:
-    """A client of `HOST:PORT`; without, of a gateway of its own in this process.
+    """A client of the gateway at `host:port`, or of an own one where it is None.
 
     Raises:
-        InvalidManifest, ValidationError: no server was named, and its own cannot start.
+        InvalidManifest, ValidationError: no server was named, and an own one cannot start.
     """
     if server is not None:
         async with AsyncClient(server) as client:

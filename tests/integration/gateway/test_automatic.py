@@ -146,9 +146,7 @@ async def test_client_that_does_not_read_frees_its_place_and_is_told_when_it_rea
         serving(max_generations=1, stream_idle_seconds=0.3) as served,
         grpc.aio.insecure_channel(served.gateway.address, options) as channel,
     ):
-        message = request(
-            photo(6, (1200, 1600)), points_per_side=12, box_nms_thresh=1.0, mask_format=pb.MASK_FORMAT_PNG
-        )
+        message = request(photo(6, (1200, 1600)), points_per_side=8, box_nms_thresh=1.0, mask_format=pb.MASK_FORMAT_PNG)
         call = SegmentationServiceStub(channel).GenerateMasks(message)
         async for response in call:
             assert response.HasField("started")
