@@ -8,6 +8,8 @@ from functools import partial
 import numpy as np
 
 from samserve.adapters.camera_motion import OpenCvMaskWarper, OpenCvMotionEstimator
+from samserve.adapters.connected_components import OpenCvComponentLabeler
+from samserve.adapters.grpc_automatic import AutomaticFace
 from samserve.adapters.grpc_gaze import GazeFace
 from samserve.adapters.grpc_interactive import InteractiveFace
 from samserve.adapters.grpc_server import GrpcServer
@@ -19,11 +21,13 @@ from samserve.adapters.metrics import Metrics
 from samserve.adapters.redis import Breaker, GuardedRedis, RedisEmbeddingCache, RedisEncodeLease, connect
 from samserve.adapters.tiered_cache import TieredEmbeddingCache
 from samserve.admission import Admission
+from samserve.automatic import AutomaticMaskGenerator
 from samserve.domain.embedding import Embedding
 from samserve.domain.gaze.stream import GazeOptions
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.masks import Mask
 from samserve.domain.prompts import CoordinateSpace, Prompt, PromptLimits, batch_prompts
+from samserve.edges import EdgeDetector
 from samserve.embedder import ImageEmbedder
 from samserve.engines import Models
 from samserve.gaze import GazeSession
@@ -56,6 +60,7 @@ class GatewayCore:
         self._redis = _redis(settings, metrics, resources)
         self._encodes = Admission("encodes", settings.max_encodes, RETRY_AFTER_SECONDS)
         self._requests = Admission("requests", settings.max_requests, RETRY_AFTER_SECONDS)
+        self._generations = Admission("mask generations", settings.max_generations, RETRY_AFTER_SECONDS)
         self._prompt_limits = PromptLimits(settings.max_prompts, settings.max_points_per_prompt)
         self._embedder: ImageEmbedder | None = None
         resources.push_async_callback(self._close)
@@ -99,9 +104,33 @@ class GatewayCore:
                 settings.max_image_bytes, settings.max_image_pixels, settings.max_message_bytes, limits
             ),
             observer=self._metrics,
+            automatic=self._automatic(models, embedder),
             interactive=self._interactive(models, embedder),
             gaze=self._gaze(models, embedder),
             tracking=self._tracking(models, embedder),
+        )
+
+    def _automatic(self, models: Models, embedder: ImageEmbedder) -> AutomaticFace:
+        generator = AutomaticMaskGenerator(
+            manifest=models.manifest,
+            embedder=embedder,
+            mask_decoder=models.decoder,
+            labeler=OpenCvComponentLabeler(),
+            requests=self._requests,
+            generations=self._generations,
+        )
+        edge_detector = EdgeDetector(
+            manifest=models.manifest,
+            embedder=embedder,
+            mask_decoder=models.decoder,
+            requests=self._requests,
+            generations=self._generations,
+        )
+        return AutomaticFace(
+            generator=generator,
+            edge_detector=edge_detector,
+            max_image_bytes=self._settings.max_image_bytes,
+            observer=self._metrics,
         )
 
     def _interactive(self, models: Models, embedder: ImageEmbedder) -> InteractiveFace:

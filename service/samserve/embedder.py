@@ -9,7 +9,7 @@ from functools import partial
 from samserve.admission import Admission
 from samserve.domain.embedding import Embedding
 from samserve.domain.errors import EmbeddingNotFound
-from samserve.domain.geometry import Size
+from samserve.domain.geometry import CropBox, Size
 from samserve.domain.identity import EmbeddingKey, ImageId
 from samserve.domain.manifest import ModelManifest
 from samserve.ports import EmbeddingCache, EmbeddingSource, EncodeLease, ImageDecoder, ImageEncoder
@@ -69,11 +69,16 @@ class ImageEmbedder:
         self._flights: SingleFlight[EmbeddedImage] = SingleFlight()
 
     async def embed(
-        self, image: ImageSource, tenant: str, check: Callable[[Size], None] = lambda original_size: None
+        self,
+        image: ImageSource,
+        tenant: str,
+        check: Callable[[Size], None] = lambda original_size: None,
+        crop_box: CropBox | None = None,
     ) -> EmbeddedImage:
-        """The embedding of an image.
+        """The embedding of an image, or of a crop of it that is encoded, and cached, as an image of its own.
 
         Args:
+            crop_box: inside the oriented image; the embedding's frame is then that of the crop.
             check: is called with the original size as soon as it is known and before anything is encoded; what it
                 raises refuses the request.
 
@@ -85,7 +90,7 @@ class ImageEmbedder:
         """
         data = image.data or b""
         image_id = image.image_id if image.image_id else await asyncio.to_thread(ImageId.of, data)
-        key = EmbeddingKey.derive(self._cache_secret, tenant, image_id, self._manifest.fingerprint)
+        key = EmbeddingKey.derive(self._cache_secret, tenant, image_id, self._manifest.fingerprint, crop_box)
         started = time.perf_counter()
         cached = await self._cache.get(key)
         cache_seconds = time.perf_counter() - started
@@ -97,7 +102,7 @@ class ImageEmbedder:
         elif key not in self._flights:
             raise EmbeddingNotFound(image_id)
         joined = time.perf_counter()
-        made, led = await self._flights.join(key, partial(self._lead, key, image_id, data))
+        made, led = await self._flights.join(key, partial(self._lead, key, image_id, data, crop_box))
         if led:
             return replace(made, cache_seconds=cache_seconds + made.cache_seconds)
         check(made.embedding.frame.original_size)
@@ -111,7 +116,12 @@ class ImageEmbedder:
         await self._flights.close()
 
     async def _lead(
-        self, key: EmbeddingKey, image_id: ImageId, data: bytes, publish: Callable[[EmbeddedImage], None]
+        self,
+        key: EmbeddingKey,
+        image_id: ImageId,
+        data: bytes,
+        crop_box: CropBox | None,
+        publish: Callable[[EmbeddedImage], None],
     ) -> None:
         started = time.perf_counter()
         poll_seconds = _LEASE_POLL_SECONDS
@@ -126,15 +136,17 @@ class ImageEmbedder:
                         return
                     if granted:
                         waited_seconds = time.perf_counter() - started
-                        embedded = await self._encode(image_id, data, waited_seconds)
+                        embedded = await self._encode(image_id, data, crop_box, waited_seconds)
                         publish(embedded)
                         await self._cache.put(key, embedded.embedding)
                         return
                 await asyncio.sleep(poll_seconds)
                 poll_seconds = min(2 * poll_seconds, _LEASE_POLL_MAX_SECONDS)
 
-    async def _encode(self, image_id: ImageId, data: bytes, waited_seconds: float) -> EmbeddedImage:
-        decoded = await self._image_decoder.decode(data, self._manifest.image_size)
+    async def _encode(
+        self, image_id: ImageId, data: bytes, crop_box: CropBox | None, waited_seconds: float
+    ) -> EmbeddedImage:
+        decoded = await self._image_decoder.decode(data, self._manifest.image_size, crop_box)
         encoded = await self._image_encoder.encode(decoded)
         return EmbeddedImage(
             image_id,

@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from samserve.domain.embedding import Embedding
-from samserve.domain.geometry import ImageFrame, Size
+from samserve.domain.geometry import CropBox, ImageFrame, Size
 from samserve.domain.homography import Homography
 from samserve.domain.identity import EmbeddingKey
 from samserve.domain.masks import Mask
 from samserve.domain.prompts import PromptBatch
+from samserve.domain.regions import ConnectedComponents
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,8 +47,11 @@ class ImageDecoder(Protocol):
         """
         ...
 
-    async def decode(self, data: bytes, image_size: int) -> DecodedImage:
-        """Decode, orient, convert to RGB, and resize the longest side to `image_size`.
+    async def decode(self, data: bytes, image_size: int, crop_box: CropBox | None = None) -> DecodedImage:
+        """Decode, orient, convert to RGB, cut out `crop_box`, and resize the longest side to `image_size`.
+
+        Args:
+            crop_box: the part that becomes an image of its own, inside the oriented image; None for all of it.
 
         Raises:
             InvalidImage: as `probe`, or the file is truncated or corrupt.
@@ -104,6 +108,14 @@ class MaskDecoder(Protocol):
             ModelUnavailable: the model cannot be reached or failed.
             Overloaded: its queue is full.
         """
+        ...
+
+
+class ComponentLabeler(Protocol):
+    """Finds what hangs together in a mask."""
+
+    def label(self, mask: npt.NDArray[np.bool_]) -> ConnectedComponents:
+        """Number the 8-connected components of a mask, bool `[H, W]`."""
         ...
 
 

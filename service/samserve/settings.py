@@ -58,6 +58,7 @@ class Settings(BaseSettings):
         default_factory=lambda: os.cpu_count() or 1, gt=0, description="image files decoded at a time"
     )
 
+    max_generations: int = Field(default=4, gt=0, description="mask generations and edge detections in flight")
     max_streams: int = Field(default=16, gt=0, description="gaze, interactive and tracking streams open")
     stream_idle_seconds: float = Field(default=30.0, gt=0, description="silence after which a stream is ended")
     max_frame_bytes: int = Field(default=8 * _MIB, gt=0, description="largest frame of a stream")

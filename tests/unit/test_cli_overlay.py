@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from samserve.adapters.overlay import MaskOverlay, PromptMarks, draw_overlays, png, read_photo
+from samserve.adapters.overlay import (
+    MaskOverlay,
+    ObjectOverlay,
+    PromptMarks,
+    draw_objects,
+    draw_overlays,
+    png,
+    read_photo,
+)
 
 
 def encoded(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
@@ -80,3 +88,40 @@ def test_photos_of_every_kind_are_drawn_in_rgb(image: Image.Image, pixel: tuple[
 def test_a_file_that_is_no_image_is_an_os_error() -> None:
     with pytest.raises(OSError, match="cannot identify"):
         read_photo(b"no image")
+
+
+def test_objects_have_colors_of_their_own_and_later_ones_lie_on_top() -> None:
+    photo = np.full((200, 300, 3), 120, dtype=np.uint8)
+    large, small = np.zeros((200, 300), dtype=bool), np.zeros((200, 300), dtype=bool)
+    large[20:180, 20:200] = True
+    small[60:100, 60:120] = True
+    picture = draw_objects(photo, iter([ObjectOverlay(large), ObjectOverlay(small)])).astype(int)
+    on_large, on_small, outside = picture[150, 150], picture[80, 90], picture[10, 250]
+    assert np.abs(on_large - on_small).max() > 60
+    assert outside.max() < 90
+    # A rim in the full color, darker than nothing inside, and a dark line between the two.
+    assert picture[60, 80].max() < 60
+    assert np.abs(picture[62, 80] - on_small).max() > 30
+
+
+def test_objects_bring_their_boxes_and_captions() -> None:
+    photo = np.full((300, 300, 3), 120, dtype=np.uint8)
+    nothing = np.zeros((300, 300), dtype=bool)
+    plain = draw_objects(photo, [ObjectOverlay(nothing)])
+    boxed = draw_objects(photo, [ObjectOverlay(nothing, (50, 60, 250, 260))])
+    captioned = draw_objects(photo, [ObjectOverlay(nothing, (50, 60, 250, 260), "17  0.93")])
+    assert plain.min() == plain.max()
+    assert (boxed != plain)[60:261, 50].any(axis=1).all()
+    assert (captioned != boxed)[62:85, 55:120].any()
+    assert not (captioned != boxed)[120:].any()
+
+
+def test_many_objects_on_a_photo_of_one_pixel_can_be_drawn() -> None:
+    photo = np.zeros((1, 1, 3), dtype=np.uint8)
+    assert draw_objects(photo, [ObjectOverlay(np.ones((1, 1), dtype=bool))] * 3).shape == (1, 1, 3)
+    assert draw_objects(photo, []).shape == (1, 1, 3)
+
+
+def test_a_photo_that_the_server_refuses_is_an_os_error() -> None:
+    with pytest.raises(OSError, match="32-bit pixels"):
+        read_photo(encoded(Image.new("F", (2, 2)), "TIFF"))

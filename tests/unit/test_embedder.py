@@ -10,7 +10,7 @@ import pytest
 from samserve.admission import Admission
 from samserve.domain.embedding import Embedding
 from samserve.domain.errors import EmbeddingNotFound, InvalidImage, InvalidPrompt, ModelUnavailable, Overloaded
-from samserve.domain.geometry import ImageFrame, Size
+from samserve.domain.geometry import CropBox, ImageFrame, Size
 from samserve.domain.identity import EmbeddingKey, ImageId
 from samserve.domain.manifest import ModelManifest
 from samserve.embedder import ImageEmbedder, ImageSource
@@ -24,14 +24,16 @@ DOG = ImageSource(data=b"dog")
 class CountingDecoder:
     def __init__(self) -> None:
         self.decoded = 0
+        self.crops: list[CropBox | None] = []
 
     def probe(self, data: bytes) -> Size:
         if data == b"not an image":
             raise InvalidImage("image.data", "is not an image")
         return SIZE
 
-    async def decode(self, data: bytes, image_size: int) -> DecodedImage:
+    async def decode(self, data: bytes, image_size: int, crop_box: CropBox | None = None) -> DecodedImage:
         self.decoded += 1
+        self.crops.append(crop_box)
         return DecodedImage(np.zeros((3, 64, 64), np.uint8), ImageFrame(SIZE, image_size), 0.001)
 
 
@@ -240,3 +242,17 @@ async def test_failing_holder_hands_the_encode_over_to_the_next_gateway() -> Non
     with pytest.raises(ModelUnavailable):
         await leader
     assert (await waiting).source is EmbeddingSource.ENCODED
+
+
+async def test_crops_are_images_of_their_own_in_the_cache(bench: Bench) -> None:
+    bench.encoder.let.set()
+    left, right = CropBox(0, 0, 20, 30), CropBox(20, 0, 40, 30)
+    whole = await bench.embedder.embed(DOG, "")
+    sources = [(await bench.embedder.embed(DOG, "", crop_box=box)).source for box in (left, right, left)]
+    assert sources == [EmbeddingSource.ENCODED, EmbeddingSource.ENCODED, EmbeddingSource.MEMORY]
+    assert bench.decoder.crops == [None, left, right]
+    assert len(bench.cache.stored) == 3
+    known = ImageSource(image_id=whole.image_id)
+    assert (await bench.embedder.embed(known, "", crop_box=left)).source is EmbeddingSource.MEMORY
+    with pytest.raises(EmbeddingNotFound):
+        await bench.embedder.embed(known, "", crop_box=CropBox(0, 0, 20, 29))

@@ -107,6 +107,11 @@ def source_message(embedded: EmbeddedImage) -> pb.EmbeddingSource.ValueType:
     return _SOURCES[embedded.source]
 
 
+def is_cached(embedded: EmbeddedImage) -> bool:
+    """Whether an image had been encoded before, or for another request."""
+    return embedded.source is not EmbeddingSource.ENCODED
+
+
 def timings_message(
     embedded: EmbeddedImage,
     total_seconds: float,

@@ -9,10 +9,12 @@ from typing import Any, TypeAlias
 import grpc
 import numpy as np
 
+from samserve.adapters.grpc_automatic import AutomaticFace
 from samserve.adapters.grpc_gaze import GazeFace
 from samserve.adapters.grpc_interactive import InteractiveFace
 from samserve.adapters.grpc_masks import mask_renderer
 from samserve.adapters.grpc_messages import (
+    is_cached,
     read_image,
     read_prompt,
     read_space,
@@ -25,7 +27,7 @@ from samserve.domain.errors import InvalidPrompt
 from samserve.domain.manifest import ModelManifest
 from samserve.domain.prompts import PromptLimits, check_count
 from samserve.embedder import EmbeddedImage
-from samserve.ports import EmbeddingSource, RequestObserver
+from samserve.ports import RequestObserver
 from samserve.segmenter import Segmenter, SegmentQuery
 from samserve.v1 import segmentation_pb2 as pb
 from samserve.v1.segmentation_pb2_grpc import SegmentationServiceServicer
@@ -57,6 +59,7 @@ class SegmentationServicer(SegmentationServiceServicer):
         transport: str,
         limits: ServiceLimits,
         observer: RequestObserver,
+        automatic: AutomaticFace,
         interactive: InteractiveFace,
         gaze: GazeFace,
         tracking: TrackingFace,
@@ -67,6 +70,7 @@ class SegmentationServicer(SegmentationServiceServicer):
         self._transport = transport
         self._limits = limits
         self._observer = observer
+        self._automatic = automatic
         self._interactive = interactive
         self._gaze = gaze
         self._tracking = tracking
@@ -81,7 +85,7 @@ class SegmentationServicer(SegmentationServiceServicer):
             original_size=size_message(frame.original_size),
             input_size=size_message(frame.input_size),
             embedding_source=source_message(embedded),
-            cached=_cached(embedded),
+            cached=is_cached(embedded),
             timings=timings_message(embedded, time.perf_counter() - started),
         )
 
@@ -98,7 +102,7 @@ class SegmentationServicer(SegmentationServiceServicer):
             shape=embedded.embedding.values.shape,
             fingerprint=self._manifest.fingerprint,
             embedding_source=source_message(embedded),
-            cached=_cached(embedded),
+            cached=is_cached(embedded),
             timings=timings_message(embedded, time.perf_counter() - started),
         )
 
@@ -120,9 +124,12 @@ class SegmentationServicer(SegmentationServiceServicer):
         return pb.SegmentResponse(
             image_id=embedded.image_id,
             original_size=size_message(embedded.embedding.frame.original_size),
-            results=[pb.PromptResult(masks=masks) for masks in segmentation.results],
+            results=[
+                pb.PromptResult(masks=masks, detection=prompt.detection if prompt.HasField("detection") else None)
+                for masks, prompt in zip(segmentation.results, request.prompts, strict=True)
+            ],
             embedding_source=source_message(embedded),
-            cached=_cached(embedded),
+            cached=is_cached(embedded),
             timings=timings_message(
                 embedded,
                 time.perf_counter() - started,
@@ -149,6 +156,16 @@ class SegmentationServicer(SegmentationServiceServicer):
     ) -> AsyncGenerator[pb.TrackObjectsResponse, None]:
         """See the proto."""
         return self._tracking.serve(requests, _tenant(context))
+
+    def GenerateMasks(
+        self, request: pb.GenerateMasksRequest, context: Context
+    ) -> AsyncGenerator[pb.GenerateMasksResponse, None]:
+        """See the proto."""
+        return self._automatic.generate_masks(request, _tenant(context))
+
+    async def DetectEdges(self, request: pb.DetectEdgesRequest, context: Context) -> pb.DetectEdgesResponse:
+        """See the proto."""
+        return await self._automatic.detect_edges(request, _tenant(context))
 
     async def GetServerInfo(self, request: pb.GetServerInfoRequest, context: Context) -> pb.GetServerInfoResponse:
         """See the proto."""
@@ -183,10 +200,6 @@ class SegmentationServicer(SegmentationServiceServicer):
         masks = len(request.prompts) * (3 if request.multimask_output else 1)
         if logits * masks * 2 * self._manifest.low_res_size**2 > self._limits.max_response_bytes:
             raise InvalidPrompt("prompts", f"ask for the logits of {masks} masks, too many for one answer: split them")
-
-
-def _cached(embedded: EmbeddedImage) -> bool:
-    return embedded.source is not EmbeddingSource.ENCODED
 
 
 def _tenant(context: Context) -> str:

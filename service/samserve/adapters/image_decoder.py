@@ -1,12 +1,7 @@
 """Image files to the encoder's input, by Pillow.
 
-What becomes of files that are not plain 8-bit RGB:
-
-- EXIF orientation is applied, so that coordinates are those a person sees;
-- alpha and transparent palette entries are laid over white;
-- grey and palette images become RGB; CMYK is converted without colour management;
-- 16-bit grey keeps its 8 high bits, as 16-bit RGB does in Pillow; 32-bit and float images are refused;
-- animations and multi-page files give their first frame.
+What becomes of pixels that are not plain 8-bit RGB: see `pillow_images`. Animations and multi-page files give their
+first frame.
 """
 
 import asyncio
@@ -15,10 +10,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from samserve.adapters.pillow_images import UnservedPixels, upright_rgb, upright_size
 from samserve.domain.errors import InvalidImage
-from samserve.domain.geometry import ImageFrame, Size
+from samserve.domain.geometry import CropBox, ImageFrame, Size
 from samserve.ports import DecodedImage, Thumbnail
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
@@ -29,17 +25,6 @@ MAX_JPEG_SCANS = 100
 
 _START_OF_SCAN = b"\xff\xda"
 _FIELD = "image.data"
-
-_TRANSPOSED = {5, 6, 7, 8}
-_ORIENTATIONS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 # Pillow's own limit warns or raises depending on the size; ours is checked on every open, before any pixel is decoded.
 Image.MAX_IMAGE_PIXELS = None
@@ -61,9 +46,10 @@ class PillowImageDecoder:
         """See `ImageDecoder.probe`."""
         return self._open(data)[1]
 
-    async def decode(self, data: bytes, image_size: int) -> DecodedImage:
+    async def decode(self, data: bytes, image_size: int, crop_box: CropBox | None = None) -> DecodedImage:
         """See `ImageDecoder.decode`. Cancelled while it waits for a worker, it never runs."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._decode, data, image_size)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, self._decode, data, image_size, crop_box)
 
     async def thumbnail(self, data: bytes) -> Thumbnail:
         """See `ThumbnailReader.thumbnail`: grey, longest side `THUMBNAIL_SIDE`."""
@@ -73,11 +59,13 @@ class PillowImageDecoder:
         """Stop the workers."""
         self._executor.shutdown(wait=True, cancel_futures=True)
 
-    def _decode(self, data: bytes, image_size: int) -> DecodedImage:
+    def _decode(self, data: bytes, image_size: int, crop_box: CropBox | None = None) -> DecodedImage:
         started = time.perf_counter()
-        image, original_size, orientation = self._open(data)
-        frame = ImageFrame(original_size, image_size)
-        rgb = _upright(image, orientation)
+        image, original_size = self._open(data)
+        frame = ImageFrame(original_size if crop_box is None else crop_box.size, image_size)
+        rgb = _upright(image)
+        if crop_box is not None:
+            rgb = rgb.crop(crop_box)
         height, width = frame.input_size
         resized = rgb.resize((width, height), Image.Resampling.BILINEAR)
         pixels = np.zeros((3, image_size, image_size), dtype=np.uint8)
@@ -85,15 +73,15 @@ class PillowImageDecoder:
         return DecodedImage(pixels, frame, time.perf_counter() - started)
 
     def _thumbnail(self, data: bytes) -> Thumbnail:
-        image, original_size, orientation = self._open(data)
+        image, original_size = self._open(data)
         # JPEG files are decoded at an eighth, a quarter or half of their size; for others this does nothing.
         image.draft("RGB", (THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-        gray = _upright(image, orientation).convert("L")
+        gray = _upright(image).convert("L")
         scale = min(1.0, THUMBNAIL_SIDE / max(original_size))
         height, width = (max(1, round(side * scale)) for side in original_size)
         return Thumbnail(np.asarray(gray.resize((width, height), Image.Resampling.BOX)), original_size)
 
-    def _open(self, data: bytes) -> tuple[Image.Image, Size, int]:
+    def _open(self, data: bytes) -> tuple[Image.Image, Size]:
         if not data:
             raise InvalidImage(_FIELD, "is empty: send an encoded image file")
         try:
@@ -113,41 +101,15 @@ class PillowImageDecoder:
             )
         if not 0 < max(width, height) <= MAX_SIDE_PIXELS or min(width, height) < 1:
             raise InvalidImage(_FIELD, f"declares {width} x {height} pixels, a side must be 1 to {MAX_SIDE_PIXELS}")
-        orientation = _orientation(image)
-        return image, Size(width, height) if orientation in _TRANSPOSED else Size(height, width), orientation
+        return image, Size(*upright_size(image))
 
 
-def _upright(image: Image.Image, orientation: int) -> Image.Image:
+def _upright(image: Image.Image) -> Image.Image:
     try:
-        image.load()
-        rgb = _to_rgb(image)
-    except (InvalidImage, MemoryError):
+        return upright_rgb(image)
+    except MemoryError:
         raise
+    except UnservedPixels as error:
+        raise InvalidImage(_FIELD, str(error)) from None
     except Exception as error:  # Pillow's plugins let nearly anything out on corrupt data
         raise InvalidImage(_FIELD, f"is truncated or corrupt: {error}") from error
-    return rgb.transpose(_ORIENTATIONS[orientation]) if orientation in _ORIENTATIONS else rgb
-
-
-def _orientation(image: Image.Image) -> int:
-    # Pillow turns TIFF files itself; and asking a PNG for EXIF that it does not have would decode it.
-    if image.format == "TIFF" or "exif" not in image.info:
-        return 1
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # EXIF that cannot be read says nothing about the pixels
-        return 1
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
-        return image
-    if image.mode.startswith("I;16"):
-        high_bytes = (np.asarray(image) >> 8).astype(np.uint8)
-        return Image.fromarray(high_bytes).convert("RGB")
-    if image.mode in ("I", "F"):
-        raise InvalidImage(_FIELD, "has 32-bit pixels: convert it to 8 or 16 bits a channel")
-    if image.has_transparency_data:
-        over = image.convert("RGBA")
-        white = Image.new("RGBA", over.size, "white")
-        return Image.alpha_composite(white, over).convert("RGB")
-    return image.convert("RGB")

@@ -3,14 +3,17 @@
 Everything is in the frame of the photo after EXIF orientation: arrays `[H, W, ...]`, coordinates (x, y) in pixels.
 """
 
+import colorsys
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
+
+from samserve.adapters.pillow_images import UnservedPixels, upright_rgb
 
 Rgb = tuple[int, int, int]
 Picture = npt.NDArray[np.uint8]
@@ -24,6 +27,7 @@ _WHITE: Rgb = (255, 255, 255)
 _DARK: Rgb = (22, 24, 29)
 
 _TINT = 0.42
+_OBJECT_TINT = 0.45
 _SURROUNDINGS = 0.62
 """Brightness that is left outside the object."""
 
@@ -57,6 +61,21 @@ class PromptMarks:
     box: tuple[float, float, float, float] | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ObjectOverlay:
+    """One of many objects in a picture.
+
+    Attributes:
+        mask: bool `[H, W]`.
+        box: XYXY of the prompt, where it was one.
+        caption: what it is.
+    """
+
+    mask: npt.NDArray[np.bool_]
+    box: tuple[float, float, float, float] | None = None
+    caption: str = ""
+
+
 def read_photo(data: bytes) -> Picture:
     """The pixels of an image file as a person sees them.
 
@@ -64,13 +83,10 @@ def read_photo(data: bytes) -> Picture:
         OSError: it is not an image, or broken.
     """
     with Image.open(io.BytesIO(data)) as image:
-        upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I;16"):
-        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-    if upright.has_transparency_data:
-        upright = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
-    return np.asarray(upright.convert("RGB"))
+        try:
+            return np.asarray(upright_rgb(image))
+        except UnservedPixels as error:
+            raise OSError(f"the photo {error}") from None
 
 
 def draw_overlays(photo: Picture, overlays: Sequence[MaskOverlay], marks: PromptMarks) -> Picture:
@@ -82,6 +98,26 @@ def draw_overlays(photo: Picture, overlays: Sequence[MaskOverlay], marks: Prompt
     height, gap = tiles[0].shape[0], max(6, round(max(tiles[0].shape) / 80))
     spacer = np.full((height, gap, 3), 255, dtype=np.uint8)
     return np.concatenate([part for tile in tiles for part in (spacer, tile)][1:], axis=1)
+
+
+def draw_objects(photo: Picture, objects: Iterable[ObjectOverlay]) -> Picture:
+    """The photo at full size with many objects, each in a colour of its own; later ones lie over earlier ones.
+
+    The objects are taken one by one, so that an iterator need not hold all masks.
+    """
+    labels = np.zeros(photo.shape[:2], dtype=np.int32)
+    tags = []
+    for number, item in enumerate(objects, start=1):
+        labels[item.mask] = number
+        tags.append((item.box, item.caption))
+    colors = [_distinct_color(number) for number in range(len(tags))]
+    unit = _unit(photo.shape[0], photo.shape[1])
+    canvas = _paint(photo, labels, colors, unit)
+    for (box, caption), color in zip(tags, colors, strict=True):
+        if box is not None:
+            _mark_box(canvas, box, 1.0, unit, color)
+            canvas = _labelled(canvas, caption, (box[0], box[1]), unit) if caption else canvas
+    return canvas
 
 
 def png(picture: Picture) -> bytes:
@@ -96,8 +132,7 @@ def _draw(photo: Picture, overlay: MaskOverlay, marks: PromptMarks, scale: float
     small = np.asarray(cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
     mask = overlay.mask.astype(np.float32)
     coverage = np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA), dtype=np.float32)
-    # One unit is a pixel on a screen that shows the whole picture.
-    unit = max(1.0, max(height, width) / 900)
+    unit = _unit(height, width)
     canvas = _tint(small, coverage)
     _outline(canvas, coverage, unit)
     if marks.box is not None:
@@ -105,6 +140,35 @@ def _draw(photo: Picture, overlay: MaskOverlay, marks: PromptMarks, scale: float
     for x, y, label in marks.points:
         _mark_point(canvas, (x * scale, y * scale), label, unit)
     return _captioned(canvas, overlay.caption, unit)
+
+
+def _unit(height: int, width: int) -> float:
+    """A pixel of a screen that shows the whole picture."""
+    return max(1.0, max(height, width) / 900)
+
+
+def _distinct_color(number: int) -> Rgb:
+    """Hues a golden angle apart, so that neighbours in number are far apart in hue, at two strengths."""
+    hue, saturation = (number * 0.618034) % 1.0, 0.85 if number % 2 else 0.6
+    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, 1.0)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def _paint(photo: Picture, labels: npt.NDArray[np.int32], colors: Sequence[Rgb], unit: float) -> Picture:
+    """Tint each labelled region, with a rim in its full color and a dark line where it meets another."""
+    borders = np.zeros(labels.shape, dtype=np.uint8)
+    borders[1:] |= labels[1:] != labels[:-1]
+    borders[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    rims = cv2.dilate(borders, np.ones((2 * round(1.5 * unit) + 1,) * 2, dtype=np.uint8))
+    lines = borders if unit < 2 else cv2.dilate(borders, np.ones((round(unit),) * 2, dtype=np.uint8))
+    table = np.array([(0, 0, 0), *colors], dtype=np.float32)
+    canvas = np.empty_like(photo)
+    # Row by row, or a large photo would take many times its size.
+    for row, (pixels, numbers) in enumerate(zip(photo, labels, strict=True)):
+        strength = np.where(numbers > 0, np.where(rims[row], 1.0, _OBJECT_TINT), 1 - _SURROUNDINGS)[:, None]
+        painted = pixels + (table[numbers] - pixels) * strength
+        canvas[row] = np.where(lines[row, :, None], _DARK, painted).round()
+    return canvas
 
 
 def _tint(photo: Picture, coverage: npt.NDArray[np.float32]) -> Picture:
@@ -122,10 +186,21 @@ def _outline(canvas: Picture, coverage: npt.NDArray[np.float32], unit: float) ->
     cv2.drawContours(canvas, contours, -1, _OBJECT, line, cv2.LINE_AA)
 
 
-def _mark_box(canvas: Picture, box: Sequence[float], scale: float, unit: float) -> None:
+def _mark_box(canvas: Picture, box: Sequence[float], scale: float, unit: float, color: Rgb = _BOX) -> None:
     x0, y0, x1, y1 = (round(value * scale) for value in box)
     cv2.rectangle(canvas, (x0, y0), (x1, y1), _DARK, round(4 * unit), cv2.LINE_AA)
-    cv2.rectangle(canvas, (x0, y0), (x1, y1), _BOX, round(2 * unit), cv2.LINE_AA)
+    cv2.rectangle(canvas, (x0, y0), (x1, y1), color, round(2 * unit), cv2.LINE_AA)
+
+
+def _labelled(canvas: Picture, text: str, corner: tuple[float, float], unit: float) -> Picture:
+    """A small tag inside the top left corner of a box."""
+    image = Image.fromarray(canvas)
+    draw = ImageDraw.Draw(image)
+    font, pad = ImageFont.load_default(size=11 * unit), 3 * unit
+    left, top, right, bottom = draw.textbbox((corner[0] + 2 * pad, corner[1] + 2 * pad), text, font=font)
+    draw.rectangle((left - pad, top - pad, right + pad, bottom + pad), fill=_DARK)
+    draw.text((corner[0] + 2 * pad, corner[1] + 2 * pad), text, font=font, fill=_WHITE)
+    return np.asarray(image).copy()
 
 
 def _mark_point(canvas: Picture, point: tuple[float, float], label: int, unit: float) -> None:

@@ -1,4 +1,4 @@
-"""The command: `samserve serve`, `segment`, `gaze`, `track`, `demo`.
+"""The command: `samserve serve`, `segment`, `generate`, `gaze`, `track`, `demo`.
 
 Exit codes: 0 done, 1 a fault of ours, 2 something that the user can mend, said in one line on stderr.
 """
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from samserve.cli import demo, gaze, segment, serve, track
+from samserve.cli import demo, gaze, generate, segment, serve, track
 from samserve.cli.errors import explain
 
 
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = _Parser(prog="samserve", description="Promptable segmentation (Segment Anything) as a gRPC service.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (serve, segment, gaze, track, demo):
+    for command in (serve, segment, generate, gaze, track, demo):
         command.add_to(commands)
     parsed = parser.parse_args(arguments)
     try:

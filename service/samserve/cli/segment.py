@@ -4,7 +4,7 @@ import argparse
 import asyncio
 from pathlib import Path
 
-from samserve.cli import prompt, report
+from samserve.cli import boxes, prompt, report
 from samserve.cli.connection import connect
 from samserve.cli.errors import CommandFailed
 from samserve.cli.prompt import PromptFlags
@@ -33,6 +33,10 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     parser.add_argument("--json", action="store_true", help="print JSON, the masks as COCO RLE")
     parser.add_argument("--out", type=Path, metavar="OVERLAY.png", help="write a picture of the masks on the photo")
     parser.add_argument("--server", metavar="HOST:PORT", help="a running gateway; without, one runs for this call")
+    parser.add_argument(
+        "--boxes", type=Path, metavar="DETECTIONS.json", help="a detector's boxes, in COCO's results format: bbox XYWH"
+    )
+    parser.add_argument("--coco", type=Path, metavar="OUT.json", help="with --boxes: COCO results, the masks as RLE")
     parser.set_defaults(run=run)
 
 
@@ -40,13 +44,18 @@ def run(arguments: argparse.Namespace) -> None:
     """Segment and print.
 
     Raises:
-        CommandFailed: there is no prompt.
+        CommandFailed: there is no prompt, or the flags contradict each other.
         ClientError: the server refused, or did not answer.
         OSError: a file cannot be read or written.
         InvalidManifest, ValidationError: no server was named, and its own cannot start.
     """
+    if arguments.boxes is not None:
+        boxes.run(arguments)
+        return
+    if arguments.coco is not None:
+        raise CommandFailed("--coco goes with --boxes DETECTIONS.json")
     if not arguments.point and arguments.box is None:
-        raise CommandFailed("nothing says what to segment: give --point X,Y or --box X0,Y0,X1,Y1")
+        raise CommandFailed("nothing says what to segment: give --point X,Y, --box X0,Y0,X1,Y1 or --boxes FILE")
     flags = PromptFlags(tuple(arguments.point), arguments.box, arguments.normalized)
     photo = arguments.image.read_bytes()
     result = asyncio.run(_segment(photo, flags, not arguments.single, arguments.server))

@@ -17,10 +17,20 @@ from samserve.client.errors import (
     Unavailable,
 )
 from samserve.client.gaze import AsyncGazeStream, GazeAnswer, GazeCounts
+from samserve.client.generation import GeneratedMask, MaskGenerationParameters
 from samserve.client.image import ImageLike
 from samserve.client.interactive import AsyncInteractiveSession, SessionMasks
 from samserve.client.request import Prompt
-from samserve.client.result import CocoRle, EmbeddedImage, ImageEmbedding, Limits, Segmentation, ServerInfo, Timings
+from samserve.client.result import (
+    CocoRle,
+    Detection,
+    EmbeddedImage,
+    ImageEmbedding,
+    Limits,
+    Segmentation,
+    ServerInfo,
+    Timings,
+)
 from samserve.client.streaming import Refused, StreamMask
 from samserve.client.sync import Client
 from samserve.client.tracking import TrackedFrame, TrackedObject
@@ -34,15 +44,18 @@ __all__ = [
     "ClientError",
     "CocoRle",
     "DeadlineExceeded",
+    "Detection",
     "EmbeddedImage",
     "GazeAnswer",
     "GazeCounts",
+    "GeneratedMask",
     "ImageEmbedding",
     "ImageId",
     "ImageLike",
     "ImageNotFound",
     "InvalidRequest",
     "Limits",
+    "MaskGenerationParameters",
     "Overloaded",
     "Prompt",
     "Refused",

@@ -4,15 +4,25 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, Unpack
 
 import grpc
+import numpy as np
 import numpy.typing as npt
 
 from samserve.client import exchange
 from samserve.client.channel import TENANT_METADATA_KEY, ChannelOptions, channel_options, methods
 from samserve.client.errors import from_rpc_error
 from samserve.client.gaze import AsyncGazeStream, gaze_config
+from samserve.client.generation import (
+    GENERATION_TIMEOUT_SECONDS,
+    GeneratedMask,
+    MaskGenerationParameters,
+    OnProgress,
+    generation_call,
+    opening_async,
+    read_event,
+)
 from samserve.client.image import ImageLike, KnownImages
 from samserve.client.interactive import AsyncInteractiveSession
 from samserve.client.request import Prompt
@@ -44,7 +54,8 @@ class AsyncClient:
             self._channel = grpc.aio.insecure_channel(target, options)
         else:
             self._channel = grpc.aio.secure_channel(target, credentials, options)
-        self._methods = methods(self._channel)
+        self._methods = {**methods(self._channel)}
+        self._methods["GenerateMasks"] = opening_async(self._methods["GenerateMasks"])
         self._target = target
         self._metadata = ((TENANT_METADATA_KEY, tenant),) if tenant else ()
         self._timeout_seconds = timeout_seconds
@@ -90,6 +101,32 @@ class AsyncClient:
             prompts, multimask_output=multimask_output, normalized=normalized, low_res_masks=low_res_masks
         )
         return await self._on_image(call, image, timeout_seconds)
+
+    async def generate_masks(
+        self,
+        image: ImageLike,
+        *,
+        on_progress: OnProgress | None = None,
+        timeout_seconds: float = GENERATION_TIMEOUT_SECONDS,
+        **parameters: Unpack[MaskGenerationParameters],
+    ) -> AsyncGenerator[GeneratedMask, None]:
+        """As `Client.generate_masks`."""
+        opened = await self._on_image(generation_call(**parameters), image, timeout_seconds)
+        try:
+            response: Any = opened.first
+            while response is not grpc.aio.EOF:
+                mask = read_event(response, on_progress)
+                if mask is not None:
+                    yield mask
+                response = await opened.call.read()
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, self._target) from error
+        finally:
+            opened.call.cancel()
+
+    async def detect_edges(self, image: ImageLike, *, timeout_seconds: float | None = None) -> npt.NDArray[np.uint8]:
+        """As `Client.detect_edges`."""
+        return await self._on_image(exchange.DETECT_EDGES, image, timeout_seconds)
 
     async def embed(self, image: ImageLike, *, timeout_seconds: float | None = None) -> EmbeddedImage:
         """As `Client.embed`."""

@@ -71,5 +71,7 @@ def methods(channel: grpc.Channel | grpc.aio.Channel) -> Mapping[str, Callable[.
         "SegmentGaze": stub.SegmentGaze,
         "TrackObjects": stub.TrackObjects,
         "GetServerInfo": stub.GetServerInfo,
+        "GenerateMasks": stub.GenerateMasks,
+        "DetectEdges": stub.DetectEdges,
         "Check": health.Check,
     }

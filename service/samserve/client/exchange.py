@@ -10,13 +10,15 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 from grpc_health.v1 import health_pb2
 
 from samserve.client.channel import SERVICE_NAME
 from samserve.client.errors import ClientError, DeadlineExceeded, ImageNotFound, Overloaded
 from samserve.client.image import ImageLike, ImageSource, KnownImages
 from samserve.client.request import Prompt, prompt_message, segment_request
-from samserve.client.response import read_embedded, read_embedding, read_segmentations, read_server_info
+from samserve.client.response import read_edges, read_embedded, read_embedding, read_segmentations, read_server_info
 from samserve.client.result import EmbeddedImage, ImageEmbedding, Segmentation, ServerInfo
 from samserve.v1 import segmentation_pb2 as pb
 
@@ -53,11 +55,13 @@ class ImageCall(Generic[_T]):
         rpc: name of the method.
         request: from the image to the request.
         read: from the response and the round trip's seconds to the result.
+        upload: whether the id alone is not enough, where the caller has the image itself.
     """
 
     rpc: str
     request: Callable[[pb.Image], Any]
     read: Callable[[Any, float], _T]
+    upload: bool = False
 
 
 EMBED: ImageCall[EmbeddedImage] = ImageCall(
@@ -66,6 +70,11 @@ EMBED: ImageCall[EmbeddedImage] = ImageCall(
 
 GET_EMBEDDING: ImageCall[ImageEmbedding] = ImageCall(
     "GetEmbedding", lambda image: pb.GetEmbeddingRequest(image=image), read_embedding
+)
+
+
+DETECT_EDGES: ImageCall[npt.NDArray[np.uint8]] = ImageCall(
+    "DetectEdges", lambda image: pb.DetectEdgesRequest(image=image), read_edges
 )
 
 
@@ -92,7 +101,7 @@ def on_image(call: ImageCall[_T], image: ImageLike, known: KnownImages, timeout_
     started = time.monotonic()
     deadline = started + timeout_seconds
     source = ImageSource.of(image)
-    forms = source.forms(known)
+    forms = source.forms(known)[-1 if call.upload else 0 :]
     for form in forms:
         try:
             response = yield from _send(call.rpc, call.request(form), deadline)

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samserve.client.errors import InvalidRequest
+from samserve.client.result import Detection
 from samserve.v1 import segmentation_pb2 as pb
 
 _LABELS = {1: pb.POINT_LABEL_FOREGROUND, 0: pb.POINT_LABEL_BACKGROUND}
@@ -25,12 +26,14 @@ class Prompt:
         point_labels: `[N]`, 1 foreground or 0 background; all foreground where it is None.
         box: `[4]` XYXY.
         mask_input: `[M, M]` or `[1, M, M]` logits, such as one of `Segmentation.low_res_masks`.
+        detection: what a detector says of the box; comes back with the answer.
     """
 
     point_coords: npt.ArrayLike | None = None
     point_labels: npt.ArrayLike | None = None
     box: npt.ArrayLike | None = None
     mask_input: npt.ArrayLike | None = None
+    detection: Detection | None = None
 
 
 def segment_request(
@@ -59,6 +62,9 @@ def prompt_message(prompt: Prompt) -> pb.Prompt:
         message.box.CopyFrom(pb.Box(x0=x0, y0=y0, x1=x1, y1=y1))
     if prompt.mask_input is not None:
         message.mask_input.CopyFrom(_low_res_mask(prompt.mask_input))
+    if prompt.detection is not None:
+        message.detection.category_id = prompt.detection.category_id
+        message.detection.score = prompt.detection.score
     return message
 
 

@@ -1,10 +1,14 @@
 """The server's messages, read into the client's results."""
 
+import io
+
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from samserve.client.result import (
     CocoRle,
+    Detection,
     EmbeddedImage,
     ImageEmbedding,
     Limits,
@@ -24,15 +28,16 @@ def read_segmentations(response: pb.SegmentResponse, round_trip_seconds: float) 
         Segmentation(
             image_id=ImageId(response.image_id),
             original_size=_size(response.original_size),
-            rles=tuple(_rle(mask.coco_rle) for mask in result.masks),
+            rles=tuple(read_rle(mask.coco_rle) for mask in result.masks),
             iou_predictions=np.array([mask.iou_prediction for mask in result.masks], dtype=np.float32),
             stability_scores=np.array([mask.stability_score for mask in result.masks], dtype=np.float32),
-            boxes=np.array([_xyxy(mask.bbox) for mask in result.masks], dtype=np.float32).reshape(-1, 4),
+            boxes=np.array([read_xyxy(mask.bbox) for mask in result.masks], dtype=np.float32).reshape(-1, 4),
             areas=np.array([mask.area for mask in result.masks], dtype=np.int64),
             low_res_masks=np.stack([_logits(mask.low_res_mask) for mask in result.masks]),
             cached=response.cached,
             embedding_source=source,
             timings=timings,
+            detection=_detection(result),
         )
         for result in response.results
     ]
@@ -77,6 +82,18 @@ def read_server_info(response: pb.GetServerInfoResponse) -> ServerInfo:
     )
 
 
+def read_edges(response: pb.DetectEdgesResponse, round_trip_seconds: float) -> npt.NDArray[np.uint8]:
+    """The map, unpacked."""
+    with Image.open(io.BytesIO(response.png)) as picture:
+        return np.asarray(picture.convert("L"))
+
+
+def _detection(result: pb.PromptResult) -> Detection | None:
+    if not result.HasField("detection"):
+        return None
+    return Detection(result.detection.category_id, result.detection.score)
+
+
 def _timings(timings: pb.Timings, round_trip_seconds: float) -> Timings:
     return Timings(
         cache_seconds=timings.cache.ToNanoseconds() / 1e9,
@@ -98,11 +115,13 @@ def _size(size: pb.Size) -> tuple[int, int]:
     return size.height, size.width
 
 
-def _xyxy(box: pb.Box) -> tuple[float, float, float, float]:
+def read_xyxy(box: pb.Box) -> tuple[float, float, float, float]:
+    """The corners."""
     return box.x0, box.y0, box.x1, box.y1
 
 
-def _rle(rle: pb.CocoRle) -> CocoRle:
+def read_rle(rle: pb.CocoRle) -> CocoRle:
+    """As pycocotools takes it."""
     return {"size": list(_size(rle.size)), "counts": rle.counts}
 
 

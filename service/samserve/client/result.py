@@ -47,6 +47,14 @@ class CocoRle(TypedDict):
     counts: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """What a detector says of a box: the class of the object, and how sure it is."""
+
+    category_id: int
+    score: float
+
+
 @dataclass(frozen=True, eq=False)
 class Segmentation:
     """The M masks of one prompt: three with `multimask_output` (SAM's whole, part, subpart), else one.
@@ -63,6 +71,7 @@ class Segmentation:
         cached: whether the image had been encoded before.
         embedding_source: `encoded`, `coalesced`, `memory` or `redis`.
         timings: of the whole call.
+        detection: the prompt's.
     """
 
     image_id: ImageId
@@ -76,6 +85,7 @@ class Segmentation:
     cached: bool
     embedding_source: str
     timings: Timings
+    detection: Detection | None = None
 
     @cached_property
     def masks(self) -> npt.NDArray[np.bool_]:

@@ -2,16 +2,27 @@
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 import grpc
+import numpy as np
 import numpy.typing as npt
 
 from samserve.client import exchange
 from samserve.client.channel import TENANT_METADATA_KEY, ChannelOptions, channel_options, methods
 from samserve.client.errors import from_rpc_error
+from samserve.client.generation import (
+    GENERATION_TIMEOUT_SECONDS,
+    GeneratedMask,
+    MaskGenerationParameters,
+    OnProgress,
+    generation_call,
+    opening,
+    read_event,
+)
 from samserve.client.image import ImageLike, KnownImages
 from samserve.client.request import Prompt
 from samserve.client.result import EmbeddedImage, ImageEmbedding, Segmentation, ServerInfo
@@ -56,7 +67,8 @@ class Client:
             self._channel = grpc.insecure_channel(target, options)
         else:
             self._channel = grpc.secure_channel(target, credentials, options)
-        self._methods = methods(self._channel)
+        self._methods = {**methods(self._channel)}
+        self._methods["GenerateMasks"] = opening(self._methods["GenerateMasks"])
         self._target = target
         self._metadata = ((TENANT_METADATA_KEY, tenant),) if tenant else ()
         self._timeout_seconds = timeout_seconds
@@ -117,6 +129,38 @@ class Client:
             prompts, multimask_output=multimask_output, normalized=normalized, low_res_masks=low_res_masks
         )
         return self._on_image(call, image, timeout_seconds)
+
+    def generate_masks(
+        self,
+        image: ImageLike,
+        *,
+        on_progress: OnProgress | None = None,
+        timeout_seconds: float = GENERATION_TIMEOUT_SECONDS,
+        **parameters: Unpack[MaskGenerationParameters],
+    ) -> Iterator[GeneratedMask]:
+        """The masks of everything in an image, with the parameters of SAM's `SamAutomaticMaskGenerator`.
+
+        They come crop by crop, the smallest crops first, each once it has been searched. The call is made with the
+        first mask asked for; closing the iterator ends it. A caller that takes too long for a mask loses the call.
+
+        Args:
+            on_progress: is called with how many points have been asked, and of how many.
+            timeout_seconds: deadline of the whole stream.
+        """
+        opened = self._on_image(generation_call(**parameters), image, timeout_seconds)
+        try:
+            for response in chain([opened.first], opened.call):
+                mask = read_event(response, on_progress)
+                if mask is not None:
+                    yield mask
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, self._target) from error
+        finally:
+            opened.call.cancel()
+
+    def detect_edges(self, image: ImageLike, *, timeout_seconds: float | None = None) -> npt.NDArray[np.uint8]:
+        """The edges in an image, uint8 `[H, W]`: 0 where there is none, 255 on the strongest."""
+        return self._on_image(exchange.DETECT_EDGES, image, timeout_seconds)
 
     def embed(self, image: ImageLike, *, timeout_seconds: float | None = None) -> EmbeddedImage:
         """Have an image encoded ahead of its first prompt."""

@@ -23,6 +23,10 @@ class InvalidPrompt(InvalidArgument):
     """A prompt is malformed, out of range or asks for too much."""
 
 
+class InvalidParameter(InvalidArgument):
+    """A parameter of a method is out of range, or several together ask for too much."""
+
+
 class InvalidImage(InvalidArgument):
     """The image is empty, unreadable, too large, or its id is malformed."""
 

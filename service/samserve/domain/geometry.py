@@ -19,6 +19,25 @@ class Size(NamedTuple):
     width: int
 
 
+class CropBox(NamedTuple):
+    """A part of an image, XYXY in whole pixels, right and bottom exclusive."""
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+
+    @property
+    def size(self) -> Size:
+        """Height and width of the part."""
+        return Size(self.y1 - self.y0, self.x1 - self.x0)
+
+    @classmethod
+    def whole(cls, original_size: Size) -> "CropBox":
+        """All of an image."""
+        return cls(0, 0, original_size.width, original_size.height)
+
+
 @dataclass(frozen=True, slots=True)
 class ImageFrame:
     """How one image lies in the model's square input.

@@ -5,6 +5,7 @@ import hmac
 import re
 
 from samserve.domain.errors import InvalidImage
+from samserve.domain.geometry import CropBox
 
 _IMAGE_ID = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -40,13 +41,18 @@ class EmbeddingKey(str):
     __slots__ = ()
 
     @classmethod
-    def derive(cls, secret: bytes, tenant: str, image_id: ImageId, fingerprint: str) -> "EmbeddingKey":
-        """The key of one tenant's image under one model.
+    def derive(
+        cls, secret: bytes, tenant: str, image_id: ImageId, fingerprint: str, crop_box: CropBox | None = None
+    ) -> "EmbeddingKey":
+        """The key of one tenant's image, or of a crop of it, under one model.
 
         Args:
             secret: shared by all gateways that share a cache, known to no caller.
             fingerprint: of the model, `sha256:<hex>`.
+            crop_box: the part that was encoded as an image of its own; None for the whole.
         """
         tenant_secret = hmac.digest(secret, tenant.encode(), "sha256")
-        digest = hmac.new(tenant_secret, image_id.encode(), "sha256").hexdigest()
+        # An image id holds no '#', so that no id can be taken for a crop.
+        encoded = image_id if crop_box is None else f"{image_id}#{','.join(map(str, crop_box))}"
+        digest = hmac.new(tenant_secret, encoded.encode(), "sha256").hexdigest()
         return cls(f"{fingerprint.removeprefix('sha256:')[:16]}:{digest}")

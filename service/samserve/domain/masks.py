@@ -1,6 +1,7 @@
 """From the decoder's logits to masks of the original image."""
 
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -66,7 +67,42 @@ class Mask:
         return full
 
 
-def upsample_mask(low_res_mask: npt.NDArray[np.float32], iou_prediction: float, frame: ImageFrame) -> Mask:
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedMask:
+    """A mask in a hundredth of its memory, for those that wait to be chosen among.
+
+    Attributes:
+        mask: the mask without pixels and logits.
+        shape: of the window.
+        pixels: of the window, bits, compressed.
+    """
+
+    mask: Mask
+    shape: tuple[int, int]
+    pixels: bytes
+
+    @classmethod
+    def pack(cls, mask: Mask) -> "PackedMask":
+        """Keep a mask; its logits are lost."""
+        bits = np.packbits(mask.window.T)
+        hollow = replace(mask, window=np.zeros((0, 0), dtype=np.bool_), low_res_mask=np.zeros((0, 0), dtype=np.float32))
+        rows, columns = mask.window.shape
+        return cls(hollow, (rows, columns), zlib.compress(bits.tobytes(), level=1))
+
+    def unpack(self) -> Mask:
+        """The mask again, with a `low_res_mask` of no size."""
+        rows, columns = self.shape
+        bits = np.frombuffer(zlib.decompress(self.pixels), dtype=np.uint8)
+        window = np.unpackbits(bits, count=rows * columns).view(np.bool_).reshape(columns, rows).T
+        return replace(self.mask, window=window)
+
+
+def upsample_mask(
+    low_res_mask: npt.NDArray[np.float32],
+    iou_prediction: float,
+    frame: ImageFrame,
+    stability_score_offset: float = STABILITY_SCORE_OFFSET,
+) -> Mask:
     """Threshold logits at the original resolution, as SAM's `postprocess_masks` does, where they can pass it.
 
     Interpolation never exceeds its inputs. So only the output that draws on a logit above the lower stability
@@ -74,9 +110,10 @@ def upsample_mask(low_res_mask: npt.NDArray[np.float32], iou_prediction: float, 
 
     Args:
         low_res_mask: float32 `[M, M]` logits over the model's square input.
+        stability_score_offset: how far the threshold is moved either way for the stability score, not negative.
     """
     original, low_res_size = frame.original_size, low_res_mask.shape[0]
-    possible = low_res_mask > MASK_THRESHOLD - STABILITY_SCORE_OFFSET
+    possible = low_res_mask > MASK_THRESHOLD - stability_score_offset
     row_taps = mask_taps(low_res_size, frame.image_size, frame.input_size.height, original.height)
     column_taps = mask_taps(low_res_size, frame.image_size, frame.input_size.width, original.width)
     rows = row_taps.reached_by(np.flatnonzero(possible.any(axis=1)))
@@ -92,8 +129,8 @@ def upsample_mask(low_res_mask: npt.NDArray[np.float32], iou_prediction: float, 
         across, source_columns = column_taps.matrix(block)
         logits = across @ tall[source_columns]
         window[block.start - columns.start : block.stop - columns.start] = logits > MASK_THRESHOLD
-        inner += int(np.count_nonzero(logits > MASK_THRESHOLD + STABILITY_SCORE_OFFSET))
-        outer += int(np.count_nonzero(logits > MASK_THRESHOLD - STABILITY_SCORE_OFFSET))
+        inner += int(np.count_nonzero(logits > MASK_THRESHOLD + stability_score_offset))
+        outer += int(np.count_nonzero(logits > MASK_THRESHOLD - stability_score_offset))
     stability_score = inner / outer if outer else 0.0
     return Mask(original, window.T, rows.start, columns.start, iou_prediction, stability_score, low_res_mask)
 

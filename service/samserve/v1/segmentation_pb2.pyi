@@ -324,33 +324,67 @@ class Prompt(_message.Message):
     POINTS_FIELD_NUMBER: _builtins.int
     BOX_FIELD_NUMBER: _builtins.int
     MASK_INPUT_FIELD_NUMBER: _builtins.int
+    DETECTION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def points(self) -> _containers.RepeatedCompositeFieldContainer[Global___Point]: ...
     @_builtins.property
     def box(self) -> Global___Box: ...
     @_builtins.property
     def mask_input(self) -> Global___LowResMask: ...
+    @_builtins.property
+    def detection(self) -> Global___Detection:
+        """Where the box is a detector's: comes back with the masks as it is, and changes nothing."""
+
     def __init__(
         self,
         *,
         points: _abc.Iterable[Global___Point] | None = ...,
         box: Global___Box | None = ...,
         mask_input: Global___LowResMask | None = ...,
+        detection: Global___Detection | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_box", b"_box", "_mask_input", b"_mask_input", "box", b"box", "mask_input", b"mask_input"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_box", b"_box", "_detection", b"_detection", "_mask_input", b"_mask_input", "box", b"box", "detection", b"detection", "mask_input", b"mask_input"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_box", b"_box", "_mask_input", b"_mask_input", "box", b"box", "mask_input", b"mask_input", "points", b"points"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_box", b"_box", "_detection", b"_detection", "_mask_input", b"_mask_input", "box", b"box", "detection", b"detection", "mask_input", b"mask_input", "points", b"points"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__box: _TypeAlias = _typing.Literal["box"]  # noqa: Y015
     _WhichOneofArgType__box: _TypeAlias = _typing.Literal["_box", b"_box"]  # noqa: Y015
+    _WhichOneofReturnType__detection: _TypeAlias = _typing.Literal["detection"]  # noqa: Y015
+    _WhichOneofArgType__detection: _TypeAlias = _typing.Literal["_detection", b"_detection"]  # noqa: Y015
     _WhichOneofReturnType__mask_input: _TypeAlias = _typing.Literal["mask_input"]  # noqa: Y015
     _WhichOneofArgType__mask_input: _TypeAlias = _typing.Literal["_mask_input", b"_mask_input"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__box) -> _WhichOneofReturnType__box | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__detection) -> _WhichOneofReturnType__detection | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__mask_input) -> _WhichOneofReturnType__mask_input | None: ...
 
 Global___Prompt: _TypeAlias = Prompt  # noqa: Y015
+
+@_typing.final
+class Detection(_message.Message):
+    """What a detector says of a box."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATEGORY_ID_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    category_id: _builtins.int
+    score: _builtins.float
+    def __init__(
+        self,
+        *,
+        category_id: _builtins.int = ...,
+        score: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category_id", b"category_id", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Detection: _TypeAlias = Detection  # noqa: Y015
 
 @_typing.final
 class CocoRle(_message.Message):
@@ -735,18 +769,26 @@ class PromptResult(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MASKS_FIELD_NUMBER: _builtins.int
+    DETECTION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def masks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Mask]: ...
+    @_builtins.property
+    def detection(self) -> Global___Detection:
+        """The prompt's."""
+
     def __init__(
         self,
         *,
         masks: _abc.Iterable[Global___Mask] | None = ...,
+        detection: Global___Detection | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_detection", b"_detection", "detection", b"detection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["masks", b"masks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_detection", b"_detection", "detection", b"detection", "masks", b"masks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__detection: _TypeAlias = _typing.Literal["detection"]  # noqa: Y015
+    _WhichOneofArgType__detection: _TypeAlias = _typing.Literal["_detection", b"_detection"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__detection) -> _WhichOneofReturnType__detection | None: ...
 
 Global___PromptResult: _TypeAlias = PromptResult  # noqa: Y015
 
@@ -1795,3 +1837,331 @@ class TrackObjectsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_answer) -> _WhichOneofReturnType_answer | None: ...
 
 Global___TrackObjectsResponse: _TypeAlias = TrackObjectsResponse  # noqa: Y015
+
+@_typing.final
+class GenerateMasksRequest(_message.Message):
+    """Parameters have the names, meanings and defaults of SAM's `SamAutomaticMaskGenerator`; so have the masks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_FIELD_NUMBER: _builtins.int
+    POINTS_PER_SIDE_FIELD_NUMBER: _builtins.int
+    POINTS_PER_BATCH_FIELD_NUMBER: _builtins.int
+    PRED_IOU_THRESH_FIELD_NUMBER: _builtins.int
+    STABILITY_SCORE_THRESH_FIELD_NUMBER: _builtins.int
+    STABILITY_SCORE_OFFSET_FIELD_NUMBER: _builtins.int
+    BOX_NMS_THRESH_FIELD_NUMBER: _builtins.int
+    CROP_N_LAYERS_FIELD_NUMBER: _builtins.int
+    CROP_NMS_THRESH_FIELD_NUMBER: _builtins.int
+    CROP_OVERLAP_RATIO_FIELD_NUMBER: _builtins.int
+    CROP_N_POINTS_DOWNSCALE_FACTOR_FIELD_NUMBER: _builtins.int
+    MIN_MASK_REGION_AREA_FIELD_NUMBER: _builtins.int
+    MASK_FORMAT_FIELD_NUMBER: _builtins.int
+    points_per_side: _builtins.int
+    """Of the grid over the whole image. Default 32, at most 64."""
+    points_per_batch: _builtins.int
+    """How many points are decoded at a time. Default 64, at most 64."""
+    pred_iou_thresh: _builtins.float
+    """Masks whose iou_prediction is not above it are dropped; 0 keeps all. Default 0.88."""
+    stability_score_thresh: _builtins.float
+    """Masks whose stability_score is below it are dropped; 0 keeps all. Default 0.95."""
+    stability_score_offset: _builtins.float
+    """How far, in logits, the mask's threshold is moved either way for the stability score. Default 1."""
+    box_nms_thresh: _builtins.float
+    """Box IoU above which two masks of one crop are duplicates. Default 0.7."""
+    crop_n_layers: _builtins.int
+    """Layers of crops beside the whole image: layer i has 4^i, each encoded as an image of its own. Default 0, at most 3."""
+    crop_nms_thresh: _builtins.float
+    """Box IoU above which masks of different crops are duplicates; that of the smaller crop stays. Default 0.7."""
+    crop_overlap_ratio: _builtins.float
+    """Share of the image's shorter side that neighbours of the first crop layer have in common. Default 512/1500."""
+    crop_n_points_downscale_factor: _builtins.int
+    """points_per_side is divided by it once for each layer. Default 1."""
+    min_mask_region_area: _builtins.int
+    """Holes and separate regions of fewer pixels are removed; 0 leaves them. Default 0."""
+    mask_format: Global___MaskFormat.ValueType
+    """Any form but the logits."""
+    @_builtins.property
+    def image(self) -> Global___Image:
+        """Where crops are asked for, send the image itself: an id gets NOT_FOUND as soon as a crop's embedding is not cached."""
+
+    def __init__(
+        self,
+        *,
+        image: Global___Image | None = ...,
+        points_per_side: _builtins.int | None = ...,
+        points_per_batch: _builtins.int | None = ...,
+        pred_iou_thresh: _builtins.float | None = ...,
+        stability_score_thresh: _builtins.float | None = ...,
+        stability_score_offset: _builtins.float | None = ...,
+        box_nms_thresh: _builtins.float | None = ...,
+        crop_n_layers: _builtins.int | None = ...,
+        crop_nms_thresh: _builtins.float | None = ...,
+        crop_overlap_ratio: _builtins.float | None = ...,
+        crop_n_points_downscale_factor: _builtins.int | None = ...,
+        min_mask_region_area: _builtins.int | None = ...,
+        mask_format: Global___MaskFormat.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_box_nms_thresh", b"_box_nms_thresh", "_crop_n_layers", b"_crop_n_layers", "_crop_n_points_downscale_factor", b"_crop_n_points_downscale_factor", "_crop_nms_thresh", b"_crop_nms_thresh", "_crop_overlap_ratio", b"_crop_overlap_ratio", "_min_mask_region_area", b"_min_mask_region_area", "_points_per_batch", b"_points_per_batch", "_points_per_side", b"_points_per_side", "_pred_iou_thresh", b"_pred_iou_thresh", "_stability_score_offset", b"_stability_score_offset", "_stability_score_thresh", b"_stability_score_thresh", "box_nms_thresh", b"box_nms_thresh", "crop_n_layers", b"crop_n_layers", "crop_n_points_downscale_factor", b"crop_n_points_downscale_factor", "crop_nms_thresh", b"crop_nms_thresh", "crop_overlap_ratio", b"crop_overlap_ratio", "image", b"image", "min_mask_region_area", b"min_mask_region_area", "points_per_batch", b"points_per_batch", "points_per_side", b"points_per_side", "pred_iou_thresh", b"pred_iou_thresh", "stability_score_offset", b"stability_score_offset", "stability_score_thresh", b"stability_score_thresh"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_box_nms_thresh", b"_box_nms_thresh", "_crop_n_layers", b"_crop_n_layers", "_crop_n_points_downscale_factor", b"_crop_n_points_downscale_factor", "_crop_nms_thresh", b"_crop_nms_thresh", "_crop_overlap_ratio", b"_crop_overlap_ratio", "_min_mask_region_area", b"_min_mask_region_area", "_points_per_batch", b"_points_per_batch", "_points_per_side", b"_points_per_side", "_pred_iou_thresh", b"_pred_iou_thresh", "_stability_score_offset", b"_stability_score_offset", "_stability_score_thresh", b"_stability_score_thresh", "box_nms_thresh", b"box_nms_thresh", "crop_n_layers", b"crop_n_layers", "crop_n_points_downscale_factor", b"crop_n_points_downscale_factor", "crop_nms_thresh", b"crop_nms_thresh", "crop_overlap_ratio", b"crop_overlap_ratio", "image", b"image", "mask_format", b"mask_format", "min_mask_region_area", b"min_mask_region_area", "points_per_batch", b"points_per_batch", "points_per_side", b"points_per_side", "pred_iou_thresh", b"pred_iou_thresh", "stability_score_offset", b"stability_score_offset", "stability_score_thresh", b"stability_score_thresh"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__box_nms_thresh: _TypeAlias = _typing.Literal["box_nms_thresh"]  # noqa: Y015
+    _WhichOneofArgType__box_nms_thresh: _TypeAlias = _typing.Literal["_box_nms_thresh", b"_box_nms_thresh"]  # noqa: Y015
+    _WhichOneofReturnType__crop_n_layers: _TypeAlias = _typing.Literal["crop_n_layers"]  # noqa: Y015
+    _WhichOneofArgType__crop_n_layers: _TypeAlias = _typing.Literal["_crop_n_layers", b"_crop_n_layers"]  # noqa: Y015
+    _WhichOneofReturnType__crop_n_points_downscale_factor: _TypeAlias = _typing.Literal["crop_n_points_downscale_factor"]  # noqa: Y015
+    _WhichOneofArgType__crop_n_points_downscale_factor: _TypeAlias = _typing.Literal["_crop_n_points_downscale_factor", b"_crop_n_points_downscale_factor"]  # noqa: Y015
+    _WhichOneofReturnType__crop_nms_thresh: _TypeAlias = _typing.Literal["crop_nms_thresh"]  # noqa: Y015
+    _WhichOneofArgType__crop_nms_thresh: _TypeAlias = _typing.Literal["_crop_nms_thresh", b"_crop_nms_thresh"]  # noqa: Y015
+    _WhichOneofReturnType__crop_overlap_ratio: _TypeAlias = _typing.Literal["crop_overlap_ratio"]  # noqa: Y015
+    _WhichOneofArgType__crop_overlap_ratio: _TypeAlias = _typing.Literal["_crop_overlap_ratio", b"_crop_overlap_ratio"]  # noqa: Y015
+    _WhichOneofReturnType__min_mask_region_area: _TypeAlias = _typing.Literal["min_mask_region_area"]  # noqa: Y015
+    _WhichOneofArgType__min_mask_region_area: _TypeAlias = _typing.Literal["_min_mask_region_area", b"_min_mask_region_area"]  # noqa: Y015
+    _WhichOneofReturnType__points_per_batch: _TypeAlias = _typing.Literal["points_per_batch"]  # noqa: Y015
+    _WhichOneofArgType__points_per_batch: _TypeAlias = _typing.Literal["_points_per_batch", b"_points_per_batch"]  # noqa: Y015
+    _WhichOneofReturnType__points_per_side: _TypeAlias = _typing.Literal["points_per_side"]  # noqa: Y015
+    _WhichOneofArgType__points_per_side: _TypeAlias = _typing.Literal["_points_per_side", b"_points_per_side"]  # noqa: Y015
+    _WhichOneofReturnType__pred_iou_thresh: _TypeAlias = _typing.Literal["pred_iou_thresh"]  # noqa: Y015
+    _WhichOneofArgType__pred_iou_thresh: _TypeAlias = _typing.Literal["_pred_iou_thresh", b"_pred_iou_thresh"]  # noqa: Y015
+    _WhichOneofReturnType__stability_score_offset: _TypeAlias = _typing.Literal["stability_score_offset"]  # noqa: Y015
+    _WhichOneofArgType__stability_score_offset: _TypeAlias = _typing.Literal["_stability_score_offset", b"_stability_score_offset"]  # noqa: Y015
+    _WhichOneofReturnType__stability_score_thresh: _TypeAlias = _typing.Literal["stability_score_thresh"]  # noqa: Y015
+    _WhichOneofArgType__stability_score_thresh: _TypeAlias = _typing.Literal["_stability_score_thresh", b"_stability_score_thresh"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__box_nms_thresh) -> _WhichOneofReturnType__box_nms_thresh | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__crop_n_layers) -> _WhichOneofReturnType__crop_n_layers | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__crop_n_points_downscale_factor) -> _WhichOneofReturnType__crop_n_points_downscale_factor | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__crop_nms_thresh) -> _WhichOneofReturnType__crop_nms_thresh | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__crop_overlap_ratio) -> _WhichOneofReturnType__crop_overlap_ratio | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_mask_region_area) -> _WhichOneofReturnType__min_mask_region_area | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__points_per_batch) -> _WhichOneofReturnType__points_per_batch | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__points_per_side) -> _WhichOneofReturnType__points_per_side | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pred_iou_thresh) -> _WhichOneofReturnType__pred_iou_thresh | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stability_score_offset) -> _WhichOneofReturnType__stability_score_offset | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stability_score_thresh) -> _WhichOneofReturnType__stability_score_thresh | None: ...
+
+Global___GenerateMasksRequest: _TypeAlias = GenerateMasksRequest  # noqa: Y015
+
+@_typing.final
+class GenerateMasksResponse(_message.Message):
+    """First `started`, then `progress` after each batch of points, `mask` as masks are accepted, and `finished` at the end.
+
+    Whether a mask is a duplicate is known once its crop has been searched. So the masks come crop by crop, the smallest
+    crops first: without crop layers all of them come after the last point. With min_mask_region_area, masks that lost a
+    region or a hole come last. Nothing is computed ahead of a client that does not read, and after 30 seconds (the server's
+    setting) of not reading the call ends with DEADLINE_EXCEEDED.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STARTED_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    MASK_FIELD_NUMBER: _builtins.int
+    FINISHED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def started(self) -> Global___GenerationStarted: ...
+    @_builtins.property
+    def progress(self) -> Global___GenerationProgress: ...
+    @_builtins.property
+    def mask(self) -> Global___GeneratedMask: ...
+    @_builtins.property
+    def finished(self) -> Global___GenerationFinished: ...
+    def __init__(
+        self,
+        *,
+        started: Global___GenerationStarted | None = ...,
+        progress: Global___GenerationProgress | None = ...,
+        mask: Global___GeneratedMask | None = ...,
+        finished: Global___GenerationFinished | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "finished", b"finished", "mask", b"mask", "progress", b"progress", "started", b"started"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "finished", b"finished", "mask", b"mask", "progress", b"progress", "started", b"started"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "progress", "mask", "finished"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___GenerateMasksResponse: _TypeAlias = GenerateMasksResponse  # noqa: Y015
+
+@_typing.final
+class GenerationStarted(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_ID_FIELD_NUMBER: _builtins.int
+    ORIGINAL_SIZE_FIELD_NUMBER: _builtins.int
+    POINTS_TOTAL_FIELD_NUMBER: _builtins.int
+    EMBEDDING_SOURCE_FIELD_NUMBER: _builtins.int
+    CACHED_FIELD_NUMBER: _builtins.int
+    image_id: _builtins.str
+    points_total: _builtins.int
+    """Points that will be asked, over all crops."""
+    embedding_source: Global___EmbeddingSource.ValueType
+    cached: _builtins.bool
+    """True unless this request had the whole image encoded."""
+    @_builtins.property
+    def original_size(self) -> Global___Size: ...
+    def __init__(
+        self,
+        *,
+        image_id: _builtins.str = ...,
+        original_size: Global___Size | None = ...,
+        points_total: _builtins.int = ...,
+        embedding_source: Global___EmbeddingSource.ValueType = ...,
+        cached: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["original_size", b"original_size"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached", b"cached", "embedding_source", b"embedding_source", "image_id", b"image_id", "original_size", b"original_size", "points_total", b"points_total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GenerationStarted: _TypeAlias = GenerationStarted  # noqa: Y015
+
+@_typing.final
+class GenerationProgress(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POINTS_DONE_FIELD_NUMBER: _builtins.int
+    POINTS_TOTAL_FIELD_NUMBER: _builtins.int
+    points_done: _builtins.int
+    points_total: _builtins.int
+    def __init__(
+        self,
+        *,
+        points_done: _builtins.int = ...,
+        points_total: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["points_done", b"points_done", "points_total", b"points_total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GenerationProgress: _TypeAlias = GenerationProgress  # noqa: Y015
+
+@_typing.final
+class GeneratedMask(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MASK_FIELD_NUMBER: _builtins.int
+    POINT_FIELD_NUMBER: _builtins.int
+    CROP_BOX_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def mask(self) -> Global___Mask: ...
+    @_builtins.property
+    def point(self) -> Global___Point:
+        """The click that gave it."""
+
+    @_builtins.property
+    def crop_box(self) -> Global___Box:
+        """The part of the image that was searched."""
+
+    def __init__(
+        self,
+        *,
+        mask: Global___Mask | None = ...,
+        point: Global___Point | None = ...,
+        crop_box: Global___Box | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["crop_box", b"crop_box", "mask", b"mask", "point", b"point"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["crop_box", b"crop_box", "mask", b"mask", "point", b"point"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GeneratedMask: _TypeAlias = GeneratedMask  # noqa: Y015
+
+@_typing.final
+class GenerationFinished(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MASK_COUNT_FIELD_NUMBER: _builtins.int
+    TIMINGS_FIELD_NUMBER: _builtins.int
+    mask_count: _builtins.int
+    @_builtins.property
+    def timings(self) -> Global___Timings:
+        """Crops included."""
+
+    def __init__(
+        self,
+        *,
+        mask_count: _builtins.int = ...,
+        timings: Global___Timings | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mask_count", b"mask_count", "timings", b"timings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GenerationFinished: _TypeAlias = GenerationFinished  # noqa: Y015
+
+@_typing.final
+class DetectEdgesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def image(self) -> Global___Image: ...
+    def __init__(
+        self,
+        *,
+        image: Global___Image | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DetectEdgesRequest: _TypeAlias = DetectEdgesRequest  # noqa: Y015
+
+@_typing.final
+class DetectEdgesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_ID_FIELD_NUMBER: _builtins.int
+    ORIGINAL_SIZE_FIELD_NUMBER: _builtins.int
+    PNG_FIELD_NUMBER: _builtins.int
+    EMBEDDING_SOURCE_FIELD_NUMBER: _builtins.int
+    CACHED_FIELD_NUMBER: _builtins.int
+    TIMINGS_FIELD_NUMBER: _builtins.int
+    image_id: _builtins.str
+    png: _builtins.bytes
+    """An 8-bit greyscale PNG of the original size: 0 where there is no edge, 255 on the strongest."""
+    embedding_source: Global___EmbeddingSource.ValueType
+    cached: _builtins.bool
+    """True unless this request had the image encoded."""
+    @_builtins.property
+    def original_size(self) -> Global___Size: ...
+    @_builtins.property
+    def timings(self) -> Global___Timings: ...
+    def __init__(
+        self,
+        *,
+        image_id: _builtins.str = ...,
+        original_size: Global___Size | None = ...,
+        png: _builtins.bytes = ...,
+        embedding_source: Global___EmbeddingSource.ValueType = ...,
+        cached: _builtins.bool = ...,
+        timings: Global___Timings | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["original_size", b"original_size", "timings", b"timings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached", b"cached", "embedding_source", b"embedding_source", "image_id", b"image_id", "original_size", b"original_size", "png", b"png", "timings", b"timings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DetectEdgesResponse: _TypeAlias = DetectEdgesResponse  # noqa: Y015

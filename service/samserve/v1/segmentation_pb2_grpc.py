@@ -67,6 +67,16 @@ class SegmentationServiceStub:
                 request_serializer=samserve_dot_v1_dot_segmentation__pb2.SegmentGazeRequest.SerializeToString,
                 response_deserializer=samserve_dot_v1_dot_segmentation__pb2.SegmentGazeResponse.FromString,
                 _registered_method=True)
+        self.GenerateMasks = channel.unary_stream(
+                '/samserve.v1.SegmentationService/GenerateMasks',
+                request_serializer=samserve_dot_v1_dot_segmentation__pb2.GenerateMasksRequest.SerializeToString,
+                response_deserializer=samserve_dot_v1_dot_segmentation__pb2.GenerateMasksResponse.FromString,
+                _registered_method=True)
+        self.DetectEdges = channel.unary_unary(
+                '/samserve.v1.SegmentationService/DetectEdges',
+                request_serializer=samserve_dot_v1_dot_segmentation__pb2.DetectEdgesRequest.SerializeToString,
+                response_deserializer=samserve_dot_v1_dot_segmentation__pb2.DetectEdgesResponse.FromString,
+                _registered_method=True)
         self.TrackObjects = channel.stream_stream(
                 '/samserve.v1.SegmentationService/TrackObjects',
                 request_serializer=samserve_dot_v1_dot_segmentation__pb2.TrackObjectsRequest.SerializeToString,
@@ -125,6 +135,20 @@ class SegmentationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GenerateMasks(self, request, context):
+        """Finds the masks of everything in an image: SAM's automatic mask generator, as a stream.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DetectEdges(self, request, context):
+        """Finds the edges in an image, from the masks of a grid of points.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def TrackObjects(self, request_iterator, context):
         """Follows objects through the frames of a video.
         """
@@ -166,6 +190,16 @@ def add_SegmentationServiceServicer_to_server(servicer, server):
                     servicer.SegmentGaze,
                     request_deserializer=samserve_dot_v1_dot_segmentation__pb2.SegmentGazeRequest.FromString,
                     response_serializer=samserve_dot_v1_dot_segmentation__pb2.SegmentGazeResponse.SerializeToString,
+            ),
+            'GenerateMasks': grpc.unary_stream_rpc_method_handler(
+                    servicer.GenerateMasks,
+                    request_deserializer=samserve_dot_v1_dot_segmentation__pb2.GenerateMasksRequest.FromString,
+                    response_serializer=samserve_dot_v1_dot_segmentation__pb2.GenerateMasksResponse.SerializeToString,
+            ),
+            'DetectEdges': grpc.unary_unary_rpc_method_handler(
+                    servicer.DetectEdges,
+                    request_deserializer=samserve_dot_v1_dot_segmentation__pb2.DetectEdgesRequest.FromString,
+                    response_serializer=samserve_dot_v1_dot_segmentation__pb2.DetectEdgesResponse.SerializeToString,
             ),
             'TrackObjects': grpc.stream_stream_rpc_method_handler(
                     servicer.TrackObjects,
@@ -321,6 +355,60 @@ class SegmentationService:
             '/samserve.v1.SegmentationService/SegmentGaze',
             samserve_dot_v1_dot_segmentation__pb2.SegmentGazeRequest.SerializeToString,
             samserve_dot_v1_dot_segmentation__pb2.SegmentGazeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GenerateMasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/samserve.v1.SegmentationService/GenerateMasks',
+            samserve_dot_v1_dot_segmentation__pb2.GenerateMasksRequest.SerializeToString,
+            samserve_dot_v1_dot_segmentation__pb2.GenerateMasksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DetectEdges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/samserve.v1.SegmentationService/DetectEdges',
+            samserve_dot_v1_dot_segmentation__pb2.DetectEdgesRequest.SerializeToString,
+            samserve_dot_v1_dot_segmentation__pb2.DetectEdgesResponse.FromString,
             options,
             channel_credentials,
             insecure,

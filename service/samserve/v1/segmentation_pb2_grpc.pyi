@@ -51,6 +51,10 @@ class SegmentationServiceStub:
     """An interactive session on one image: edits of a prompt in, refined masks out."""
     SegmentGaze: _grpc.StreamStreamMultiCallable[_segmentation_pb2.SegmentGazeRequest, _segmentation_pb2.SegmentGazeResponse]
     """Frames and gaze samples in; the mask of what is looked at out, latest sample wins."""
+    GenerateMasks: _grpc.UnaryStreamMultiCallable[_segmentation_pb2.GenerateMasksRequest, _segmentation_pb2.GenerateMasksResponse]
+    """Finds the masks of everything in an image: SAM's automatic mask generator, as a stream."""
+    DetectEdges: _grpc.UnaryUnaryMultiCallable[_segmentation_pb2.DetectEdgesRequest, _segmentation_pb2.DetectEdgesResponse]
+    """Finds the edges in an image, from the masks of a grid of points."""
     TrackObjects: _grpc.StreamStreamMultiCallable[_segmentation_pb2.TrackObjectsRequest, _segmentation_pb2.TrackObjectsResponse]
     """Follows objects through the frames of a video."""
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_segmentation_pb2.GetServerInfoRequest, _segmentation_pb2.GetServerInfoResponse]
@@ -79,6 +83,10 @@ class SegmentationServiceAsyncStub(SegmentationServiceStub):
     """An interactive session on one image: edits of a prompt in, refined masks out."""
     SegmentGaze: _aio.StreamStreamMultiCallable[_segmentation_pb2.SegmentGazeRequest, _segmentation_pb2.SegmentGazeResponse]  # type: ignore[assignment]
     """Frames and gaze samples in; the mask of what is looked at out, latest sample wins."""
+    GenerateMasks: _aio.UnaryStreamMultiCallable[_segmentation_pb2.GenerateMasksRequest, _segmentation_pb2.GenerateMasksResponse]  # type: ignore[assignment]
+    """Finds the masks of everything in an image: SAM's automatic mask generator, as a stream."""
+    DetectEdges: _aio.UnaryUnaryMultiCallable[_segmentation_pb2.DetectEdgesRequest, _segmentation_pb2.DetectEdgesResponse]  # type: ignore[assignment]
+    """Finds the edges in an image, from the masks of a grid of points."""
     TrackObjects: _aio.StreamStreamMultiCallable[_segmentation_pb2.TrackObjectsRequest, _segmentation_pb2.TrackObjectsResponse]  # type: ignore[assignment]
     """Follows objects through the frames of a video."""
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_segmentation_pb2.GetServerInfoRequest, _segmentation_pb2.GetServerInfoResponse]  # type: ignore[assignment]
@@ -134,6 +142,22 @@ class SegmentationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_segmentation_pb2.SegmentGazeResponse], _abc.AsyncIterator[_segmentation_pb2.SegmentGazeResponse]]:
         """Frames and gaze samples in; the mask of what is looked at out, latest sample wins."""
+
+    @_abc_1.abstractmethod
+    def GenerateMasks(
+        self,
+        request: _segmentation_pb2.GenerateMasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_segmentation_pb2.GenerateMasksResponse], _abc.AsyncIterator[_segmentation_pb2.GenerateMasksResponse]]:
+        """Finds the masks of everything in an image: SAM's automatic mask generator, as a stream."""
+
+    @_abc_1.abstractmethod
+    def DetectEdges(
+        self,
+        request: _segmentation_pb2.DetectEdgesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_segmentation_pb2.DetectEdgesResponse, _abc.Awaitable[_segmentation_pb2.DetectEdgesResponse]]:
+        """Finds the edges in an image, from the masks of a grid of points."""
 
     @_abc_1.abstractmethod
     def TrackObjects(

@@ -15,7 +15,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from samserve.adapters.image_decoder import PillowImageDecoder
 from samserve.domain.errors import InvalidImage
-from samserve.domain.geometry import Size
+from samserve.domain.geometry import CropBox, Size
 
 SIDE = 64
 RGB = np.random.default_rng(7).integers(0, 256, (24, 40, 3), dtype=np.uint8)
@@ -72,6 +72,20 @@ async def test_exif_orientation_is_applied(decoder: PillowImageDecoder, file_for
         upright = ImageOps.exif_transpose(image)
     np.testing.assert_array_equal(await decoded(decoder, data), resized(upright))
     assert decoder.probe(data) == (Size(40, 24) if orientation >= 5 else Size(24, 40))
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+async def test_a_crop_is_cut_from_the_image_as_it_is_seen(decoder: PillowImageDecoder, orientation: int) -> None:
+    photo = Image.fromarray(RGB)
+    data = file_of(photo, exif=exif_with(orientation))
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    box = CropBox(5, 3, 17, 22)
+    image = await decoder.decode(data, SIDE, box)
+    assert image.frame.original_size == box.size == Size(19, 12)
+    height, width = image.frame.input_size
+    np.testing.assert_array_equal(
+        image.pixels[:, :height, :width].transpose(1, 2, 0), resized(upright.crop((5, 3, 17, 22)))
+    )
 
 
 async def test_grey_becomes_three_equal_channels(decoder: PillowImageDecoder) -> None:

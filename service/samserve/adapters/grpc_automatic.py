@@ -1,0 +1,129 @@
+"""The face of `GenerateMasks` and `DetectEdges`."""
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import fields
+from io import BytesIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from samserve.adapters.grpc_masks import mask_renderer
+from samserve.adapters.grpc_messages import is_cached, read_image, size_message, source_message, timings_message
+from samserve.automatic import (
+    AutomaticMaskGenerator,
+    GeneratedMask,
+    GenerationEvent,
+    GenerationFinished,
+    GenerationProgress,
+    GenerationQuery,
+    GenerationStarted,
+)
+from samserve.domain.automatic import AutomaticMaskParameters
+from samserve.domain.errors import InvalidParameter
+from samserve.edges import EdgeDetector
+from samserve.ports import RequestObserver
+from samserve.v1 import segmentation_pb2 as pb
+
+_PARAMETERS = {field.name for field in fields(AutomaticMaskParameters)}
+
+
+class AutomaticFace:
+    """Reads the messages of both methods, asks the core, writes messages."""
+
+    def __init__(
+        self,
+        *,
+        generator: AutomaticMaskGenerator,
+        edge_detector: EdgeDetector,
+        max_image_bytes: int,
+        observer: RequestObserver,
+    ) -> None:
+        self._generator = generator
+        self._edge_detector = edge_detector
+        self._max_image_bytes = max_image_bytes
+        self._observer = observer
+
+    async def generate_masks(
+        self, request: pb.GenerateMasksRequest, tenant: str
+    ) -> AsyncGenerator[pb.GenerateMasksResponse, None]:
+        """See the proto."""
+        started = time.perf_counter()
+        if request.mask_format == pb.MASK_FORMAT_LOW_RES_LOGITS:
+            raise InvalidParameter("mask_format", "is the logits, which are not kept: ask for another form")
+        render = mask_renderer(request.mask_format, include_low_res_masks=False)
+        given = {field.name: value for field, value in request.ListFields() if field.name in _PARAMETERS}
+        image = read_image(request.image, self._max_image_bytes)
+        query = GenerationQuery(image, AutomaticMaskParameters(**given), tenant)
+        async with aclosing(self._generator.generate(query, render)) as events:
+            async for event in events:
+                if isinstance(event, GenerationStarted):
+                    self._observer.embedded(event.embedded.source)
+                yield _event_message(event, started)
+
+    async def detect_edges(self, request: pb.DetectEdgesRequest, tenant: str) -> pb.DetectEdgesResponse:
+        """See the proto."""
+        started = time.perf_counter()
+        image = read_image(request.image, self._max_image_bytes)
+        detected = await self._edge_detector.detect(image, tenant, _png)
+        embedded = detected.embedded
+        self._observer.embedded(embedded.source)
+        return pb.DetectEdgesResponse(
+            image_id=embedded.image_id,
+            original_size=size_message(embedded.embedding.frame.original_size),
+            png=detected.edges,
+            embedding_source=source_message(embedded),
+            cached=is_cached(embedded),
+            timings=timings_message(
+                embedded,
+                time.perf_counter() - started,
+                detected.decode_queue_seconds,
+                detected.decode_seconds,
+                detected.postprocess_seconds,
+            ),
+        )
+
+
+def _event_message(event: GenerationEvent[pb.Mask], started: float) -> pb.GenerateMasksResponse:
+    match event:
+        case GenerationStarted():
+            return pb.GenerateMasksResponse(
+                started=pb.GenerationStarted(
+                    image_id=event.embedded.image_id,
+                    original_size=size_message(event.embedded.embedding.frame.original_size),
+                    points_total=event.points_total,
+                    embedding_source=source_message(event.embedded),
+                    cached=is_cached(event.embedded),
+                )
+            )
+        case GenerationProgress():
+            progress = pb.GenerationProgress(points_done=event.points_done, points_total=event.points_total)
+            return pb.GenerateMasksResponse(progress=progress)
+        case GeneratedMask():
+            x, y = event.point
+            x0, y0, x1, y1 = event.crop_box
+            return pb.GenerateMasksResponse(
+                mask=pb.GeneratedMask(
+                    mask=event.mask,
+                    point=pb.Point(x=x, y=y, label=pb.POINT_LABEL_FOREGROUND),
+                    crop_box=pb.Box(x0=x0, y0=y0, x1=x1, y1=y1),
+                )
+            )
+        case GenerationFinished():
+            timings = timings_message(
+                event.embedded,
+                time.perf_counter() - started,
+                event.decode_queue_seconds,
+                event.decode_seconds,
+                event.postprocess_seconds,
+            )
+            finished = pb.GenerationFinished(mask_count=event.masks, timings=timings)
+            return pb.GenerateMasksResponse(finished=finished)
+
+
+def _png(edges: npt.NDArray[np.uint8]) -> bytes:
+    file = BytesIO()
+    Image.fromarray(edges).save(file, "PNG")
+    return file.getvalue()

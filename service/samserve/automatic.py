@@ -1,0 +1,226 @@
+"""Everything in an image: SAM's automatic mask generator as a stream.
+
+A grid of clicks over the image, and over crops of it, gives three masks each; filters, and suppression of duplicates,
+leave those that are meant. What differs from Meta's published generator is the order of work. Crops are searched from
+the smallest to the whole image, so that the masks of a crop are final once it has been searched; and candidates wait
+compressed, so that neither a large photo nor a slow reader makes a request grow.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, replace
+from typing import Generic, ParamSpec, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from samserve.admission import Admission
+from samserve.domain.automatic import AutomaticMaskParameters
+from samserve.domain.candidates import Acceptance, Candidate, CropSearch
+from samserve.domain.embedding import Embedding
+from samserve.domain.errors import InvalidParameter
+from samserve.domain.geometry import CropBox
+from samserve.domain.manifest import ModelManifest
+from samserve.domain.masks import Mask
+from samserve.domain.point_grids import Crop, click_prompts, crop_layers
+from samserve.embedder import EmbeddedImage, ImageEmbedder, ImageSource
+from samserve.ports import ComponentLabeler, DecodedMasks, MaskDecoder
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+_MULTIMASK = slice(1, None)
+
+_MAX_HELD_BYTES = 256 << 20
+"""Of a crop's compressed candidates; a photo of 12 million pixels has some 10 MiB at SAM's thresholds."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GenerationQuery:
+    """Which image to search, and how."""
+
+    image: ImageSource
+    parameters: AutomaticMaskParameters
+    tenant: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GenerationStarted:
+    """The first event: the image is encoded, and so many points will be asked."""
+
+    embedded: EmbeddedImage
+    points_total: int
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationProgress:
+    """So many points have been asked."""
+
+    points_done: int
+    points_total: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GeneratedMask(Generic[R]):
+    """A mask that was accepted, in the form that the caller's `render` gave it.
+
+    Attributes:
+        point: (x, y) of the click that gave it, in pixels of the image.
+        crop_box: the part of the image that was searched.
+    """
+
+    mask: R
+    point: tuple[float, float]
+    crop_box: CropBox
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GenerationFinished:
+    """The last event: how many masks there are, and where the time went, that of crops included."""
+
+    embedded: EmbeddedImage
+    masks: int
+    decode_queue_seconds: float
+    decode_seconds: float
+    postprocess_seconds: float
+
+
+GenerationEvent: TypeAlias = GenerationStarted | GenerationProgress | GeneratedMask[R] | GenerationFinished
+
+
+class AutomaticMaskGenerator:
+    """Finds the masks of everything in an image.
+
+    Args:
+        requests: admission of requests of every kind.
+        generations: admission of this kind, each of which costs as much as a thousand prompts.
+    """
+
+    def __init__(
+        self,
+        *,
+        manifest: ModelManifest,
+        embedder: ImageEmbedder,
+        mask_decoder: MaskDecoder,
+        labeler: ComponentLabeler,
+        requests: Admission,
+        generations: Admission,
+    ) -> None:
+        self._manifest = manifest
+        self._embedder = embedder
+        self._mask_decoder = mask_decoder
+        self._labeler = labeler
+        self._requests = requests
+        self._generations = generations
+
+    async def generate(
+        self, query: GenerationQuery, render: Callable[[Mask], R]
+    ) -> AsyncGenerator[GenerationEvent[R], None]:
+        """Search an image. Nothing is computed while the caller does not ask for the next event.
+
+        Args:
+            render: turns a mask into what the caller needs; it runs in a worker thread, one mask at a time. The mask
+                comes without its `low_res_mask`.
+
+        Raises:
+            InvalidParameter: a parameter is out of range, or lets too many masks through.
+            Overloaded: too many requests are in flight.
+            Also what `ImageEmbedder.embed` and `MaskDecoder.decode` raise. `EmbeddingNotFound` may come in the midst,
+            where only an id was given and a crop is not cached.
+        """
+        parameters = query.parameters
+        parameters.check()
+        with self._requests.admit(), self._generations.admit():
+            embedded = await self._embedder.embed(query.image, query.tenant)
+            original_size = embedded.embedding.frame.original_size
+            crops = crop_layers(original_size, parameters.crop_n_layers, parameters.crop_overlap_ratio)
+            total = sum(parameters.layer_points_per_side(crop.layer) ** 2 for crop in crops)
+            yield GenerationStarted(embedded, total)
+            acceptance = Acceptance(parameters, len(crops) > 1, self._labeler.label)
+            spent, done, masks = _Spent(embedded), 0, 0
+            for crop in crops:
+                embedding = await self._embedding_of(crop, embedded, query, spent)
+                search = CropSearch(parameters, crop, embedding.frame, original_size)
+                for points in search.batches():
+                    await self._ask(points, search, embedding, spent)
+                    done += len(points)
+                    yield GenerationProgress(done, total)
+                chosen = await spent.postprocessing(acceptance.of_crop, search.candidates)
+                for candidate in chosen:
+                    mask = await spent.postprocessing(_finish, candidate, acceptance, render)
+                    if mask is not None:
+                        masks += 1
+                        yield GeneratedMask(mask, candidate.point, candidate.crop_box)
+            for candidate in acceptance.changed():
+                mask = await spent.postprocessing(_render, candidate, render)
+                masks += 1
+                yield GeneratedMask(mask, candidate.point, candidate.crop_box)
+            yield spent.finished(masks)
+
+    async def _embedding_of(
+        self, crop: Crop, embedded: EmbeddedImage, query: GenerationQuery, spent: "_Spent"
+    ) -> Embedding:
+        if crop.layer == 0:
+            return embedded.embedding
+        image = replace(query.image, image_id=embedded.image_id)
+        of_crop = await self._embedder.embed(image, query.tenant, crop_box=crop.box)
+        spent.embedding(of_crop)
+        return of_crop.embedding
+
+    async def _ask(
+        self, points: npt.NDArray[np.float64], search: CropSearch, embedding: Embedding, spent: "_Spent"
+    ) -> None:
+        prompts = click_prompts(points, embedding.frame, self._manifest.low_res_size)
+        decoded = await self._mask_decoder.decode(embedding, prompts)
+        spent.decoding(decoded)
+        masks, ious = decoded.low_res_masks[:, _MULTIMASK], decoded.iou_predictions[:, _MULTIMASK]
+        # One point at a time, so that a caller who goes away is not worked for.
+        for point in range(len(points)):
+            row = slice(point, point + 1)
+            await spent.postprocessing(search.add, points[row], masks[row], ious[row])
+        if search.held_bytes > _MAX_HELD_BYTES:
+            raise InvalidParameter("pred_iou_thresh", "lets more masks through than this server holds: raise it")
+
+
+class _Spent:
+    """Adds up where the time of one request goes."""
+
+    def __init__(self, embedded: EmbeddedImage) -> None:
+        self._embedded = embedded
+        self._decode_queue_seconds = self._decode_seconds = self._postprocess_seconds = 0.0
+
+    def embedding(self, of_crop: EmbeddedImage) -> None:
+        """A crop was embedded."""
+        names = ("cache_seconds", "image_decode_seconds", "queue_seconds", "encode_seconds")
+        sums = {name: getattr(self._embedded, name) + getattr(of_crop, name) for name in names}
+        self._embedded = replace(self._embedded, **sums)
+
+    def decoding(self, decoded: DecodedMasks) -> None:
+        """A batch was decoded."""
+        self._decode_queue_seconds += decoded.queue_seconds
+        self._decode_seconds += decoded.decode_seconds
+
+    async def postprocessing(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do some work in a thread."""
+        started = time.perf_counter()
+        try:
+            return await asyncio.to_thread(work, *args, **kwargs)
+        finally:
+            self._postprocess_seconds += time.perf_counter() - started
+
+    def finished(self, masks: int) -> GenerationFinished:
+        """The sums."""
+        return GenerationFinished(
+            self._embedded, masks, self._decode_queue_seconds, self._decode_seconds, self._postprocess_seconds
+        )
+
+
+def _finish(candidate: Candidate, acceptance: Acceptance, render: Callable[[Mask], R]) -> R | None:
+    mask = acceptance.finish(candidate)
+    return None if mask is None else render(mask)
+
+
+def _render(candidate: Candidate, render: Callable[[Mask], R]) -> R:
+    return render(candidate.packed.unpack())

@@ -1,0 +1,134 @@
+"""Everything in an image: the request for it, and its answers, which come as a stream.
+
+A stream is opened like any other call: refusals come before its first answer, so the id that goes first, the upload and
+the retries are those of `exchange`. After that it is read as it comes.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypedDict, Unpack
+
+import grpc
+import numpy as np
+import numpy.typing as npt
+
+from samserve.client.exchange import ImageCall
+from samserve.client.response import read_rle, read_xyxy
+from samserve.client.result import CocoRle
+from samserve.client.rle import decode_rle
+from samserve.v1 import segmentation_pb2 as pb
+
+GENERATION_TIMEOUT_SECONDS = 600.0
+"""A grid of clicks takes as long as a thousand prompts, and crops as long as images."""
+
+OnProgress = Callable[[int, int], None]
+"""Is told how many points have been asked, and of how many."""
+
+
+class MaskGenerationParameters(TypedDict, total=False):
+    """Parameters of SAM's `SamAutomaticMaskGenerator`; the server's defaults, which are SAM's, for those left out."""
+
+    points_per_side: int
+    points_per_batch: int
+    pred_iou_thresh: float
+    stability_score_thresh: float
+    stability_score_offset: float
+    box_nms_thresh: float
+    crop_n_layers: int
+    crop_nms_thresh: float
+    crop_overlap_ratio: float
+    crop_n_points_downscale_factor: int
+    min_mask_region_area: int
+
+
+@dataclass(frozen=True, eq=False)
+class GeneratedMask:
+    """One of the masks of everything in an image.
+
+    Attributes:
+        rle: the mask as it travels.
+        iou_prediction: the model's estimate of the mask's IoU with the object meant.
+        stability_score: how little the mask depends on the threshold.
+        box: tight XYXY, right and bottom exclusive.
+        area: pixels.
+        point: (x, y) of the click that gave it.
+        crop_box: XYXY of the part of the image that was searched.
+    """
+
+    rle: CocoRle = field(repr=False)
+    iou_prediction: float
+    stability_score: float
+    box: tuple[float, float, float, float]
+    area: int
+    point: tuple[float, float]
+    crop_box: tuple[float, float, float, float]
+
+    @cached_property
+    def mask(self) -> npt.NDArray[np.bool_]:
+        """The mask as bool `[H, W]`, unpacked on first use."""
+        height, width = self.rle["size"]
+        return decode_rle(self.rle["counts"], (height, width))
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedStream:
+    """A stream whose first answer has come; `call` gives the others."""
+
+    first: pb.GenerateMasksResponse
+    call: Any
+
+
+def generation_call(**parameters: Unpack[MaskGenerationParameters]) -> ImageCall[OpenedStream]:
+    """`GenerateMasks` with these parameters."""
+
+    def request(image: pb.Image) -> pb.GenerateMasksRequest:
+        return pb.GenerateMasksRequest(image=image, mask_format=pb.MASK_FORMAT_COCO_RLE, **parameters)
+
+    # The server may know an image and not its crops.
+    return ImageCall("GenerateMasks", request, _as_it_is, upload=bool(parameters.get("crop_n_layers")))
+
+
+def opening(method: Any) -> Callable[..., OpenedStream]:
+    """The method as one that answers once: when the stream is open."""
+
+    def opened(request: pb.GenerateMasksRequest, **options: Any) -> OpenedStream:
+        call = method(request, **options)
+        return OpenedStream(next(call), call)
+
+    return opened
+
+
+def opening_async(method: Any) -> Callable[..., Awaitable[OpenedStream]]:
+    """As `opening`, to be awaited."""
+
+    async def opened(request: pb.GenerateMasksRequest, **options: Any) -> OpenedStream:
+        call = method(request, **options)
+        first = await call.read()
+        if first is grpc.aio.EOF:
+            raise RuntimeError("the stream ended without an answer")
+        return OpenedStream(first, call)
+
+    return opened
+
+
+def read_event(response: pb.GenerateMasksResponse, on_progress: OnProgress | None) -> GeneratedMask | None:
+    """The mask that an answer brings, if it does; progress is passed on."""
+    if response.HasField("progress") and on_progress is not None:
+        on_progress(response.progress.points_done, response.progress.points_total)
+    if not response.HasField("mask"):
+        return None
+    mask = response.mask.mask
+    return GeneratedMask(
+        rle=read_rle(mask.coco_rle),
+        iou_prediction=mask.iou_prediction,
+        stability_score=mask.stability_score,
+        box=read_xyxy(mask.bbox),
+        area=mask.area,
+        point=(response.mask.point.x, response.mask.point.y),
+        crop_box=read_xyxy(response.mask.crop_box),
+    )
+
+
+def _as_it_is(opened: OpenedStream, round_trip_seconds: float) -> OpenedStream:
+    return opened

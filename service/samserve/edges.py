@@ -1,0 +1,134 @@
+"""The edges in an image, from the masks of a grid of clicks."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from samserve.admission import Admission
+from samserve.domain.candidates import pixel_box
+from samserve.domain.edges import thin, trace_outline
+from samserve.domain.geometry import ImageFrame
+from samserve.domain.manifest import ModelManifest
+from samserve.domain.masks import upsample_mask
+from samserve.domain.nms import box_nms
+from samserve.domain.point_grids import click_prompts, point_grid
+from samserve.embedder import EmbeddedImage, ImageEmbedder, ImageSource
+from samserve.ports import MaskDecoder
+
+R = TypeVar("R")
+
+_POINTS_PER_SIDE = 16
+_POINTS_PER_BATCH = 32
+_BOX_NMS_THRESH = 0.7
+"""The grid is that of SAM's paper, 768 masks; the threshold that of its mask generator."""
+
+_MULTIMASK = slice(1, None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DetectedEdges(Generic[R]):
+    """Edges in the form that the caller's `render` gave them, and where the time went."""
+
+    embedded: EmbeddedImage
+    edges: R
+    decode_queue_seconds: float
+    decode_seconds: float
+    postprocess_seconds: float
+
+
+class EdgeDetector:
+    """Finds edges.
+
+    Args:
+        requests: admission of requests of every kind.
+        generations: admission of those that ask a grid of points.
+    """
+
+    def __init__(
+        self,
+        *,
+        manifest: ModelManifest,
+        embedder: ImageEmbedder,
+        mask_decoder: MaskDecoder,
+        requests: Admission,
+        generations: Admission,
+    ) -> None:
+        self._manifest = manifest
+        self._embedder = embedder
+        self._mask_decoder = mask_decoder
+        self._requests = requests
+        self._generations = generations
+
+    async def detect(
+        self, image: ImageSource, tenant: str, render: Callable[[npt.NDArray[np.uint8]], R]
+    ) -> DetectedEdges[R]:
+        """The edges of an image.
+
+        Args:
+            render: turns the map, uint8 `[H, W]`, 255 on the strongest edge, into what the caller needs; in a thread.
+
+        Raises:
+            Overloaded: too many requests are in flight.
+            Also what `ImageEmbedder.embed` and `MaskDecoder.decode` raise.
+        """
+        with self._requests.admit(), self._generations.admit():
+            embedded = await self._embedder.embed(image, tenant)
+            frame = embedded.embedding.frame
+            points = point_grid(_POINTS_PER_SIDE) * (frame.original_size.width, frame.original_size.height)
+            tracer = _Tracer(frame)
+            queue_seconds = decode_seconds = 0.0
+            started = time.perf_counter()
+            for start in range(0, len(points), _POINTS_PER_BATCH):
+                batch = points[start : start + _POINTS_PER_BATCH]
+                prompts = click_prompts(batch, frame, self._manifest.low_res_size)
+                decoded = await self._mask_decoder.decode(embedded.embedding, prompts)
+                queue_seconds += decoded.queue_seconds
+                decode_seconds += decoded.decode_seconds
+                masks, ious = decoded.low_res_masks[:, _MULTIMASK], decoded.iou_predictions[:, _MULTIMASK]
+                for low_res_masks, iou_predictions in zip(masks, ious, strict=True):
+                    await asyncio.to_thread(tracer.add, low_res_masks, iou_predictions)
+            for index in tracer.chosen():
+                await asyncio.to_thread(tracer.trace, index)
+            edges = await asyncio.to_thread(lambda: render(tracer.edges()))
+            spent = time.perf_counter() - started
+            postprocess_seconds = max(0.0, spent - queue_seconds - decode_seconds)
+            return DetectedEdges(embedded, edges, queue_seconds, decode_seconds, postprocess_seconds)
+
+
+class _Tracer:
+    """Holds the masks of one image until it is known which are duplicates, as logits of half precision."""
+
+    def __init__(self, frame: ImageFrame) -> None:
+        self._frame = frame
+        self._low_res_masks: list[npt.NDArray[np.float16]] = []
+        self._boxes: list[npt.NDArray[np.float64]] = []
+        self._ious: list[float] = []
+        self._edges = np.zeros(frame.original_size, dtype=np.float32)
+
+    def add(self, low_res_masks: npt.NDArray[np.float32], iou_predictions: npt.NDArray[np.float32]) -> None:
+        """Take the masks of one point: logits `[K, M, M]` and predicted IoUs `[K]`."""
+        limit = np.finfo(np.float16).max
+        for low_res_mask, iou in zip(low_res_masks, iou_predictions, strict=True):
+            mask = upsample_mask(low_res_mask, float(iou), self._frame)
+            if mask.window.any():
+                self._low_res_masks.append(np.clip(low_res_mask, -limit, limit).astype(np.float16))
+                self._boxes.append(pixel_box(mask))
+                self._ious.append(float(iou))
+
+    def chosen(self) -> list[int]:
+        """The masks that are no duplicates."""
+        return box_nms(np.array(self._boxes).reshape(-1, 4), np.array(self._ious), _BOX_NMS_THRESH)
+
+    def trace(self, index: int) -> None:
+        """Add the outline of one mask."""
+        low_res_mask = self._low_res_masks[index].astype(np.float32)
+        trace_outline(self._edges, upsample_mask(low_res_mask, self._ious[index], self._frame), self._frame)
+
+    def edges(self) -> npt.NDArray[np.uint8]:
+        """The map, uint8 `[H, W]`."""
+        return np.round(255 * thin(self._edges)).astype(np.uint8)
