@@ -24,6 +24,7 @@ _TINT = 0.5
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 _CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
 _JPEG_QUALITY = 95
+_PALETTE_FRAMES = 8
 
 
 class UnreadableVideo(OSError):
@@ -71,8 +72,9 @@ def write_animation(path: Path, pictures: Sequence[Picture], frames_per_second: 
     """
     images = [Image.fromarray(picture) for picture in pictures]
     if path.suffix.lower() == ".gif":
-        # One palette for all frames: a new one for each would flicker.
-        palette = images[len(images) // 2].quantize(255)
+        # One palette for all frames, made from some of them side by side: a new one for each would flicker.
+        some = np.concatenate(pictures[:: max(1, len(pictures) // _PALETTE_FRAMES)], axis=1)
+        palette = Image.fromarray(some).quantize(255)
         images = [image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for image in images]
     images[0].save(path, save_all=True, append_images=images[1:], duration=round(1000 / frames_per_second), loop=0)
 

@@ -130,7 +130,7 @@ class _GazeStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GazeState.V
     DESCRIPTOR: _descriptor.EnumDescriptor
     GAZE_STATE_UNSPECIFIED: _GazeState.ValueType  # 0
     GAZE_STATE_NO_FRAME: _GazeState.ValueType  # 1
-    """No frame is encoded yet."""
+    """No encoded frame shows the place looked at yet."""
     GAZE_STATE_NEW_MASK: _GazeState.ValueType  # 2
     """A mask was decoded for this sample."""
     GAZE_STATE_SAME_OBJECT: _GazeState.ValueType  # 3
@@ -138,7 +138,7 @@ class _GazeStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GazeState.V
     GAZE_STATE_SACCADE: _GazeState.ValueType  # 4
     """The eyes are moving, or have not yet come to rest: nothing was decoded, the object stays."""
     GAZE_STATE_HELD: _GazeState.ValueType  # 5
-    """The sample is invalid or off the frame, for less than `hold`: the object stays."""
+    """The sample is invalid or off the frame, for less than `hold`, or the models are unavailable: the object stays."""
     GAZE_STATE_RELEASED: _GazeState.ValueType  # 6
     """There is no object: invalid for longer than `hold`, or nothing was looked at yet."""
 
@@ -146,7 +146,7 @@ class GazeState(_GazeState, metaclass=_GazeStateEnumTypeWrapper): ...
 
 GAZE_STATE_UNSPECIFIED: GazeState.ValueType  # 0
 GAZE_STATE_NO_FRAME: GazeState.ValueType  # 1
-"""No frame is encoded yet."""
+"""No encoded frame shows the place looked at yet."""
 GAZE_STATE_NEW_MASK: GazeState.ValueType  # 2
 """A mask was decoded for this sample."""
 GAZE_STATE_SAME_OBJECT: GazeState.ValueType  # 3
@@ -154,7 +154,7 @@ GAZE_STATE_SAME_OBJECT: GazeState.ValueType  # 3
 GAZE_STATE_SACCADE: GazeState.ValueType  # 4
 """The eyes are moving, or have not yet come to rest: nothing was decoded, the object stays."""
 GAZE_STATE_HELD: GazeState.ValueType  # 5
-"""The sample is invalid or off the frame, for less than `hold`: the object stays."""
+"""The sample is invalid or off the frame, for less than `hold`, or the models are unavailable: the object stays."""
 GAZE_STATE_RELEASED: GazeState.ValueType  # 6
 """There is no object: invalid for longer than `hold`, or nothing was looked at yet."""
 Global___GazeState: _TypeAlias = GazeState  # noqa: Y015

@@ -2,13 +2,16 @@
 
 import asyncio
 import gc
+import io
 import resource
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 import pytest_asyncio
+from PIL import Image
 
 from samserve.app import gateway
 from samserve.ports import GAZE_SAMPLE_OUTCOMES
@@ -19,6 +22,7 @@ from tests.integration.gateway.conftest import PNG_CLICK, Served, photo, refusal
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+PHOTO = Path(__file__).parents[3] / "docs" / "photos" / "coffee.jpg"
 CONFIG = pb.SegmentGazeRequest(config=pb.GazeConfig(max_mask_side=32))
 START = pb.SegmentStreamRequest(sequence=1, start_session=pb.StartSession(image=pb.Image(data=photo(1))))
 RPCS = ("SegmentGaze", "SegmentStream", "TrackObjects")
@@ -102,6 +106,50 @@ async def test_gaze_answers_keep_the_order_and_the_stamps_of_their_samples(serve
     assert sum(outcomes.values()) == counts.samples
     assert (outcomes["decoded"], outcomes["dropped"]) == (1, counts.samples_dropped)
     assert await call.code() == grpc.StatusCode.OK
+
+
+def view(shift: int) -> pb.Image:
+    """What a camera sees of a photo after it has turned right by so many pixels."""
+    file = io.BytesIO()
+    with Image.open(PHOTO) as whole:
+        whole.crop((100 + shift, 50, 500 + shift, 350)).save(file, "JPEG", quality=90)
+    return pb.Image(data=file.getvalue())
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["the client's pose", "estimated"])
+async def test_a_mask_follows_the_camera_without_another_encode(served: Served, known: bool) -> None:
+    call: Any = served.stub.SegmentGaze()
+    await call.write(pb.SegmentGazeRequest(config=pb.GazeConfig(field_of_view_degrees=50)))
+    clock = 0
+
+    async def look(x: float) -> pb.GazeAnswer:
+        nonlocal clock
+        clock += 1
+        await call.write(sample(clock, x=x, y=150))
+        message: pb.SegmentGazeResponse = await call.read()
+        assert message.answer.sequence == clock, message
+        return message.answer
+
+    def pose(shift: int) -> list[float]:
+        return [1, 0, shift, 0, 1, 0, 0, 0, 1] if known else []
+
+    await call.write(frame(1, view(0), reference_homography=pose(0)))
+    answer = pb.GazeAnswer()
+    while not answer.HasField("mask"):
+        answer = await look(200)
+        await asyncio.sleep(0.005)
+    still, shift = answer.mask, 16
+    await call.write(frame(2, view(shift), reference_homography=pose(shift)))
+    while not (answer.frame_sequence == 2 and answer.HasField("mask")):
+        answer = await look(200 - shift)
+        await asyncio.sleep(0.005)
+    assert (answer.keyframe_sequence, answer.counts.keyframes) == (1, 1)
+    assert answer.object_id == 1
+    # What has left the frame on the left is not seen, and what comes in on the right the keyframe does not show.
+    assert abs(answer.mask.bbox.x1 - (still.bbox.x1 - shift)) <= 2
+    assert abs(answer.mask.bbox.x0 - max(0, still.bbox.x0 - shift)) <= 2
+    assert abs(answer.mask.bbox.y0 - still.bbox.y0) <= 2
+    call.cancel()
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def blob(frame: ImageFrame, x: float, y: float, radius: float) -> npt.NDArray[np
 blobs = st.tuples(st.floats(0.3, 0.7), st.floats(0.3, 0.7), st.floats(0.15, 0.3))
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(frames, blobs, st.floats(0, 1), st.floats(0, 1))
 def test_contains_agrees_with_the_full_mask_but_at_its_edge(
     frame: ImageFrame, shape: tuple[float, float, float], x: float, y: float
