@@ -97,9 +97,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.compute_capability and TARGETS[options.target].builder != TENSORRT_RTX:
         parser.error(f"--compute-capability goes with --target {TENSORRT_RTX}; TensorRT compiles for the GPU here")
     if TARGETS[options.target].flavour == "tensorrt" and not _holds_what_is_sent(options):
-        parser.error(
-            f"the gateway sends from 1 prompt of 2 points on to {MAX_PROMPTS} of {MAX_TOKENS}; widen the ranges"
-        )
+        parser.error(f"the gateway sends from 1 prompt of 2 points to {MAX_PROMPTS} of {MAX_TOKENS}; widen the ranges")
     if options.checkpoint is None and options.random_weights is None:
         if not (options.verify and options.model == BUNDLED):
             parser.error("--checkpoint or --random-weights is required")
