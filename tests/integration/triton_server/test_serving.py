@@ -12,6 +12,7 @@ import pytest
 from benchmarks.triton import Meter
 from samserve.adapters.triton import shared_memory
 from samserve.v1 import segmentation_pb2 as pb
+from tests.integration.conftest import RedisServer
 from tests.integration.gateway.conftest import PNG_CLICK, Served, photo, serving
 from tests.integration.triton.conftest import TritonServer
 
@@ -83,6 +84,23 @@ async def test_embeddings_are_those_of_the_embedded_engine(triton: TritonServer)
         assert answer.fingerprint == expected.fingerprint
         one, other = (np.frombuffer(each.embedding, "<f2").astype(np.float32) for each in (expected, answer))
         np.testing.assert_allclose(other, one, atol=0.02, rtol=0.01)
+
+
+@pytest.mark.parametrize("settings", [{}, BY_WIRE], ids=["shared memory", "wire"])
+async def test_embeddings_that_another_gateway_left_in_redis_are_decoded(
+    triton: TritonServer, redis_server: RedisServer, settings: dict[str, Any]
+) -> None:
+    settings = {**settings, "redis_url": redis_server.url, "redis_budget_seconds": 5.0}
+    async with on_triton(triton, **settings) as one, on_triton(triton, **settings) as other:
+        first = await one.stub.Segment(request(1))
+        async with asyncio.timeout(10):
+            while not one.counted("samserve_redis_calls_total", operation="put", outcome="ok"):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        found, remembered = [await other.stub.Segment(request(1)) for _ in range(2)]
+        assert found.embedding_source == pb.EMBEDDING_SOURCE_REDIS
+        assert remembered.embedding_source == pb.EMBEDDING_SOURCE_MEMORY
+        for answer in (found, remembered):
+            np.testing.assert_allclose(logits(answer), logits(first), atol=0.01)
 
 
 async def test_more_images_than_slots_are_served_and_the_latest_remembered(triton: TritonServer) -> None:
