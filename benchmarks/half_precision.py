@@ -37,9 +37,10 @@ ISLANDS, NECK_BY_HAND, ALL_BY_HAND = "islands", "neck's norms in half, step by s
 def uneven_model(name: str, image_size: int, seed: int) -> SamModel:
     """One of SAM's ViTs, for images of another size if need be, with random weights and outliers."""
     config = vit_config(name)
-    for part in (config.vision_config, config.prompt_encoder_config):
-        part.image_size = image_size
-    config.prompt_encoder_config.image_embedding_size = image_size // config.vision_config.patch_size
+    vision: Any = config.vision_config
+    prompts: Any = config.prompt_encoder_config
+    vision.image_size = prompts.image_size = image_size
+    prompts.image_embedding_size = image_size // vision.patch_size
     with torch.device("meta"):
         model = SamModel(config)
     model.train(False)
