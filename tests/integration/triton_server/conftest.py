@@ -1,4 +1,7 @@
-"""A real Triton on the project's own model repository, its Python backend running the bundled model."""
+"""A real Triton on the project's own model repository, its Python backend running the bundled model.
+
+The folder is not called triton: pytest puts its parent on the path, and torch would take it for the compiler of that name.
+"""
 
 import asyncio
 import contextlib
