@@ -22,8 +22,8 @@ from samserve.domain.prompts import CoordinateSpace, Prompt, batch_prompts
 from samserve.ports import DecodedImage
 from samserve.v1 import segmentation_pb2 as pb
 from tests.integration.gateway.conftest import Served, photo, refusal
-from tests.integration.triton.conftest import TritonServer, eventually
-from tests.integration.triton.test_serving import MIB, on_triton, request
+from tests.integration.triton_server.conftest import TritonServer, eventually
+from tests.integration.triton_server.test_serving import MIB, on_triton, request
 
 QUEUE_SIZE = 2
 QUEUE_SECONDS = 0.5
