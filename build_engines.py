@@ -96,10 +96,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"--images must be at least {MIN_IMAGES}, to see that different images are told apart")
     if options.compute_capability and TARGETS[options.target].builder != TENSORRT_RTX:
         parser.error(f"--compute-capability goes with --target {TENSORRT_RTX}; TensorRT compiles for the GPU here")
-    if TARGETS[options.target].flavour == "tensorrt" and not _holds_what_is_sent(options):
-        parser.error(
-            f"the gateway sends from 1 prompt of 2 points on to {MAX_PROMPTS} of {MAX_TOKENS}; widen the ranges"
-        )
+    if TARGETS[options.target].flavour == "tensorrt" and not _hold_what_is_sent(_profiles(options)):
+        parser.error(f"the gateway sends from 1 prompt of 2 points to {MAX_PROMPTS} of {MAX_TOKENS}; widen the ranges")
     if options.checkpoint is None and options.random_weights is None:
         if not (options.verify and options.model == BUNDLED):
             parser.error("--checkpoint or --random-weights is required")
@@ -115,16 +113,21 @@ def _range(text: str) -> Range:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def _holds_what_is_sent(options: argparse.Namespace) -> bool:
-    smallest = (options.encoder_batch.min, options.decoder_batch.min, options.prompts.min, options.points.min - 1)
-    return max(smallest) <= 1 and options.prompts.max >= MAX_PROMPTS and options.points.max >= MAX_TOKENS
+def _profiles(options: argparse.Namespace) -> BatchProfiles:
+    return BatchProfiles(**{name: getattr(options, name) for name in BatchProfiles._fields})
+
+
+def _hold_what_is_sent(profiles: BatchProfiles) -> bool:
+    encoder_batch, decoder_batch, prompts, points = profiles
+    smallest = max(encoder_batch.min, decoder_batch.min, prompts.min, points.min - 1)
+    return smallest <= 1 and prompts.max >= MAX_PROMPTS and points.max >= MAX_TOKENS
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:
     return Recipe(
         target=options.target,
         precision=options.precision or TARGETS[options.target].precision,
-        profiles=BatchProfiles(**{name: getattr(options, name) for name in BatchProfiles._fields}),
+        profiles=_profiles(options),
         compute_capabilities=tuple(options.compute_capability),
         images=options.images,
     )

@@ -13,6 +13,7 @@ The ceiling is the rate of one large matrix product, measured here, over the FLO
 """
 
 import argparse
+import functools
 import statistics
 import sys
 import tempfile
@@ -201,8 +202,8 @@ def race(
         }
         for task, (graph, inputs) in tasks.items():
             for contestant in contestants:
-                runner = getattr(contestant, graph)
-                rate = size / _seconds(lambda runner=runner, inputs=inputs: runner(*inputs), device, rounds)
+                run = functools.partial(getattr(contestant, graph), *inputs)
+                rate = size / _seconds(run, device, rounds)
                 rows.append(Row(contestant.name, task, size, rate, rate / ceilings[graph]))
     return rows
 

@@ -37,9 +37,10 @@ ISLANDS, NECK_BY_HAND, ALL_BY_HAND = "islands", "neck's norms in half, step by s
 def uneven_model(name: str, image_size: int, seed: int) -> SamModel:
     """One of SAM's ViTs, for images of another size if need be, with random weights and outliers."""
     config = vit_config(name)
-    for part in (config.vision_config, config.prompt_encoder_config):
-        part.image_size = image_size
-    config.prompt_encoder_config.image_embedding_size = image_size // config.vision_config.patch_size
+    vision: Any = config.vision_config
+    prompts: Any = config.prompt_encoder_config
+    vision.image_size = prompts.image_size = image_size
+    prompts.image_embedding_size = image_size // vision.patch_size
     with torch.device("meta"):
         model = SamModel(config)
     model.train(False)
@@ -173,13 +174,13 @@ def plot(places: Sequence[Place], path: Path) -> None:
     above.plot(along, [place.largest**2 for place in places], color="tab:red", marker=".", label="its square")
     above.axhline(LARGEST_HALF, color="black", linestyle="--", linewidth=1, label="largest half-precision number")
     above.set_yscale("log")
-    above.legend(loc="upper left")
+    above.legend(loc="lower center")
     above.set_title("Activations in single precision")
     for variant, marker in zip(places[0].errors, ".x+", strict=False):
         below.plot(along, [place.errors[variant] for place in places], marker=marker, label=variant)
     below.set_yscale("log")
     below.legend(loc="upper left")
-    below.set_title("Half precision: distance from single, as a part of the norm (lines end where values overflow)")
+    below.set_title("Half precision: distance from single precision, as a part of the norm")
     below.set_xticks(list(along), [place.name for place in places], rotation=90, fontsize=7)
     figure.savefig(path, dpi=110)
     plt.close(figure)

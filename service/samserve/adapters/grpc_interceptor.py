@@ -30,10 +30,6 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 R = TypeVar("R")
 
 
-class _NotTaken(StreamIdle):
-    pass
-
-
 class RequestInterceptor(grpc.aio.ServerInterceptor):
     """Wraps the calls of one service.
 
@@ -127,11 +123,20 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         # Left by whatever way, the generator is closed at once and frees what it holds.
         async with aclosing(answers):
             async for answer in answers:
+                write = asyncio.ensure_future(context.write(answer))
                 try:
-                    async with asyncio.timeout(self._idle_seconds):
-                        await context.write(answer)
-                except TimeoutError:
-                    raise _NotTaken(f"the client took no answer for {self._idle_seconds:g} s") from None
+                    await asyncio.wait([write], timeout=self._idle_seconds)
+                except asyncio.CancelledError:
+                    write.cancel()
+                    raise
+                if not write.done():
+                    break
+                await write
+            else:
+                return
+        # gRPC sends no status past an answer that is not taken: the client hears of the end once it reads again.
+        await write
+        raise StreamIdle(f"the client took no answer for {self._idle_seconds:g} s")
 
     async def _guard(self, rpc: str, context: Context, serve: Callable[[], Awaitable[R]]) -> R:
         request_id = _request_id(context)
@@ -143,10 +148,6 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
                 code = grpc.StatusCode.DEADLINE_EXCEEDED
                 await context.abort(code, "the deadline passed before the call was begun")
             return await serve()
-        except _NotTaken as error:
-            code = status_code(error)
-            # No status can be sent behind a message that is not taken: gRPC resets a call that is dropped.
-            raise asyncio.CancelledError from error
         except SamserveError as error:
             code = status_code(error)
             await abort(context, error)

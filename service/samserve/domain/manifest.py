@@ -25,7 +25,7 @@ class ModelManifest:
         image_size: side of the square input frame, in pixels (SAM: 1024).
         embedding_shape: `(C, H, W)` of an image embedding (SAM: 256, 64, 64). Its dtype is float16.
         low_res_size: side of the square low-resolution mask logits (SAM: 256).
-        provenance: how it was made (checkpoint, versions, parity figures); for people, read by no code.
+        provenance: how it was made (checkpoint, versions, parity figures); for people, and never for the gateway.
     """
 
     model: str

@@ -1,4 +1,8 @@
-"""A real Triton on the project's own model repository, its Python backend running the bundled model."""
+"""A real Triton on the project's own model repository, its Python backend running the bundled model.
+
+The folder is not called triton: pytest puts its parent on the path, and torch would take it for the compiler of that
+name.
+"""
 
 import asyncio
 import contextlib
@@ -24,6 +28,7 @@ from samserve.settings import default_model_repository
 _START_SECONDS = 90.0
 _PORT_ATTEMPTS = 5
 _EVENTUAL_SECONDS = 30.0
+_BACKEND_MEMORY = "triton_python_backend_shm_region_"
 
 _GATE = """
 
@@ -74,13 +79,15 @@ class TritonServer:
         pytest.fail(f"Triton does not start; see {self._log}", pytrace=False)
 
     def kill(self) -> None:
-        """End it at once, also while it hangs. Its Python backends notice, tidy up and end."""
+        """End it at once, also while it hangs, and its Python backends with it."""
         if self._process is not None:
-            self._process.kill()
+            memory = _backend_memory(self._process.pid)
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGCONT)
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
+            for segment in memory:
+                segment.unlink(missing_ok=True)
 
     def stop(self) -> None:
         """End it in good order."""
@@ -94,15 +101,18 @@ class TritonServer:
             self._process = None
 
     def pause(self) -> None:
-        """Make all of it hang: connections stay, and nothing answers."""
+        """Make it hang: connections stay, and nothing answers.
+
+        Not its Python backends: Triton 2.51 aborts if it goes on before they do and finds their locks held.
+        """
         assert self._process is not None
-        os.killpg(self._process.pid, signal.SIGSTOP)
+        self._process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Make it go on, and its models."""
         assert self._process is not None
         self.open_gates()
-        os.killpg(self._process.pid, signal.SIGCONT)
+        self._process.send_signal(signal.SIGCONT)
 
     def open_gates(self) -> None:
         """End what `pause_model` did."""
@@ -220,6 +230,17 @@ async def eventually(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(_EVENTUAL_SECONDS):
         while not await asyncio.to_thread(condition):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
+
+
+def _backend_memory(session: int) -> list[Path]:
+    """The shared memory of a Triton's Python backends, which they are told by their command line."""
+    segments = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.getsid(int(process.name)) == session:
+                arguments = (process / "cmdline").read_text().split("\0")
+                segments += [Path("/dev/shm", name) for name in arguments if name.startswith(_BACKEND_MEMORY)]
+    return segments
 
 
 def _free_port() -> int:

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.integration.triton.conftest import TritonServer, eventually
-from tests.integration.triton.test_serving import BY_WIRE, logits, on_triton, request
 
 from modeling.triton_config import DECODER
 from samserve.v1 import segmentation_pb2 as pb
 from tests.integration.gateway.conftest import PNG_CLICK
+from tests.integration.triton_server.conftest import TritonServer, eventually
+from tests.integration.triton_server.test_serving import BY_WIRE, logits, on_triton, request
 
 IMAGES = 8
 BOX = pb.Prompt(box=pb.Box(x0=5, y0=5, x1=40, y1=40))

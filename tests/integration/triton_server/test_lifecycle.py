@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
-from tests.integration.triton.conftest import TritonServer
-from tests.integration.triton.test_serving import BY_WIRE, logits, on_triton, request, transport
 
-from benchmarks.triton import HOLLOW, write_hollow
+from benchmarks.triton_transport import HOLLOW, write_hollow
 from modeling.triton_config import DECODER, ENCODER
 from samserve.v1 import segmentation_pb2 as pb
 from tests.integration.gateway.conftest import PNG_CLICK, Refusal, Served, photo, refusal, serving
+from tests.integration.triton_server.conftest import TritonServer
+from tests.integration.triton_server.test_serving import BY_WIRE, logits, on_triton, request, transport
 
 FOLLOWS_SECONDS = 20.0
 """Readiness takes some seconds; a busy machine may take more."""

@@ -10,8 +10,6 @@ import grpc
 import numpy as np
 import pytest
 from google.protobuf import text_format
-from tests.integration.triton.conftest import TritonServer, eventually
-from tests.integration.triton.test_serving import MIB, on_triton, request
 from tritonclient.grpc import model_config_pb2
 
 from modeling.triton_config import CONFIG_FILE, DECODER, ENCODER
@@ -24,6 +22,8 @@ from samserve.domain.prompts import CoordinateSpace, Prompt, batch_prompts
 from samserve.ports import DecodedImage
 from samserve.v1 import segmentation_pb2 as pb
 from tests.integration.gateway.conftest import Served, photo, refusal
+from tests.integration.triton_server.conftest import TritonServer, eventually
+from tests.integration.triton_server.test_serving import MIB, on_triton, request
 
 QUEUE_SIZE = 2
 QUEUE_SECONDS = 0.5

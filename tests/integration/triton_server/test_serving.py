@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.integration.triton.conftest import TritonServer
 
-from benchmarks.triton import Meter
+from benchmarks.triton_transport import Meter
 from samserve.adapters.triton import shared_memory
 from samserve.v1 import segmentation_pb2 as pb
 from tests.integration.conftest import RedisServer
 from tests.integration.gateway.conftest import PNG_CLICK, Served, photo, serving
+from tests.integration.triton_server.conftest import TritonServer
 
 MIB = 1 << 20
 BY_WIRE = {"triton_scratch_bytes": 0}

@@ -1,9 +1,8 @@
 """One face for TensorRT 10, 11 and TensorRT-RTX; and what is said where they are missing or refuse."""
 
 import sys
-from enum import IntEnum
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import onnx
@@ -23,11 +22,11 @@ from modeling.tensorrt_builder import (
 FLOAT16 = onnx.TensorProto.FLOAT16
 
 
-def pretend(monkeypatch: pytest.MonkeyPatch, version: str, *network_flags: str) -> ModuleType:
+def pretend(monkeypatch: pytest.MonkeyPatch, version: str, **network_flags: int) -> ModuleType:
     """A module called tensorrt of some version, as far as importing it and its network flags go."""
     module: Any = ModuleType("tensorrt")
     module.__version__ = version
-    module.NetworkDefinitionCreationFlag = IntEnum("NetworkDefinitionCreationFlag", network_flags, start=1)
+    module.NetworkDefinitionCreationFlag = SimpleNamespace(**network_flags)
     monkeypatch.setitem(sys.modules, "tensorrt", module)
     return module
 
@@ -55,16 +54,16 @@ def test_a_missing_builder_is_named_with_what_to_install(target: Any, monkeypatc
 
 
 def test_a_tensorrt_too_old_for_typed_graphs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend(monkeypatch, "8.6.1", "EXPLICIT_BATCH")
+    pretend(monkeypatch, "8.6.1", EXPLICIT_BATCH=0)
     with pytest.raises(BuilderMissing, match=r"TensorRT 8\.6\.1 is too old"):
         load_builder(TENSORRT)
 
 
 def test_typed_networks_are_asked_for_where_that_is_a_choice(monkeypatch: pytest.MonkeyPatch) -> None:
-    ten = pretend(monkeypatch, "10.13.0", "STRONGLY_TYPED")
+    ten = pretend(monkeypatch, "10.13.0", STRONGLY_TYPED=1)
     assert load_builder(TENSORRT) is ten
     assert strongly_typed_flags(ten) == 1 << 1
-    without_choice = pretend(monkeypatch, "12.0.0", "SOMETHING_ELSE")
+    without_choice = pretend(monkeypatch, "12.0.0", SOMETHING_ELSE=1)
     assert strongly_typed_flags(without_choice) == 0
 
 

@@ -1,6 +1,6 @@
 """What the way to Triton costs: shared memory against wire, and the gateway against bare Triton, in one run.
 
-    python -m benchmarks.triton [--hollow] [--rounds N]
+    python -m benchmarks.triton_transport [--hollow] [--rounds N]
 
 One Triton, two gateways on it, each in a process of its own, and Triton asked directly with the very tensors that the
 gateway sends; all by turns. `--hollow` takes models of SAM's sizes that compute nothing: what is left is the way.
