@@ -8,7 +8,7 @@ import numpy as np
 from samserve.admission import Admission
 from samserve.domain.embedding import Embedding
 from samserve.domain.errors import InvalidImage
-from samserve.domain.geometry import ImageFrame, Size
+from samserve.domain.geometry import CropBox, ImageFrame, Size
 from samserve.domain.identity import EmbeddingKey
 from samserve.domain.manifest import ModelManifest
 from samserve.domain.prompts import PromptBatch
@@ -33,7 +33,7 @@ class SceneDecoder:
         _, height, width, _ = data.split()
         return Size(int(height), int(width))
 
-    async def decode(self, data: bytes, image_size: int) -> DecodedImage:
+    async def decode(self, data: bytes, image_size: int, crop_box: CropBox | None = None) -> DecodedImage:
         return DecodedImage(np.zeros((3, 64, 64), np.uint8), ImageFrame(self.probe(data), image_size), 0.001)
 
     async def thumbnail(self, data: bytes) -> Thumbnail:

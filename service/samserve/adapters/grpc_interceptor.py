@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import grpc
 
@@ -27,6 +27,7 @@ _GONE_SECONDS = 0.01
 _STOPPING = "the gateway is stopping: connect again"
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Unread: TypeAlias = "asyncio.Future[None]"
 R = TypeVar("R")
 
 
@@ -51,6 +52,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         self._idle_seconds = idle_seconds
         self._draining = False
         self._open: set[asyncio.Task[None]] = set()
+        self._conversations = 0
 
     def drain(self) -> None:
         """End the bidirectional streams with UNAVAILABLE."""
@@ -85,8 +87,13 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         return unary
 
     def _stream(self, rpc: str, serve: Callable[[Any, Context], Any]) -> Any:
+        async def answer(request: Any, context: Context) -> None:
+            unread = await self._write(serve(request, context), context)
+            if unread is not None:
+                await self._leave(unread)
+
         async def stream(request: Any, context: Context) -> None:
-            await self._guard(rpc, context, lambda: self._write(serve(request, context), context))
+            await self._guard(rpc, context, lambda: answer(request, context))
 
         return stream
 
@@ -96,30 +103,41 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
             assert task is not None
             if self._draining:
                 raise ShuttingDown(_STOPPING, _RECONNECT_SECONDS)
-            with self._streams.admit():
-                self._open.add(task)
-                self._observer.streams(len(self._open))
-                try:
-                    await self._write(serve(requests, context), context)
-                    # To the reading side a client that has gone looks like one that has said all, until gRPC is told.
-                    await asyncio.sleep(_GONE_SECONDS)
-                    if context.cancelled() or _expired(context):
-                        raise asyncio.CancelledError
-                except asyncio.CancelledError:
-                    if not self._draining or context.cancelled():
-                        raise
-                    task.uncancel()
-                    raise ShuttingDown(_STOPPING, _RECONNECT_SECONDS) from None
-                finally:
-                    self._open.discard(task)
-                    self._observer.streams(len(self._open))
+            unread = None
+            self._open.add(task)
+            try:
+                unread = await self._converse(serve(requests, context), context)
+                if unread is not None:
+                    await self._leave(unread)
+                # To the reading side a client that has gone looks like one that has said all, until gRPC is told.
+                await asyncio.sleep(_GONE_SECONDS)
+                if context.cancelled() or _expired(context):
+                    raise asyncio.CancelledError
+            except asyncio.CancelledError:
+                if not self._draining or context.cancelled() or unread is not None:
+                    raise
+                task.uncancel()
+                raise ShuttingDown(_STOPPING, _RECONNECT_SECONDS) from None
+            finally:
+                self._open.discard(task)
 
         async def bidirectional(requests: Any, context: Context) -> None:
             await self._guard(rpc, context, lambda: drainable(requests, context))
 
         return bidirectional
 
-    async def _write(self, answers: AsyncGenerator[Any, None], context: Context) -> None:
+    async def _converse(self, answers: AsyncGenerator[Any, None], context: Context) -> Unread | None:
+        with self._streams.admit():
+            self._conversations += 1
+            self._observer.streams(self._conversations)
+            try:
+                return await self._write(answers, context)
+            finally:
+                self._conversations -= 1
+                self._observer.streams(self._conversations)
+
+    async def _write(self, answers: AsyncGenerator[Any, None], context: Context) -> Unread | None:
+        """Send the answers; that one, if any, which the client did not take in time."""
         # Left by whatever way, the generator is closed at once and frees what it holds.
         async with aclosing(answers):
             async for answer in answers:
@@ -130,12 +148,13 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
                     write.cancel()
                     raise
                 if not write.done():
-                    break
+                    return write
                 await write
-            else:
-                return
+        return None
+
+    async def _leave(self, unread: Unread) -> NoReturn:
         # gRPC sends no status past an answer that is not taken: the client hears of the end once it reads again.
-        await write
+        await unread
         raise StreamIdle(f"the client took no answer for {self._idle_seconds:g} s")
 
     async def _guard(self, rpc: str, context: Context, serve: Callable[[], Awaitable[R]]) -> R:

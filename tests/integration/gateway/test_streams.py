@@ -369,6 +369,8 @@ async def test_a_client_that_does_not_read_grows_nothing_and_loses_its_stream() 
         flooding.cancel()
         await asyncio.gather(flooding, return_exceptions=True)
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10
+        # It hears of that once it reads again.
+        assert (await refusal(drained(call))).code == grpc.StatusCode.DEADLINE_EXCEEDED
         assert ended(served, "SegmentGaze", "DEADLINE_EXCEEDED") == 1
 
 
