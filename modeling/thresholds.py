@@ -35,7 +35,7 @@ THRESHOLDS: Mapping[Precision, Thresholds] = MappingProxyType(
             # Float32 sums in another order: 1e-6 to 1e-5 after the decoder's two layers.
             logit_error=1e-4,
             score_error=1e-4,
-            # What rounding the embedding to float16 changes: single pixels of the border, which count in small masks.
+            # What rounding the embedding to float16 changes: a few pixels of the border, which count in small masks.
             mask_iou_min=0.98,
             mask_iou_median=0.999,
             # Exact but for the order of sums, which depends on the shapes.

@@ -1,6 +1,6 @@
 """Freely licensed pictures for the scenes, taken from Debian packages (see SOURCES.md).
 
-    python -m training.assets --work-dir runs
+    python -m training assets
 
 downloads and unpacks the packages (on Debian or Ubuntu, no root needed) and leaves
 
@@ -8,7 +8,6 @@ downloads and unpacks the packages (on Debian or Ubuntu, no root needed) and lea
     runs/cutouts/*.png   things on a transparent ground (RGBA), longest side at most 256
 """
 
-import argparse
 import hashlib
 import io
 import re
@@ -150,16 +149,10 @@ def prepare(packages: Path, photos: Path, cutouts: Path) -> tuple[int, int]:
     return len(list(photos.iterdir())), len(list(cutouts.iterdir()))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work-dir", type=Path, default=Path("runs"))
-    work_dir: Path = parser.parse_args().work_dir
+def make_assets(work_dir: Path) -> None:
+    """Downloads what is not there yet, and sorts it into photographs and cutouts."""
     packages = work_dir / "packages"
     if not packages.exists():
         install(packages)
     photos, cutouts = prepare(packages, work_dir / "photos", work_dir / "cutouts")
     print(f"{photos} photographs, {cutouts} cutouts")
-
-
-if __name__ == "__main__":
-    main()

@@ -12,6 +12,8 @@ class Stage:
     image_size: int
     batch: int
     objects: int
+    rounds: int
+    """Interactive rounds through the whole decoder; none: clicks past its transformer alone."""
     steps: int
 
 
@@ -25,8 +27,9 @@ class Config:
     warmup_steps: int
     gradient_norm: float
     ema_decay: float
-    rounds: int
     save_every: int
+    crops: int
+    scenes: int
     pools: tuple[str, ...]
     stage: tuple[Stage, ...]
 

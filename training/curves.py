@@ -1,5 +1,6 @@
-"""Training curves as a picture."""
+"""Training curves and calibration as pictures."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,21 +13,38 @@ SMOOTHING = 100
 
 
 def plot(history: Sequence[dict[str, float]], path: Path) -> None:
-    """Draws the losses and the first round's IoU of every step, each point the mean of up to 100 steps."""
+    """Draws the losses and the first prompts' IoU of every step, each point the mean of up to 100 steps."""
     figure = Figure(figsize=(11, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     width = max(1, min(SMOOTHING, len(history) // 10))
     steps = _smooth([entry["step"] for entry in history], width)
     for axes, names in (
-        (left, ("loss", "mask_loss", "affinity_loss", "iou_error")),
-        (right, ("iou_best", "iou_chosen")),
+        (left, ("loss", "mask_loss", "click_mask_loss", "box_mask_loss", "iou_error")),
+        (right, ("iou_best", "iou_chosen", "click_iou_best", "box_iou_best")),
     ):
         for name in names:
-            axes.plot(steps, _smooth([entry[name] for entry in history], width), label=name.replace("_", " "))
+            values = _smooth([entry.get(name, math.nan) for entry in history], width)
+            axes.plot(steps, values, label=name.replace("_", " "))
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
         axes.legend()
     left.set_yscale("log")
+    figure.savefig(path, dpi=110)
+
+
+def plot_calibration(predicted: Sequence[float], true: Sequence[float], path: Path) -> None:
+    """Draws the mean true IoU of masks by their predicted IoU, in tenths of the masks, over all of them as dots."""
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.scatter(predicted, true, s=3, alpha=0.25, linewidths=0, label="masks")
+    order = np.argsort(predicted)
+    tenths = [part for part in np.array_split(order, 10) if len(part)]
+    means = [[float(np.take(values, part).mean()) for part in tenths] for values in (predicted, true)]
+    axes.plot(*means, marker="o", color="tab:red", label="mean of each tenth")
+    axes.plot([0, 1], [0, 1], color="grey", linestyle="--", label="perfect")
+    axes.set(xlabel="predicted IoU", ylabel="true IoU", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axes.grid(alpha=0.3)
+    axes.legend()
     figure.savefig(path, dpi=110)
 
 

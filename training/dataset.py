@@ -19,6 +19,7 @@ MEAN = np.array(PIXEL_MEAN, dtype=np.float32)
 STD = np.array(PIXEL_STD, dtype=np.float32)
 # Masks are learnt at a quarter of the input, the decoder's resolution.
 CELL = 4
+CLICKS = 32
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,16 @@ class Batch:
     """One step's images and objects; coordinates are pixels of the padded square input.
 
     pixel_values [B, 3, S, S] normalised; targets [B, K, S/4, S/4] covered share of each cell in [0, 1];
-    points [B, K, 2] (x, y) inside each object; boxes [B, K, 4] XYXY.
+    points [B, K, 2] (x, y) inside each object; boxes [B, K, 4] XYXY; clicks [B, A, 2] all over the image, and
+    click_targets [B, A, S/4, S/4] in {0, 1}, of each a mask that it lies in.
     """
 
     pixel_values: Tensor
     targets: Tensor
     points: Tensor
     boxes: Tensor
+    clicks: Tensor
+    click_targets: Tensor
 
 
 def normalised(image: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
@@ -86,13 +90,13 @@ class SceneDataset(Dataset[tuple[NDArray[np.float32], ...]]):
     def __init__(self, pools: list[list[Path]], image_size: int, objects: int, seed: int) -> None:
         self.pools = [pool for pool in pools if pool]
         if not self.pools:
-            raise ValueError("there is nothing to train on: run training.regions and training.scenes first")
+            raise ValueError("there is nothing to train on: run `python -m training regions scenes` first")
         self.image_size = image_size
         self.objects = objects
         self.seed = seed
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], ...]:
-        """pixel_values [3, S, S], targets [K, S/4, S/4], points [K, 2], boxes [K, 4]."""
+        """One image's share of a Batch: pixel_values, targets, points, boxes, clicks and click_targets."""
         rng = np.random.default_rng((self.seed, index))
         while True:
             pool = self.pools[int(rng.integers(len(self.pools)))]
@@ -135,7 +139,26 @@ class SceneDataset(Dataset[tuple[NDArray[np.float32], ...]]):
             np.stack(targets),
             np.array(points, dtype=np.float32),
             np.array(boxes, dtype=np.float32),
+            *self._clicks(labels, sample.members, chance, rng),
         )
+
+    def _clicks(
+        self, labels: NDArray[np.uint16], members: NDArray[np.bool_], chance: NDArray[Any], rng: np.random.Generator
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Clicks [A, 2] and their masks [A, S/4, S/4]: a mask is drawn first, so that small ones get their share."""
+        cells = labels[CELL // 2 :: CELL, CELL // 2 :: CELL]
+        height, width = cells.shape
+        coords = np.zeros((CLICKS, 2), dtype=np.float32)
+        targets = np.zeros((CLICKS, self.image_size // CELL, self.image_size // CELL), dtype=np.float32)
+        masks = members[:, cells.ravel()]
+        chance = chance * masks.any(axis=1)
+        if chance.any():
+            for row, index in enumerate(rng.choice(len(chance), CLICKS, p=chance / chance.sum())):
+                inside = np.flatnonzero(masks[index])
+                cell = int(inside[rng.integers(len(inside))])
+                coords[row] = (np.array((cell % width, cell // width)) + rng.random(2)) * CELL
+                targets[row, :height, :width] = masks[index].reshape(cells.shape)
+        return coords, targets
 
 
 def _noisy_box(box: tuple[int, int, int, int], size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float64]:
@@ -151,5 +174,5 @@ def batches(dataset: SceneDataset, batch: int, first: int, steps: int, workers: 
     order = range(first * batch, (first + steps) * batch)
     loader: DataLoader[tuple[Tensor, ...]]
     loader = DataLoader(dataset, batch, sampler=order, num_workers=workers, drop_last=True)  # type: ignore[arg-type]
-    for pixel_values, targets, points, boxes in loader:
-        yield Batch(pixel_values.contiguous(memory_format=torch.channels_last), targets, points, boxes)
+    for pixel_values, *rest in loader:
+        yield Batch(pixel_values.contiguous(memory_format=torch.channels_last), *rest)

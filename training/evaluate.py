@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from modeling.tiny import IMAGE_SIZE
 from training.baselines import felzenszwalb_regions, grabcut, region_at
+from training.curves import plot_calibration
 from training.predictor import Predictor
 
 Scores = dict[str, list[float]]
@@ -103,6 +104,7 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=IMAGE_SIZE)
     parser.add_argument("--first", type=int, help="only the first so many images")
     parser.add_argument("--baselines", action="store_true")
+    parser.add_argument("--calibration", type=Path, help="where to draw true IoUs by predicted ones (PNG)")
     arguments = parser.parse_args()
     protocol = load_cases(arguments.cases)
     predictor = Predictor.load(arguments.weights, arguments.image_size)
@@ -121,6 +123,8 @@ def main() -> None:
         measure_model(predictor, case, protocol.iou, scores)
         if arguments.baselines:
             measure_baselines(pixels, regions, case, protocol.iou, scores)
+    if arguments.calibration:
+        plot_calibration(scores["predicted"], scores["true"], arguments.calibration)
     print(f"{len(scores['3 points'])} objects, input {arguments.image_size}")
     print(report(scores, protocol))
 

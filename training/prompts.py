@@ -41,6 +41,38 @@ def first_prompts(batch: Batch) -> Prompts:
     )
 
 
+@dataclass(frozen=True)
+class DirectPrompts:
+    """Many prompts an image: coords [B, A, N, 2] pixels of the padded input, labels [B, A, N], targets of each
+    [B, A, S/4, S/4]."""
+
+    coords: Tensor
+    labels: Tensor
+    targets: Tensor
+
+
+def direct_clicks(batch: Batch) -> DirectPrompts:
+    """All clicks of the batch."""
+    labels = torch.full((*batch.clicks.shape[:2], 1), FOREGROUND)
+    return DirectPrompts(batch.clicks.unsqueeze(2), labels, batch.click_targets)
+
+
+def direct_boxes(batch: Batch) -> DirectPrompts:
+    """The boxes of every other click's target."""
+    targets = batch.click_targets[:, ::2]
+    corners = []
+    for axis in (2, 3):
+        # Seen along the other axis.
+        there = targets.amax(dim=5 - axis) > 0
+        steps = torch.arange(there.shape[-1])
+        first = torch.where(there, steps, there.shape[-1]).amin(dim=-1)
+        last = torch.where(there, steps + 1, 0).amax(dim=-1)
+        corners.append(torch.stack([first, last], dim=-1) * float(CELL))
+    coords = torch.stack(corners[::-1], dim=-1)
+    labels = torch.tensor([BOX_START, BOX_END]).expand(*targets.shape[:2], 2)
+    return DirectPrompts(coords, labels, targets)
+
+
 def error_points(logits: Tensor, target: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """One point per row where mask and target [R, H, W] differ: coords [R, 2] in input pixels, labels [R].
 

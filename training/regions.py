@@ -1,13 +1,12 @@
 """Weak masks for real photographs: hierarchies of regions from classical segmentation.
 
-    python -m training.regions --work-dir runs --crops 2400
+    python -m training regions
 
 Superpixels are merged greedily, the most alike neighbours first, by colour, texture and the edge between them.
 A node of the resulting tree that lives long, from the merge that made it to the merge that swallows it, is
 a region on which many scales agree; these become the masks, nested or disjoint by construction.
 """
 
-import argparse
 import heapq
 from pathlib import Path
 
@@ -154,27 +153,19 @@ def random_crop(photo: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[n
     return np.asarray(cv2.resize(crop, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work-dir", type=Path, default=Path("runs"))
-    parser.add_argument("--crops", type=int, default=2400)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+def make_regions(work_dir: Path, crops: int, seed: int) -> None:
+    """Fills the pool work_dir/regions up to so many crops of the photographs."""
     # One thread does these small pictures fastest; more would only wait for each other.
     cv2.setNumThreads(1)
-    photos = sorted((arguments.work_dir / "photos").glob("*.jpg"))
-    folder: Path = arguments.work_dir / "regions"
+    photos = sorted((work_dir / "photos").glob("*.jpg"))
+    folder = work_dir / "regions"
     folder.mkdir(exist_ok=True)
-    for index in tqdm(range(arguments.crops), desc="regions"):
+    for index in tqdm(range(crops), desc="regions"):
         path = folder / f"{index:05d}.npz"
-        rng = np.random.default_rng((arguments.seed, index))
+        rng = np.random.default_rng((seed, index))
         photo = cv2.imread(str(photos[index % len(photos)]), cv2.IMREAD_COLOR)
         if path.exists() or photo is None:
             continue
         sample = region_hierarchy(random_crop(cv2.cvtColor(photo, cv2.COLOR_BGR2RGB).astype(np.uint8), rng))
         if sample is not None:
             sample.save(path)
-
-
-if __name__ == "__main__":
-    main()

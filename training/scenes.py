@@ -1,11 +1,10 @@
 """Composited scenes with exact masks: things with parts, one before the other, on textured ground.
 
-    python -m training.scenes --work-dir runs --scenes 5000
+    python -m training scenes
 
 Masks are the visible pixels, so of any two either one holds the other (a part and its whole) or they are disjoint.
 """
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,24 +156,19 @@ def _masks(zones: NDArray[np.int64], wholes: NDArray[np.int64], parts: NDArray[n
     return np.stack(large) if large else np.stack([wholes == wholes[0, 0]])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work-dir", type=Path, default=Path("runs"))
-    parser.add_argument("--scenes", type=int, default=5000)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+def make_scenes(work_dir: Path, scenes: int, seed: int) -> None:
+    """Fills the pool work_dir/scenes up to so many scenes."""
     # One thread does these small pictures fastest; more would only wait for each other.
     cv2.setNumThreads(1)
-    work_dir: Path = arguments.work_dir
     photos = [_read(path, cv2.COLOR_BGR2RGB) for path in sorted((work_dir / "photos").glob("*.jpg"))]
     cutouts = [_read(path, cv2.COLOR_BGRA2RGBA) for path in sorted((work_dir / "cutouts").glob("*.png"))]
     folder = work_dir / "scenes"
     folder.mkdir(exist_ok=True)
-    for index in tqdm(range(arguments.scenes), desc="scenes"):
+    for index in tqdm(range(scenes), desc="scenes"):
         path = folder / f"{index:05d}.npz"
         if path.exists():
             continue
-        rng = np.random.default_rng((arguments.seed, index))
+        rng = np.random.default_rng((seed, index))
         size = (SIDE, int(SIDE * rng.uniform(0.6, 1.0)))
         scene = compose(size if rng.random() < 0.4 else size[::-1], photos, cutouts, rng)
         MaskedImage.of_masks(scene.image, scene.masks).save(path)
@@ -185,7 +179,3 @@ def _read(path: Path, colours: int) -> Picture:
     if picture is None:
         raise ValueError(f"{path} is no picture")
     return np.asarray(cv2.cvtColor(picture, colours), dtype=np.uint8)
-
-
-if __name__ == "__main__":
-    main()

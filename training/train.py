@@ -1,15 +1,14 @@
 """Trains the small model.
 
-    python -m training.train --config training/tiny.toml --work-dir runs
+    python -m training train
 
 Goes on from runs/checkpoint.pt where there is one. Leaves runs/tiny.safetensors (the averaged weights), runs/log.csv
 and runs/curves.png, anew at every checkpoint.
 """
 
-import argparse
 import csv
-import math
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +19,19 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from modeling.tiny import TinySam
-from training.affinity import AffinityHead
 from training.config import Config
 from training.curves import plot
 from training.dataset import Batch, SceneDataset, batches
-from training.forward import decode, embed_masks, embed_points
+from training.forward import decode, decode_directly, embed_masks, embed_points
 from training.losses import sam_loss
-from training.prompts import Prompts, first_prompts, next_prompts
-
-AFFINITY_WEIGHT = 2.0
+from training.prompts import Prompts, direct_boxes, direct_clicks, first_prompts, next_prompts
 
 
 def learning_rate(config: Config, step: int) -> float:
-    """Linear warm-up, then a cosine down to one hundredth."""
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    return config.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+    """Linear warm-up, a plateau, and over the last two fifths a line down to one hundredth."""
+    rise = (step + 1) / config.warmup_steps
+    fall = 0.01 + 0.99 * (config.steps - step) / (0.4 * config.steps)
+    return config.learning_rate * min(1.0, rise, fall)
 
 
 def optimizer_for(parameters: list[nn.Parameter], config: Config) -> torch.optim.AdamW:
@@ -53,31 +48,35 @@ def optimizer_for(parameters: list[nn.Parameter], config: Config) -> torch.optim
     )
 
 
-def objective(
-    model: TinySam, affinity: AffinityHead, batch: Batch, rounds: int, generator: torch.Generator
-) -> tuple[Tensor, dict[str, float]]:
-    """The loss of the interactive rounds (their mean) and of the affinities on one batch, and figures to log."""
+def objective(model: TinySam, batch: Batch, rounds: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    """The loss of the direct prompts and of the interactive rounds (their mean) on one batch, and figures to log."""
     embeddings = model.vision_encoder(batch.pixel_values)
-    alike = affinity.loss(embeddings, batch)
-    prompts: Prompts = first_prompts(batch)
     total = embeddings.new_zeros(())
     figures: dict[str, float] = {}
-    for number in range(rounds):
-        sparse = embed_points(model, prompts.coords, prompts.labels)
-        dense = None
-        if prompts.previous is not None:
-            # Clients may click again without handing the last mask back.
-            given = torch.rand(len(prompts.image), generator=generator) < 0.7
-            dense = embed_masks(model, prompts.previous, given)
-        masks, ious = decode(model, embeddings[prompts.image], sparse, dense)
-        loss, found = sam_loss(masks, ious, prompts.target, prompts.unambiguous)
+    for name, prompts in (("click", direct_clicks(batch)), ("box", direct_boxes(batch))):
+        masks, ious = decode_directly(model, embeddings, prompts.coords, prompts.labels)
+        unambiguous = torch.full((len(prompts.targets.flatten(0, 1)),), name == "box")
+        loss, found = sam_loss(masks.flatten(0, 1), ious.flatten(0, 1), prompts.targets.flatten(0, 1), unambiguous)
         total = total + loss
-        figures = figures or found
+        figures |= {f"{name}_{figure}": value for figure, value in found.items()}
+    rows: Prompts = first_prompts(batch)
+    for number in range(rounds):
+        sparse = embed_points(model, rows.coords, rows.labels)
+        dense = None
+        if rows.previous is not None:
+            # Clients may click again without handing the last mask back.
+            given = torch.rand(len(rows.image), generator=generator) < 0.7
+            dense = embed_masks(model, rows.previous, given)
+        masks, ious = decode(model, embeddings[rows.image], sparse, dense)
+        loss, found = sam_loss(masks, ious, rows.target, rows.unambiguous)
+        total = total + loss / rounds
+        if number == 0:
+            figures |= found
         if number + 1 < rounds:
             shown = 1 + ious[:, 1:].argmax(dim=1)
-            shown = torch.where(prompts.unambiguous, 0, shown)
-            prompts = next_prompts(prompts, masks.detach()[torch.arange(len(shown)), shown], generator)
-    return total / rounds + AFFINITY_WEIGHT * alike, {**figures, "affinity_loss": float(alike.detach())}
+            shown = torch.where(rows.unambiguous, 0, shown)
+            rows = next_prompts(rows, masks.detach()[torch.arange(len(shown)), shown], generator)
+    return total, figures
 
 
 @dataclass
@@ -87,7 +86,6 @@ class Run:
     config: Config
     model: TinySam
     average: TinySam
-    affinity: AffinityHead
     optimizer: torch.optim.Optimizer
     step: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
@@ -98,24 +96,21 @@ class Run:
         model = TinySam(config.stage[0].image_size).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = TinySam(config.stage[0].image_size)
         average.load_state_dict(model.state_dict())
-        affinity = AffinityHead()
-        learning = [p for p in (*model.parameters(), *affinity.parameters()) if p.requires_grad]
-        return cls(config, model, average.requires_grad_(False), affinity, optimizer_for(learning, config))
+        learning = [p for p in model.parameters() if p.requires_grad]
+        return cls(config, model, average.requires_grad_(False), optimizer_for(learning, config))
 
-    def advance(self, batch: Batch) -> dict[str, float]:
-        """One optimiser step."""
+    def advance(self, batch: Batch, rounds: int) -> dict[str, float]:
+        """One optimiser step, with so many interactive rounds."""
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.step)
         rate = learning_rate(self.config, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.model.train()
         self.model.set_image_size(batch.pixel_values.shape[-1])
-        loss, figures = objective(self.model, self.affinity, batch, self.config.rounds, generator)
+        loss, figures = objective(self.model, batch, rounds, generator)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(
-            [p for g in self.optimizer.param_groups for p in g["params"]], self.config.gradient_norm
-        )
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_norm)
         self.optimizer.step()
         self.step += 1
         self._update_average()
@@ -136,7 +131,6 @@ class Run:
         return {
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
-            "affinity": self.affinity.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "history": self.history,
@@ -145,7 +139,6 @@ class Run:
     def restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
-        self.affinity.load_state_dict(state["affinity"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.history = state["step"], state["history"]
 
@@ -156,7 +149,8 @@ class Run:
         unfinished.replace(work_dir / "checkpoint.pt")
         save_weights(self.average, work_dir / "tiny.safetensors")
         with (work_dir / "log.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(self.history[0]))
+            # What the whole decoder does is measured from the first stage with rounds on.
+            writer = csv.DictWriter(file, list(dict.fromkeys(chain.from_iterable(self.history))))
             writer.writeheader()
             writer.writerows(self.history)
         plot(self.history, work_dir / "curves.png")
@@ -172,16 +166,9 @@ def save_weights(model: TinySam, path: Path) -> None:
     save_file({name: value.contiguous().clone() for name, value in weights.items()}, path)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", type=Path, default=Path("training/tiny.toml"))
-    parser.add_argument("--work-dir", type=Path, default=Path("runs"))
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+def train(config: Config, work_dir: Path) -> None:
+    """Trains to the end of the last stage, from work_dir/checkpoint.pt where there is one."""
     cv2.setNumThreads(1)
-    work_dir: Path = arguments.work_dir
-    config = Config.read(arguments.config)
     run = Run.start(config)
     checkpoint = work_dir / "checkpoint.pt"
     if checkpoint.exists():
@@ -191,13 +178,9 @@ def main() -> None:
         for stage, first, steps in config.stages_from(run.step):
             dataset = SceneDataset(pools, stage.image_size, stage.objects, config.seed)
             for batch in batches(dataset, stage.batch, first, steps):
-                figures = run.advance(batch)
+                figures = run.advance(batch, stage.rounds)
                 progress.update()
-                progress.set_postfix({name: f"{value:.3f}" for name, value in figures.items() if "i" in name})
+                progress.set_postfix({name: f"{value:.3f}" for name, value in figures.items() if "iou" in name})
                 if run.step % config.save_every == 0:
                     run.save(work_dir)
     run.save(work_dir)
-
-
-if __name__ == "__main__":
-    main()

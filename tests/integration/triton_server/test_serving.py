@@ -11,6 +11,8 @@ import pytest
 
 from benchmarks.triton_transport import Meter
 from samserve.adapters.triton import shared_memory
+from samserve.domain.manifest import ModelManifest
+from samserve.settings import default_model_repository
 from samserve.v1 import segmentation_pb2 as pb
 from tests.integration.conftest import RedisServer
 from tests.integration.gateway.conftest import PNG_CLICK, Served, photo, serving
@@ -104,8 +106,10 @@ async def test_embeddings_that_another_gateway_left_in_redis_are_decoded(
 
 
 async def test_more_images_than_slots_are_served_and_the_latest_remembered(triton: TritonServer) -> None:
-    # An embedding of the bundled model is 98 KiB.
-    async with on_triton(triton, memory_cache_bytes=400 * 1024) as served:
+    channels, height, width = ModelManifest.read(default_model_repository()).embedding_shape
+    # Four embeddings in FP16, and what an entry costs beside them.
+    cache_bytes = 4 * (2 * channels * height * width) + (16 << 10)
+    async with on_triton(triton, memory_cache_bytes=cache_bytes) as served:
         for seed in range(8):
             assert not (await served.stub.Segment(request(seed))).cached
         assert served.counted("samserve_memory_cache_entries") == 4

@@ -2,8 +2,9 @@
 
 import torch
 
+from training.dataset import Batch
 from training.losses import dice, focal, sam_loss, true_iou
-from training.prompts import Prompts, error_points, next_prompts
+from training.prompts import Prompts, direct_boxes, error_points, next_prompts
 
 
 def _square(size: int = 16, start: int = 4, end: int = 12) -> torch.Tensor:
@@ -91,3 +92,13 @@ def test_next_round_keeps_every_other_row_and_adds_a_point() -> None:
     assert following.labels[:, :2].tolist() == [[1, -1], [2, 3]]
     assert following.image.tolist() == [0, 1]
     assert following.unambiguous.all()
+
+
+def test_direct_boxes_enclose_their_targets() -> None:
+    targets = torch.zeros(1, 2, 8, 8)
+    targets[0, 0, 2:5, 1:7] = 1
+    empty = torch.empty(0)
+    boxes = direct_boxes(Batch(empty, empty, empty, empty, torch.zeros(1, 2, 2), targets))
+    assert boxes.coords.tolist() == [[[[4.0, 8.0], [28.0, 20.0]]]]
+    assert boxes.labels.tolist() == [[[2, 3]]]
+    assert torch.equal(boxes.targets, targets[:, :1])

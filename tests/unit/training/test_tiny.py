@@ -9,7 +9,7 @@ import torch
 from modeling.tiny import IMAGE_SIZE, TinySam, load_tiny
 from training.config import Config, Stage
 from training.dataset import SceneDataset, batches
-from training.forward import decode, embed_points
+from training.forward import decode, decode_directly, embed_points
 from training.samples import MaskedImage
 from training.scenes import compose
 from training.train import Run, save_weights
@@ -66,6 +66,18 @@ def test_decode_agrees_with_transformers(model: TinySam) -> None:
             torch.testing.assert_close(ours[1][:, 1:], theirs[1][:, 0], atol=1e-4, rtol=1e-4)
 
 
+def test_direct_prompts_answer_each_by_itself(model: TinySam) -> None:
+    embeddings = torch.randn(1, 256, 8, 8, generator=torch.Generator().manual_seed(1))
+    clicks = torch.tensor([[[[20.0, 20.0]], [[100.0, 60.0]]]])
+    with torch.inference_mode():
+        both, ious = decode_directly(model, embeddings, clicks, torch.ones(1, 2, 1, dtype=torch.int64))
+        second, _ = decode_directly(model, embeddings, clicks[:, 1:], torch.ones(1, 1, 1, dtype=torch.int64))
+    assert both.shape == (1, 2, 4, 32, 32)
+    assert ious.shape == (1, 2, 4)
+    torch.testing.assert_close(both[:, 1:], second)
+    assert not torch.allclose(both[:, 0], both[:, 1], atol=1e-3)
+
+
 def test_saved_weights_load_strictly(model: TinySam, tmp_path: Path) -> None:
     save_weights(model, tmp_path / "tiny.safetensors")
     loaded = load_tiny(tmp_path / "tiny.safetensors", 128)
@@ -92,10 +104,11 @@ def _config() -> Config:
         warmup_steps=1,
         gradient_norm=1.0,
         ema_decay=0.9,
-        rounds=2,
         save_every=1,
+        crops=0,
+        scenes=3,
         pools=("scenes",),
-        stage=(Stage(64, 2, 2, 1), Stage(96, 2, 2, 1)),
+        stage=(Stage(64, 2, 2, 0, 1), Stage(96, 2, 2, 2, 1)),
     )
 
 
@@ -103,7 +116,7 @@ def _train(run: Run, pool: list[Path]) -> None:
     for stage, first, steps in run.config.stages_from(run.step):
         dataset = SceneDataset([pool], stage.image_size, stage.objects, run.config.seed)
         for batch in batches(dataset, stage.batch, first, steps, workers=0):
-            run.advance(batch)
+            run.advance(batch, stage.rounds)
 
 
 def test_resumed_training_continues_as_if_unbroken(pool: list[Path], tmp_path: Path) -> None:
@@ -112,7 +125,7 @@ def test_resumed_training_continues_as_if_unbroken(pool: list[Path], tmp_path: P
     broken = Run.start(_config())
     stage = broken.config.stage[0]
     dataset = SceneDataset([pool], stage.image_size, stage.objects, broken.config.seed)
-    broken.advance(next(batches(dataset, stage.batch, 0, 1, workers=0)))
+    broken.advance(next(batches(dataset, stage.batch, 0, 1, workers=0)), stage.rounds)
     broken.save(tmp_path)
     resumed = Run.start(_config())
     resumed.restore(torch.load(tmp_path / "checkpoint.pt", weights_only=True))
@@ -133,8 +146,10 @@ def test_dataset_item_depends_on_seed_and_index_alone(pool: list[Path]) -> None:
 def test_points_and_boxes_lie_on_their_targets(pool: list[Path]) -> None:
     dataset = SceneDataset([pool], 64, 4, 2)
     for index in range(10):
-        _, targets, points, boxes = dataset[index]
+        _, targets, points, boxes, clicks, click_targets = dataset[index]
         for target, (x, y), (x0, y0, x1, y1) in zip(targets, points, boxes, strict=True):
             assert target[int(y) // 4, int(x) // 4] > 0
             assert x0 - 4 <= x <= x1 + 4
             assert y0 - 4 <= y <= y1 + 4
+        for target, (x, y) in zip(click_targets, clicks, strict=True):
+            assert target[int(y) // 4, int(x) // 4] == 1
