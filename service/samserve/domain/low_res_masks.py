@@ -1,4 +1,4 @@
-"""What low-resolution logits say without being upsampled: cheap, and exact to one of their pixels, but for strips a few of them high.
+"""What low-resolution logits say without being upsampled: cheap, and exact to one of their pixels (strips aside).
 
 Logits are float32 `[M, M]` over the model's square input; points and boxes are (x, y) pixels of the original image.
 """
