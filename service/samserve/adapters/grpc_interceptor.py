@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -21,7 +22,8 @@ from samserve.ports import RequestObserver
 _log = logging.getLogger(__name__)
 
 REQUEST_ID_METADATA = "x-request-id"
-_MAX_REQUEST_ID_LENGTH = 128
+# It is sent back as metadata and written to the log: what neither can take is not a request id.
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _RECONNECT_SECONDS = 0.5
 _GONE_SECONDS = 0.01
 _STOPPING = "the gateway is stopping: connect again"
@@ -190,6 +192,6 @@ def _expired(context: Context) -> bool:
 
 def _request_id(context: grpc.aio.ServicerContext[Any, Any]) -> str:
     for key, value in context.invocation_metadata() or ():
-        if key == REQUEST_ID_METADATA and 0 < len(value) <= _MAX_REQUEST_ID_LENGTH:
+        if key == REQUEST_ID_METADATA and _REQUEST_ID.fullmatch(str(value)):
             return str(value)
     return uuid.uuid4().hex

@@ -9,7 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from samserve.domain.errors import InvalidImage, InvalidPrompt
 from samserve.domain.geometry import Size
 from samserve.domain.identity import ImageId
-from samserve.domain.prompts import CoordinateSpace, PointLabel, Prompt
+from samserve.domain.prompts import CoordinateSpace, PointLabel, Prompt, PromptLimits, check_point_count
 from samserve.embedder import EmbeddedImage, ImageSource
 from samserve.ports import EmbeddingSource
 from samserve.v1 import segmentation_pb2 as pb
@@ -61,15 +61,17 @@ def read_space(space: pb.CoordinateSpace.ValueType) -> CoordinateSpace:
     return _SPACES[space]
 
 
-def read_prompt(prompt: pb.Prompt, path: str) -> Prompt:
+def read_prompt(prompt: pb.Prompt, path: str, limits: PromptLimits) -> Prompt:
     """A prompt, its values not yet checked.
 
     Args:
         path: of the prompt in the request, for errors.
 
     Raises:
-        InvalidPrompt: a label is unknown, or the logits are not a square of float16.
+        InvalidPrompt: there are too many points, a label is unknown, or the logits are not a square of float16.
     """
+    # Counted before they are read, or a message of nothing but points keeps everybody waiting.
+    check_point_count(len(prompt.points), path, limits)
     labels = [read_label(point, f"{path}.points[{index}]") for index, point in enumerate(prompt.points)]
     box = prompt.box
     return Prompt(

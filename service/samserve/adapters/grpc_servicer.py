@@ -113,7 +113,10 @@ class SegmentationServicer(SegmentationServiceServicer):
         self._check_size(request)
         query = SegmentQuery(
             image=read_image(request.image, self._limits.max_image_bytes),
-            prompts=[read_prompt(prompt, f"prompts[{index}]") for index, prompt in enumerate(request.prompts)],
+            prompts=[
+                read_prompt(prompt, f"prompts[{index}]", self._limits.prompts)
+                for index, prompt in enumerate(request.prompts)
+            ],
             multimask_output=request.multimask_output,
             coordinate_space=read_space(request.coordinate_space),
             tenant=_tenant(context),

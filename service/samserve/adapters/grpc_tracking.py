@@ -73,12 +73,15 @@ class TrackingFace:
 
     def _query(self, request: pb.TrackObjectsRequest) -> TrackQuery:
         check_count(len(request.prompts), self._prompt_limits)
+        if len(request.removed_object_ids) > self._prompt_limits.max_prompts:
+            count, limit = len(request.removed_object_ids), self._prompt_limits.max_prompts
+            raise InvalidPrompt("removed_object_ids", f"has {count} entries, the limit is {limit}: name each once")
         prompts = {}
         for index, given in enumerate(request.prompts):
             if given.object_id == 0 or given.object_id in prompts:
                 what = "is 0" if given.object_id == 0 else f"is {given.object_id}, which another prompt has"
                 raise InvalidPrompt(f"prompts[{index}].object_id", f"{what}: number the objects from 1")
-            prompts[given.object_id] = read_prompt(given.prompt, f"prompts[{index}].prompt")
+            prompts[given.object_id] = read_prompt(given.prompt, f"prompts[{index}].prompt", self._prompt_limits)
         return TrackQuery(
             request.sequence,
             read_image(request.frame, self._max_frame_bytes),

@@ -97,7 +97,8 @@ def _read(image: ImageLike) -> bytes:
         return _png(image)
     if isinstance(image, bytes):
         return image
-    with open(image, "rb") as file:
+    # open() would take a number for a file descriptor, and close it.
+    with open(os.fspath(image), "rb") as file:
         return file.read()
 
 

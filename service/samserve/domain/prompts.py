@@ -180,10 +180,19 @@ def _extent(space: CoordinateSpace, original_size: Size) -> tuple[float, float]:
     return float(original_size.width), float(original_size.height)
 
 
-def _check_points(path: str, prompt: Prompt, limits: PromptLimits) -> None:
-    count = len(prompt.point_coords)
+def check_point_count(count: int, path: str, limits: PromptLimits) -> None:
+    """Refuse more points than one prompt may have.
+
+    Raises:
+        InvalidPrompt: of the field `path`.points.
+    """
     if count > limits.max_points_per_prompt:
         raise InvalidPrompt(f"{path}.points", f"has {count} entries, the limit is {limits.max_points_per_prompt}")
+
+
+def _check_points(path: str, prompt: Prompt, limits: PromptLimits) -> None:
+    count = len(prompt.point_coords)
+    check_point_count(count, path, limits)
     if count != len(prompt.point_labels):
         raise InvalidPrompt(f"{path}.points", f"has {count} coordinates and {len(prompt.point_labels)} labels")
     _check_finite(f"{path}.points[{{row}}].{{axis}}", prompt.point_coords)

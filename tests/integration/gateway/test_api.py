@@ -180,4 +180,6 @@ async def test_prometheus_reads_what_was_counted(served: Served) -> None:
 async def test_request_id_comes_back(served: Served) -> None:
     call = served.stub.GetServerInfo(pb.GetServerInfoRequest(), metadata=(("x-request-id", "abc"),))
     assert dict(await call.initial_metadata())["x-request-id"] == "abc"
+    call = served.stub.GetServerInfo(pb.GetServerInfoRequest(), metadata=(("x-request-id", "what a log line"),))
+    assert " " not in dict(await call.initial_metadata())["x-request-id"]
     await call

@@ -44,6 +44,10 @@ BAD_REQUESTS = {
     "too many prompts": (request(*[PNG_CLICK] * 513), "prompts"),
     "empty prompt": (request(PNG_CLICK, pb.Prompt()), "prompts[1]"),
     "too many points": (request(pb.Prompt(points=list(PNG_CLICK.points) * 65)), "prompts[0].points"),
+    "too many points of no kind": (
+        request(pb.Prompt(points=[pb.Point()] * 65)),
+        "prompts[0].points",
+    ),
     "point not a number": (request(click(NAN, 1)), "prompts[0].points[0].x"),
     "infinite point": (request(click(1, -INFINITY)), "prompts[0].points[0].y"),
     "point outside": (request(click(64.5, 1)), "prompts[0].points[0].x"),

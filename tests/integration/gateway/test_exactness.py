@@ -135,8 +135,9 @@ async def test_masks_equal_those_of_the_pytorch_model(served: Served, reference:
                 size = [mask.coco_rle.size.height, mask.coco_rle.size.width]
                 got = coco.decode({"size": size, "counts": mask.coco_rle.counts}) > 0
                 union = np.logical_or(got, want).sum()
-                # Masks of a few pixels have no meaningful IoU: one pixel of rounding is a large part of them.
-                if union >= 50:
+                # Masks of a few of the decoder's pixels have no meaningful IoU: their border is most of them.
+                decoder_pixel = (max(size) / reference.sizes.low_res_size) ** 2
+                if union >= max(50, 4 * decoder_pixel):
                     ious.append(np.logical_and(got, want).sum() / union)
     print(f"{len(ious)} masks, IoU with PyTorch's: least {min(ious):.5f}, median {np.median(ious):.5f}")
     assert len(ious) > 100

@@ -36,7 +36,7 @@ async def test_cancelled_requests_in_the_queue_never_start_an_encode() -> None:
     async with serving(image_decode_workers=1) as served:
         calls = [segment(served, seed) for seed in range(8)]
         waiting = [asyncio.ensure_future(call) for call in calls]
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.05)
         for call in calls[1:]:
             call.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)

@@ -264,6 +264,7 @@ async def test_objects_are_tracked_and_bad_frames_are_skipped(served: Served) ->
         "prompts[0].object_id": track(2, prompts=[pb.TrackedPrompt(prompt=PNG_CLICK)]),
         "prompts[0]": track(2, prompts=[pb.TrackedPrompt(object_id=2)]),
         "mask_format": track(2, mask_format=99),
+        "removed_object_ids": track(2, removed_object_ids=[1] * 513),
     }
     for field, message in bad.items():
         await call.write(message)

@@ -130,6 +130,8 @@ async def test_what_triton_still_writes_for_a_cancelled_request_reaches_nobody(t
 
 async def test_more_than_the_queue_holds_is_refused_with_a_time_to_retry(narrow_triton: TritonServer) -> None:
     async with on_triton(narrow_triton) as served:
+        # Encoded ahead, so that all are in the queue, or refused, long before it moves.
+        await served.stub.Segment(request(1))
         running = await occupy(narrow_triton, DECODER, served)
         calls = [asyncio.ensure_future(refusal(served.stub.Segment(request(1)))) for _ in range(6)]
         await asyncio.sleep(2 * QUEUE_SECONDS)
