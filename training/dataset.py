@@ -27,8 +27,8 @@ class Batch:
     """One step's images and objects; coordinates are pixels of the padded square input.
 
     pixel_values [B, 3, S, S] normalised; targets [B, K, S/4, S/4] covered share of each cell in [0, 1];
-    points [B, K, 2] (x, y) inside each object; boxes [B, K, 4] XYXY; clicks [B, A, 2] all over the image, and
-    click_targets [B, A, S/4, S/4] in {0, 1}, of each a mask that it lies in.
+    points [B, K, 2] (x, y) inside each object; boxes [B, K, 4] XYXY; clicks [B, A, 2] all over the image, and of each
+    a mask that it lies in: click_targets [B, A, S/4, S/4] in {0, 1} and its box, click_boxes [B, A, 4] XYXY.
     """
 
     pixel_values: Tensor
@@ -37,6 +37,7 @@ class Batch:
     boxes: Tensor
     clicks: Tensor
     click_targets: Tensor
+    click_boxes: Tensor
 
 
 def normalised(image: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
@@ -96,7 +97,7 @@ class SceneDataset(Dataset[tuple[NDArray[np.float32], ...]]):
         self.seed = seed
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], ...]:
-        """One image's share of a Batch: pixel_values, targets, points, boxes, clicks and click_targets."""
+        """One image's share of a Batch: pixel_values, targets, points, boxes, clicks, click_targets, click_boxes."""
         rng = np.random.default_rng((self.seed, index))
         while True:
             pool = self.pools[int(rng.integers(len(self.pools)))]
@@ -132,8 +133,7 @@ class SceneDataset(Dataset[tuple[NDArray[np.float32], ...]]):
             cells = self.image_size // CELL
             targets.append(mask.reshape(cells, CELL, cells, CELL).mean(axis=(1, 3), dtype=np.float32))
             points.append(_point(mask[: size[1], : size[0]], rng))
-            ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-            boxes.append(_noisy_box((xs[0], ys[0], xs[-1] + 1, ys[-1] + 1), size, rng))
+            boxes.append(_noisy_box(mask, size, rng))
         return (
             normalised(_photometric(np.asarray(pixels, dtype=np.uint8), rng), self.image_size),
             np.stack(targets),
@@ -144,12 +144,14 @@ class SceneDataset(Dataset[tuple[NDArray[np.float32], ...]]):
 
     def _clicks(
         self, labels: NDArray[np.uint16], members: NDArray[np.bool_], chance: NDArray[Any], rng: np.random.Generator
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Clicks [A, 2] and their masks [A, S/4, S/4]: a mask is drawn first, so that small ones get their share."""
+    ) -> tuple[NDArray[np.float32], ...]:
+        """Clicks [A, 2], their masks [A, S/4, S/4] and boxes [A, 4]: a mask is drawn first, so that small ones get
+        their share."""
         cells = labels[CELL // 2 :: CELL, CELL // 2 :: CELL]
         height, width = cells.shape
         coords = np.zeros((CLICKS, 2), dtype=np.float32)
         targets = np.zeros((CLICKS, self.image_size // CELL, self.image_size // CELL), dtype=np.float32)
+        boxes = np.zeros((CLICKS, 4), dtype=np.float32)
         masks = members[:, cells.ravel()]
         chance = chance * masks.any(axis=1)
         if chance.any():
@@ -158,14 +160,16 @@ class SceneDataset(Dataset[tuple[NDArray[np.float32], ...]]):
                 cell = int(inside[rng.integers(len(inside))])
                 coords[row] = (np.array((cell % width, cell // width)) + rng.random(2)) * CELL
                 targets[row, :height, :width] = masks[index].reshape(cells.shape)
-        return coords, targets
+                boxes[row] = _noisy_box(members[index][labels], labels.shape[::-1], rng)
+        return coords, targets, boxes
 
 
-def _noisy_box(box: tuple[int, int, int, int], size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float64]:
-    """A box XYXY whose corners a hand has put down: off by some 3 % of its sides, inside the image (width, height)."""
-    x0, y0, x1, y1 = box
-    extent = np.array([x1 - x0, y1 - y0, x1 - x0, y1 - y0])
-    noisy = np.array(box) + rng.normal(0, 0.03, 4) * extent * (rng.random() < 0.7)
+def _noisy_box(mask: NDArray[np.bool_], size: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
+    """A mask's box XYXY as a hand puts it down: off by some 3 % of its sides, inside the image (width, height)."""
+    ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    box = np.array([xs[0], ys[0], xs[-1] + 1, ys[-1] + 1])
+    extent = np.tile(box[2:] - box[:2], 2)
+    noisy = box + rng.normal(0, 0.03, 4) * extent * (rng.random() < 0.7)
     return np.asarray(np.clip(noisy, 0, np.array([*size, *size])))
 
 

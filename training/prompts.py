@@ -27,9 +27,9 @@ class Prompts:
 
 
 def first_prompts(batch: Batch) -> Prompts:
-    """Of four objects two get a point and two a box, so that every other row again holds both kinds."""
+    """Two fifths of the objects get a point and the others a box, so that every other row again holds both kinds."""
     count, objects = batch.points.shape[:2]
-    boxed = (torch.arange(objects) % 4 >= 2).repeat(count)
+    boxed = (torch.arange(objects) >= 0.4 * objects).repeat(count)
     points = batch.points.flatten(0, 1)
     with_padding = torch.stack([points, torch.zeros_like(points)], dim=1)
     corners = batch.boxes.flatten(0, 1).reshape(-1, 2, 2)
@@ -59,18 +59,9 @@ def direct_clicks(batch: Batch) -> DirectPrompts:
 
 def direct_boxes(batch: Batch) -> DirectPrompts:
     """The boxes of every other click's target."""
-    targets = batch.click_targets[:, ::2]
-    corners = []
-    for axis in (2, 3):
-        # Seen along the other axis.
-        there = targets.amax(dim=5 - axis) > 0
-        steps = torch.arange(there.shape[-1])
-        first = torch.where(there, steps, there.shape[-1]).amin(dim=-1)
-        last = torch.where(there, steps + 1, 0).amax(dim=-1)
-        corners.append(torch.stack([first, last], dim=-1) * float(CELL))
-    coords = torch.stack(corners[::-1], dim=-1)
-    labels = torch.tensor([BOX_START, BOX_END]).expand(*targets.shape[:2], 2)
-    return DirectPrompts(coords, labels, targets)
+    corners = batch.click_boxes[:, ::2].unflatten(2, (2, 2))
+    labels = torch.tensor([BOX_START, BOX_END]).expand(*corners.shape[:2], 2)
+    return DirectPrompts(corners, labels, batch.click_targets[:, ::2])
 
 
 def error_points(logits: Tensor, target: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

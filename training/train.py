@@ -55,8 +55,9 @@ def objective(model: TinySam, batch: Batch, rounds: int, generator: torch.Genera
     figures: dict[str, float] = {}
     for name, prompts in (("click", direct_clicks(batch)), ("box", direct_boxes(batch))):
         masks, ious = decode_directly(model, embeddings, prompts.coords, prompts.labels)
-        unambiguous = torch.full((len(prompts.targets.flatten(0, 1)),), name == "box")
-        loss, found = sam_loss(masks.flatten(0, 1), ious.flatten(0, 1), prompts.targets.flatten(0, 1), unambiguous)
+        targets = prompts.targets.flatten(0, 1)
+        unambiguous = torch.full((len(targets),), name == "box")
+        loss, found = sam_loss(masks.flatten(0, 1), ious.flatten(0, 1), targets, unambiguous)
         total = total + loss
         figures |= {f"{name}_{figure}": value for figure, value in found.items()}
     rows: Prompts = first_prompts(batch)

@@ -46,6 +46,16 @@ def test_the_single_mask_learns_from_an_unambiguous_prompt() -> None:
     assert masks.grad[0, 0].abs().sum() > 0
 
 
+def test_the_single_mask_holds_cells_a_little_less_likely_than_not() -> None:
+    masks = torch.full((1, 4, 16, 16), 0.2, requires_grad=True)
+    loss, _ = sam_loss(masks, torch.zeros(1, 4), torch.full((1, 16, 16), 0.5), torch.tensor([True]))
+    loss.backward()
+    assert masks.grad is not None
+    # Cells that belong half of the time: the single mask takes them in, the three leave them open.
+    assert masks.grad[0, 0].sum() < 0
+    assert masks.grad[0, 1:].sum() > 0
+
+
 def test_predicted_iou_is_drawn_to_the_true_one() -> None:
     target = _square().unsqueeze(0)
     masks = (40 * (target - 0.5)).unsqueeze(1).expand(1, 4, 16, 16)
@@ -94,11 +104,9 @@ def test_next_round_keeps_every_other_row_and_adds_a_point() -> None:
     assert following.unambiguous.all()
 
 
-def test_direct_boxes_enclose_their_targets() -> None:
-    targets = torch.zeros(1, 2, 8, 8)
-    targets[0, 0, 2:5, 1:7] = 1
-    empty = torch.empty(0)
-    boxes = direct_boxes(Batch(empty, empty, empty, empty, torch.zeros(1, 2, 2), targets))
-    assert boxes.coords.tolist() == [[[[4.0, 8.0], [28.0, 20.0]]]]
-    assert boxes.labels.tolist() == [[[2, 3]]]
-    assert torch.equal(boxes.targets, targets[:, :1])
+def test_direct_boxes_are_those_of_every_other_click() -> None:
+    empty, targets, boxes = torch.empty(0), torch.rand(1, 4, 8, 8), torch.rand(1, 4, 4) * 32
+    prompts = direct_boxes(Batch(empty, empty, empty, empty, torch.zeros(1, 4, 2), targets, boxes))
+    assert torch.equal(prompts.coords.flatten(2), boxes[:, ::2])
+    assert prompts.labels.tolist() == [[[2, 3], [2, 3]]]
+    assert torch.equal(prompts.targets, targets[:, ::2])

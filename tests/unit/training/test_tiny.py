@@ -146,10 +146,12 @@ def test_dataset_item_depends_on_seed_and_index_alone(pool: list[Path]) -> None:
 def test_points_and_boxes_lie_on_their_targets(pool: list[Path]) -> None:
     dataset = SceneDataset([pool], 64, 4, 2)
     for index in range(10):
-        _, targets, points, boxes, clicks, click_targets = dataset[index]
+        _, targets, points, boxes, clicks, click_targets, click_boxes = dataset[index]
         for target, (x, y), (x0, y0, x1, y1) in zip(targets, points, boxes, strict=True):
             assert target[int(y) // 4, int(x) // 4] > 0
             assert x0 - 4 <= x <= x1 + 4
             assert y0 - 4 <= y <= y1 + 4
-        for target, (x, y) in zip(click_targets, clicks, strict=True):
+        for target, (x, y), (x0, y0, x1, y1) in zip(click_targets, clicks, click_boxes, strict=True):
             assert target[int(y) // 4, int(x) // 4] == 1
+            assert x0 - 8 <= x <= x1 + 8
+            assert y0 - 8 <= y <= y1 + 8
