@@ -34,6 +34,9 @@ class Settings(BaseSettings):
     engine_threads: int = Field(default=0, ge=0, description="threads of one embedded run; 0: all cores")
 
     triton: str = Field(default="127.0.0.1:8001", description="host:port of Triton's gRPC service")
+    triton_encoder: str | None = Field(
+        default=None, description="host:port of the Triton that runs the image encoder, if it is another"
+    )
     triton_timeout_seconds: float = Field(default=30.0, gt=0, description="longest run of a model, queue included")
     triton_scratch_bytes: int = Field(
         default=128 * _MIB, ge=0, description="shared memory for tensors in flight; 0: all tensors go by wire"

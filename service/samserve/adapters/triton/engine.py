@@ -21,17 +21,26 @@ Down = Callable[[], Awaitable[None]]
 
 
 class TritonEngine:
-    """The models on the Triton at one address, whenever it is there.
+    """The models on Triton, whenever it is there.
 
     Args:
         address: `host:port` of Triton's gRPC service.
+        encoder_address: likewise of the image encoder's, if another Triton serves it.
         cache_bytes: of the slab of embeddings, where memory is shared.
         scratch_bytes: for the other tensors of requests in flight; 0 rules shared memory out.
         infer_seconds: the longest that a model's run takes.
     """
 
-    def __init__(self, address: str, *, cache_bytes: int, scratch_bytes: int, infer_seconds: float) -> None:
-        self._connection = TritonConnection(address, _ANSWER_SECONDS, infer_seconds)
+    def __init__(
+        self,
+        address: str,
+        *,
+        cache_bytes: int,
+        scratch_bytes: int,
+        infer_seconds: float,
+        encoder_address: str | None = None,
+    ) -> None:
+        self._connection = TritonConnection(address, _ANSWER_SECONDS, infer_seconds, encoder_address)
         self._cache_bytes = cache_bytes
         self._scratch_bytes = scratch_bytes
         self._session: TritonSession | None = None
