@@ -216,7 +216,7 @@ class GatewayCore:
 def _redis(settings: Settings, metrics: Metrics, resources: AsyncExitStack) -> GuardedRedis | None:
     if settings.redis_url is None:
         return None
-    redis = GuardedRedis(connect(settings.redis_url), Breaker(metrics), metrics)
+    redis = GuardedRedis(connect(settings.redis_url, cluster=settings.redis_cluster), Breaker(metrics), metrics)
     resources.push_async_callback(redis.aclose)
     return redis
 

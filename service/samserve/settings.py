@@ -44,6 +44,7 @@ class Settings(BaseSettings):
 
     memory_cache_bytes: int = Field(default=512 * _MIB, ge=0, description="bound of the memory tier")
     redis_url: str | None = Field(default=None, description="redis://... of the shared tier; none by default")
+    redis_cluster: bool = Field(default=False, description="the URL is that of a Redis Cluster's nodes")
     redis_budget_seconds: float = Field(default=0.05, gt=0, description="longest wait for a Redis read")
     redis_ttl_seconds: int = Field(default=24 * 3600, gt=0, description="how long Redis keeps an embedding")
     cache_secret: SecretStr = Field(
