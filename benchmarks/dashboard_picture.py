@@ -56,13 +56,8 @@ class Board:
 
     def __init__(self, prometheus: Prometheus, minutes: float, until: float) -> None:
         self._prometheus = prometheus
+        self._minutes = minutes
         self._start, self._end = until - 60 * minutes, until
-        self._variables = {
-            "$__rate_interval": "1m",
-            "$__range": f"{round(60 * minutes)}s",
-            "$namespace": ".*",
-            "$instance": ".*",
-        }
 
     def draw(self, panels: list[Panel]) -> Figure:
         """All of them, rows' titles included."""
@@ -94,9 +89,7 @@ class Board:
         answers = {}
         step = (self._end - self._start) / _POINTS
         for target in panel["targets"]:
-            expression = target["expr"]
-            for variable, value in self._variables.items():
-                expression = expression.replace(variable, value)
+            expression = fill_in(target["expr"], self._minutes)
             # A number is the last answer of the time shown; its own query looks back over all of it.
             start = self._end if panel["type"] == "stat" else self._start
             for series in self._prometheus.query_range(expression, start, self._end, step):
@@ -163,6 +156,12 @@ def _draw_numbers(axes: Axes, panel: Panel, series: dict[str, Series]) -> None:
         colour = _COLOURS[reached[-1]["color"]]
         axes.text(0.04, height, legend, color=_TEXT, size=10, va="center")
         axes.text(0.96, height, text(value, defaults["unit"]), color=colour, size=20, va="center", ha="right")
+
+
+def fill_in(expression: str, minutes: float) -> str:
+    """An expression of the dashboard as Grafana sends it, with all gateways chosen and so many minutes shown."""
+    expression = expression.replace("$__rate_interval", "1m").replace("$__range", f"{round(60 * minutes)}s")
+    return expression.replace("$namespace", ".*").replace("$instance", ".*")
 
 
 def text(value: float, unit: str) -> str:

@@ -17,6 +17,7 @@ from k8s.monitoring.promql import FLEET, GATEWAY, quantile, rate, ratio, value
 
 PATH = Path(__file__).with_name("dashboard.json")
 
+_GATEWAY_JOB = 'job=~"(.*/)?samserve-gateway"'
 _CALL = 'rpc=~"Segment|EmbedImage|GetEmbedding"'
 _REQUESTS = "samserve_request_seconds"
 _EMBEDDINGS = "samserve_embeddings_total"
@@ -95,7 +96,7 @@ def users() -> list[stat.Panel | timeseries.Panel]:
             "Gateways that are up, those of them that have their models, and streams that are open.",
             "short",
             {
-                "gateways up": value("up", where=f'job=~"(.*/)?samserve-gateway", {GATEWAY}'),
+                "gateways up": value("up", where=f"{_GATEWAY_JOB}, {GATEWAY}"),
                 "gateways ready": value("samserve_models_ready"),
                 "streams": value("samserve_streams"),
             },
@@ -205,10 +206,20 @@ def bottleneck() -> list[stat.Panel | timeseries.Panel]:
             steps=[(0.8, ORANGE), (1, RED)],
         ),
         graph(
-            "Encodes queued",
-            "Admitted, and not running yet.",
+            "Waiting",
+            "Encodes that are admitted and not running yet, and requests in Triton's queues.",
             "short",
-            {"{{instance}}": value("samserve_queued", by="instance")},
+            {
+                "encodes": value("samserve_queued"),
+                "Triton: {{model}}": value("nv_inference_pending_request_count", by="model", where=FLEET),
+            },
+            width=8,
+        ),
+        graph(
+            "CPU of the gateways",
+            "Cores. One gateway is one event loop: near 1, it is the bottleneck, and one more gateway is the remedy.",
+            "none",
+            {"{{instance}}": rate("process_cpu_seconds_total", by="instance", where=_GATEWAY_JOB)},
             width=8,
         ),
         graph(
@@ -216,13 +227,6 @@ def bottleneck() -> list[stat.Panel | timeseries.Panel]:
             "Many prompts on one image are one run of the mask decoder.",
             "short",
             {"mean": ratio(rate(f"{_PROMPTS}_sum"), rate(f"{_PROMPTS}_count")), "p95": quantile(0.95, _PROMPTS)},
-            width=8,
-        ),
-        graph(
-            "Triton: requests waiting",
-            "Sent to Triton, and not running yet.",
-            "short",
-            {"{{model}}": value("nv_inference_pending_request_count", by="model", where=FLEET)},
             width=8,
         ),
         graph(
