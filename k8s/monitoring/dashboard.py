@@ -70,7 +70,7 @@ def users() -> list[stat.Panel | timeseries.Panel]:
         ),
         graph(
             "Staleness of gaze answers",
-            "From a sample's arrival to its answer's departure. 99 % shall be no more than 50 ms.",
+            "From a sample's arrival to the client's taking the answer. 99 % shall be no more than 50 ms.",
             "s",
             _quantiles("samserve_gaze_staleness_seconds"),
             width=8,

@@ -111,7 +111,7 @@ async def test_every_metric_is_exported_and_every_panel_and_rule_has_its_answer(
         )
         deadline = time.monotonic() + EVENTUAL_SECONDS
         async with in_use(served):
-            while (missing := await asyncio.to_thread(open_questions, reader)) and time.monotonic() < deadline:
+            while (missing := await asyncio.to_thread(open_questions, reader)) and time.monotonic() < deadline:  # noqa: ASYNC110
                 await asyncio.sleep(0.5)
         assert missing == []
 
