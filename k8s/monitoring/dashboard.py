@@ -191,8 +191,8 @@ def bottleneck() -> list[stat.Panel | timeseries.Panel]:
             stacked=True,
         ),
         graph(
-            "Duration of a stage, 95th percentile",
-            "Of the calls that came through it.",
+            "Duration of a stage",
+            "95th percentile of the calls that came through it. Triton's queue is part of encode and mask_decode.",
             "s",
             {"{{stage}}": quantile(0.95, "samserve_stage_seconds", by="stage")},
             width=8,

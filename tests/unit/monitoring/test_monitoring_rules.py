@@ -1,5 +1,6 @@
 """Prometheus's own tool on the rules: they are well formed, and alerts fire when they should and only then."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -85,6 +86,13 @@ def test_every_section_of_the_runbook_leads_from_users_to_the_end() -> None:
     _, *sections = re.split(r"^## (?=Samserve)", (ROOT / "docs" / "runbook.md").read_text(), flags=re.MULTILINE)
     for section in sections:
         assert re.findall(r"^\*\*(.+?)\.\*\*", section, re.MULTILINE) == parts, section.splitlines()[0]
+
+
+def test_every_panel_that_the_runbook_names_is_on_the_dashboard() -> None:
+    text = " ".join((ROOT / "docs" / "runbook.md").read_text().split())
+    named = set(re.findall(r"(?<!\*)\*([A-Z][^*]+)\*(?!\*)", text))
+    titles = {panel["title"] for panel in json.loads((MONITORING / "dashboard.json").read_text())["panels"]}
+    assert named <= titles | {alert["alert"] for alert in ALERTS}
 
 
 def test_availability_counts_every_unary_call_that_wants_something_of_the_models() -> None:
