@@ -19,6 +19,7 @@ triton: $(RUNTIME)
 
 test: lint check-proto
 	sh tests/provide-redis.sh
+	sh tests/provide-prometheus.sh
 	sh tests/provide-triton.sh $(BIN)/python
 	$(BIN)/pytest
 

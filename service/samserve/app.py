@@ -6,6 +6,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 
 from prometheus_client import start_http_server
 from threadpoolctl import threadpool_limits
@@ -50,14 +51,17 @@ async def gateway(settings: Settings) -> AsyncIterator[Gateway]:
         stack.enter_context(threadpool_limits(1, "blas"))
         metrics = Metrics()
         resources = await stack.enter_async_context(AsyncExitStack())
-        start_engine = ENGINES[settings.engine](settings, metrics, resources)
+        start_engine = ENGINES[settings.engine](settings, metrics.caches, resources)
+        streams = Admission("streams", settings.max_streams, RETRY_AFTER_SECONDS)
+        metrics.load.watch(streams)
+        metrics.models.build(version("samserve"), settings.engine)
         server = GrpcServer(
             address=f"{settings.host}:{settings.port}",
             max_message_bytes=settings.max_message_bytes,
             # Health checks, watchers and reflection need room beside the requests.
             max_concurrent_rpcs=2 * (settings.max_requests + settings.max_streams),
-            observer=metrics,
-            streams=Admission("streams", settings.max_streams, RETRY_AFTER_SECONDS),
+            observer=metrics.requests,
+            streams=streams,
             idle_seconds=settings.stream_idle_seconds,
         )
         core = GatewayCore(settings, metrics, server, resources)

@@ -21,6 +21,7 @@ class Models:
     Attributes:
         memory: the memory tier of the cache, wherever the engine has its embeddings.
         transport: how they come to the engine, see `GetServerInfoResponse`.
+        queued_encodes: how many the encoder has taken and not begun, where the queue is in this process.
     """
 
     manifest: ModelManifest
@@ -28,6 +29,7 @@ class Models:
     decoder: MaskDecoder
     memory: EmbeddingCache
     transport: str
+    queued_encodes: Callable[[], int] = lambda: 0
 
 
 class Core(Protocol):
@@ -57,7 +59,7 @@ def embedded(settings: Settings, observer: CacheObserver, resources: AsyncExitSt
     decoder = EmbeddedMaskDecoder(settings.model_repository, threads=settings.engine_threads)
     resources.callback(decoder.close)
     memory = MemoryEmbeddingCache(settings.memory_cache_bytes, observer)
-    return lambda core: core.serve(Models(manifest, encoder, decoder, memory, "in_process"))
+    return lambda core: core.serve(Models(manifest, encoder, decoder, memory, "in_process", lambda: encoder.queued))
 
 
 def triton(settings: Settings, observer: CacheObserver, resources: AsyncExitStack) -> StartEngine:

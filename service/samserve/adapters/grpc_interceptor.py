@@ -1,4 +1,4 @@
-"""The outermost room of a call: its id, its status, its count, and the bounds of streams."""
+"""The outermost room of a call: its id, its status, what is told of it, and the bounds of streams."""
 
 # grpc's own classes are generic to the type checker only.
 from __future__ import annotations
@@ -16,11 +16,13 @@ import grpc
 
 from samserve.adapters.grpc_errors import abort, status_code
 from samserve.admission import Admission
+from samserve.calls import Call, begin
 from samserve.domain.errors import SamserveError, ShuttingDown, StreamIdle
 from samserve.ports import RequestObserver
 
 _log = logging.getLogger(__name__)
 
+TENANT_METADATA = "samserve-tenant"
 REQUEST_ID_METADATA = "x-request-id"
 # It is sent back as metadata and written to the log: what neither can take is not a request id.
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -73,33 +75,41 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or not handler_call_details.method.startswith(self._prefix):
             return handler  # type: ignore[no-any-return]
         rpc = handler_call_details.method.removeprefix(self._prefix)
-        serializers = (handler.request_deserializer, handler.response_serializer)
+        call = self._call(rpc, handler_call_details.invocation_metadata)
+        serializers = _measured(call, handler)
         if handler.unary_unary:
-            return grpc.unary_unary_rpc_method_handler(self._unary(rpc, handler.unary_unary), *serializers)
+            return grpc.unary_unary_rpc_method_handler(self._unary(call, handler.unary_unary), *serializers)
         if handler.unary_stream:
-            return grpc.unary_stream_rpc_method_handler(self._stream(rpc, handler.unary_stream), *serializers)
+            return grpc.unary_stream_rpc_method_handler(self._stream(call, handler.unary_stream), *serializers)
         if handler.stream_stream:
-            return grpc.stream_stream_rpc_method_handler(self._bidirectional(rpc, handler.stream_stream), *serializers)
+            return grpc.stream_stream_rpc_method_handler(self._bidirectional(call, handler.stream_stream), *serializers)
         raise AssertionError(f"{rpc} is of a kind that the proto does not have")
 
-    def _unary(self, rpc: str, serve: Callable[[Any, Context], Any]) -> Any:
+    def _call(self, rpc: str, metadata: Any) -> Call:
+        given = {key: str(value) for key, value in metadata or ()}
+        request_id = given.get(REQUEST_ID_METADATA, "")
+        if not _REQUEST_ID.fullmatch(request_id):
+            request_id = uuid.uuid4().hex
+        return Call(rpc, request_id, given.get(TENANT_METADATA, ""), self._observer)
+
+    def _unary(self, call: Call, serve: Callable[[Any, Context], Any]) -> Any:
         async def unary(request: Any, context: Context) -> Any:
-            return await self._guard(rpc, context, lambda: serve(request, context))
+            return await self._guard(call, context, lambda: serve(request, context))
 
         return unary
 
-    def _stream(self, rpc: str, serve: Callable[[Any, Context], Any]) -> Any:
+    def _stream(self, call: Call, serve: Callable[[Any, Context], Any]) -> Any:
         async def answer(request: Any, context: Context) -> None:
             unread = await self._write(serve(request, context), context)
             if unread is not None:
                 await self._leave(unread)
 
         async def stream(request: Any, context: Context) -> None:
-            await self._guard(rpc, context, lambda: answer(request, context))
+            await self._guard(call, context, lambda: answer(request, context))
 
         return stream
 
-    def _bidirectional(self, rpc: str, serve: Callable[[Any, Context], Any]) -> Any:
+    def _bidirectional(self, call: Call, serve: Callable[[Any, Context], Any]) -> Any:
         async def drainable(requests: Any, context: Context) -> None:
             task = asyncio.current_task()
             assert task is not None
@@ -124,7 +134,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
                 self._open.discard(task)
 
         async def bidirectional(requests: Any, context: Context) -> None:
-            await self._guard(rpc, context, lambda: drainable(requests, context))
+            await self._guard(call, context, lambda: drainable(requests, context))
 
         return bidirectional
 
@@ -159,18 +169,19 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         await unread
         raise StreamIdle(f"the client took no answer for {self._idle_seconds:g} s")
 
-    async def _guard(self, rpc: str, context: Context, serve: Callable[[], Awaitable[R]]) -> R:
-        request_id = _request_id(context)
+    async def _guard(self, call: Call, context: Context, serve: Callable[[], Awaitable[R]]) -> R:
+        begin(call)
         started = time.perf_counter()
         code = grpc.StatusCode.OK
         try:
-            await context.send_initial_metadata(((REQUEST_ID_METADATA, request_id),))
+            await context.send_initial_metadata(((REQUEST_ID_METADATA, call.request_id),))
             if _expired(context):
                 code = grpc.StatusCode.DEADLINE_EXCEEDED
                 await context.abort(code, "the deadline passed before the call was begun")
             return await serve()
         except SamserveError as error:
             code = status_code(error)
+            call.refused(error)
             await abort(context, error)
         except asyncio.CancelledError:
             code = grpc.StatusCode.DEADLINE_EXCEEDED if _expired(context) else grpc.StatusCode.CANCELLED
@@ -179,10 +190,10 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
             raise
         except Exception:
             code = grpc.StatusCode.INTERNAL
-            _log.exception("request %s to %s failed", request_id, rpc)
-            await context.abort(code, f"internal error; ask the operator about request {request_id}")
+            _log.exception("request %s to %s failed", call.request_id, call.rpc)
+            await context.abort(code, f"internal error; ask the operator about request {call.request_id}")
         finally:
-            self._observer.request(rpc, code.name, time.perf_counter() - started)
+            call.ended(code.name, time.perf_counter() - started)
 
 
 def _expired(context: Context) -> bool:
@@ -190,8 +201,16 @@ def _expired(context: Context) -> bool:
     return remaining is not None and remaining <= 0
 
 
-def _request_id(context: grpc.aio.ServicerContext[Any, Any]) -> str:
-    for key, value in context.invocation_metadata() or ():
-        if key == REQUEST_ID_METADATA and _REQUEST_ID.fullmatch(str(value)):
-            return str(value)
-    return uuid.uuid4().hex
+def _measured(call: Call, handler: Any) -> tuple[Callable[[bytes], Any], Callable[[Any], bytes]]:
+    """The handler's deserializer and serializer, by which the call learns how much it received and sent."""
+
+    def deserialize(message: bytes) -> Any:
+        call.request_bytes += len(message)
+        return handler.request_deserializer(message)
+
+    def serialize(answer: Any) -> bytes:
+        message: bytes = handler.response_serializer(answer)
+        call.response_bytes += len(message)
+        return message
+
+    return deserialize, serialize
