@@ -5,6 +5,7 @@ python build_engines.py --model tiny --output model_repository --verify
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from transformers import SamModel
 from modeling.architectures import BUNDLED, MODEL_NAMES
 from modeling.build import Recipe, build_repository
 from modeling.checkpoints import InvalidCheckpoint, load_checkpoint
+from modeling.engine_volume import file_repository
 from modeling.gate import verify_repository
 from modeling.parity import DEFAULT_IMAGES, MIN_IMAGES, ParityFailed
 from modeling.precision import PRECISIONS
@@ -43,8 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if found.engines:
                 print(f"its engines: {found.engines}")
         else:
-            manifest = build_repository(options.model, model, options.output, _recipe(options), provenance=provenance)
-            print(f"{options.output} holds {manifest.model}, {manifest.precision}, {manifest.fingerprint}")
+            output = options.output / f".building-{os.getpid()}" if options.keyed else options.output
+            manifest = build_repository(options.model, model, output, _recipe(options), provenance=provenance)
+            if options.keyed:
+                output = file_repository(output, options.output)
+            print(f"{output} holds {manifest.model}, {manifest.precision}, {manifest.fingerprint}")
             engines = manifest.provenance.get("engines")
             if engines and isinstance(engines["parity"], str):
                 print(f"its engines were compiled and {engines['parity']}; --verify where there is one")
@@ -90,6 +95,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="SM",
         help="GPUs to compile for, such as 86 89 (TensorRT-RTX; default: all it makes portable engines for)",
     )
+    parser.add_argument(
+        "--keyed",
+        action="store_true",
+        help="--output is a volume of engines, and the repository goes to <GPU>/<builder>/<fingerprint> in it",
+    )
     parser.add_argument("--images", type=int, default=DEFAULT_IMAGES, help="how many images the parity gate tries")
     parser.add_argument("--verify", action="store_true", help="write nothing; run the gate on what is in --output")
     options = parser.parse_args(arguments)
@@ -97,6 +107,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"--images must be at least {MIN_IMAGES}, to see that different images are told apart")
     if options.compute_capability and TARGETS[options.target].builder != TENSORRT_RTX:
         parser.error(f"--compute-capability goes with --target {TENSORRT_RTX}; TensorRT compiles for the GPU here")
+    if options.keyed and (options.verify or TARGETS[options.target].builder is None):
+        parser.error("--keyed goes with building for a --target that has engines")
     if TARGETS[options.target].flavour == "tensorrt" and not _hold_what_is_sent(_profiles(options)):
         parser.error(
             f"the gateway sends from 1 prompt of 2 points to {PROMPTS_PER_DECODE} of {MAX_TOKENS}; widen the ranges"

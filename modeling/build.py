@@ -23,6 +23,7 @@ from modeling.progress import step
 from modeling.repository import GRAPHS, built_files, engine_path, file_sha256, fingerprint, graph_path
 from modeling.targets import TARGETS, Target
 from modeling.tensorrt_builder import Builder, compile_engine, load_builder
+from modeling.tensorrt_runner import gpu_name
 from modeling.triton_config import write_configs
 from samserve.domain import manifest as manifest_file
 from samserve.domain.manifest import DECODER, ENCODER, ModelManifest
@@ -110,6 +111,7 @@ def _compile(trt: ModuleType, builder: Builder, model: SamModel, draft: Path, re
     files = {graph: engine_path(draft, graph, builder) for graph in GRAPHS}
     return {
         "builder": f"{builder} {trt.__version__}",
+        "gpu": gpu_name(),
         "compute_capabilities": list(recipe.compute_capabilities) or "the builder's choice",
         "profiles": {name: str(value) for name, value in recipe.profiles._asdict().items()},
         "files": {graph: {"sha256": file_sha256(path), "bytes": path.stat().st_size} for graph, path in files.items()},

@@ -24,6 +24,11 @@ def has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
+def gpu_name() -> str | None:
+    """What NVIDIA calls the current GPU; None without one."""
+    return torch.cuda.get_device_name() if has_gpu() else None
+
+
 def engine_runner(trt: ModuleType, path: Path) -> EngineRunner:
     """Load an engine file onto the current GPU.
 

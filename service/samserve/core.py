@@ -228,7 +228,8 @@ class GatewayCore:
 def _redis(settings: Settings, metrics: Metrics, resources: AsyncExitStack) -> GuardedRedis | None:
     if settings.redis_url is None:
         return None
-    redis = GuardedRedis(connect(settings.redis_url), Breaker(metrics.caches), metrics.caches)
+    client = connect(settings.redis_url, cluster=settings.redis_cluster)
+    redis = GuardedRedis(client, Breaker(metrics.caches), metrics.caches)
     resources.push_async_callback(redis.aclose)
     return redis
 

@@ -67,6 +67,7 @@ def triton(settings: Settings, observer: CacheObserver, tracer: Tracer, resource
     """The models on Triton, whenever it is there. Starting looks once, and goes on looking in the background."""
     engine = TritonEngine(
         settings.triton,
+        encoder_address=settings.triton_encoder,
         cache_bytes=settings.memory_cache_bytes,
         scratch_bytes=settings.triton_scratch_bytes,
         infer_seconds=settings.triton_timeout_seconds,

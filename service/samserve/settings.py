@@ -39,6 +39,9 @@ class Settings(BaseSettings):
     engine_threads: int = Field(default=0, ge=0, description="threads of one embedded run; 0: all cores")
 
     triton: str = Field(default="127.0.0.1:8001", description="host:port of Triton's gRPC service")
+    triton_encoder: str | None = Field(
+        default=None, description="host:port of the Triton that runs the image encoder, if it is another"
+    )
     triton_timeout_seconds: float = Field(default=30.0, gt=0, description="longest run of a model, queue included")
     triton_scratch_bytes: int = Field(
         default=128 * _MIB, ge=0, description="shared memory for tensors in flight; 0: all tensors go by wire"
@@ -46,6 +49,7 @@ class Settings(BaseSettings):
 
     memory_cache_bytes: int = Field(default=512 * _MIB, ge=0, description="bound of the memory tier")
     redis_url: str | None = Field(default=None, description="redis://... of the shared tier; none by default")
+    redis_cluster: bool = Field(default=False, description="the URL is that of a Redis Cluster's nodes")
     redis_budget_seconds: float = Field(default=0.05, gt=0, description="longest wait for a Redis read")
     redis_ttl_seconds: int = Field(default=24 * 3600, gt=0, description="how long Redis keeps an embedding")
     cache_secret: SecretStr = Field(

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 import build_engines
 from modeling import build
 from modeling.checkpoints import SHARED, load_checkpoint
+from modeling.engine_volume import engine_key
 from modeling.probes import probe_images, probe_prompts
 from modeling.prompts import Prompt
 from modeling.random_weights import random_model
@@ -197,9 +198,11 @@ def test_without_tensorrt_a_build_ends_before_it_begins(
 @pytest.fixture(scope="module")
 def tiny_engines(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small model in half precision, compiled by TensorRT-RTX with the default batch profiles."""
-    output = tmp_path_factory.mktemp("models") / "engines"
-    arguments = ("--model", "tiny", "--checkpoint", tiny_checkpoint, "--output", output, "--images", "2")
+    volume = tmp_path_factory.mktemp("models") / "engines"
+    arguments = ("--model", "tiny", "--checkpoint", tiny_checkpoint, "--output", volume, "--images", "2", "--keyed")
     assert run(*arguments, "--target", "tensorrt-rtx", "--compute-capability", "80") == 0
+    (written,) = volume.iterdir()
+    (output,) = written.glob("*/*")
     return output
 
 
@@ -209,6 +212,7 @@ def test_the_half_precision_graphs_pass_their_gate_and_compile(tiny_engines: Pat
     assert manifest.fingerprint != ModelManifest.read(tiny_repository).fingerprint
     assert manifest.provenance["parity"]["embedding_cosine"] > 0.9999
     engines = manifest.provenance["engines"]
+    assert tiny_engines.parts[-3:] == engine_key(manifest).parts
     assert engines["builder"].startswith("tensorrt-rtx 1.")
     assert engines["compute_capabilities"] == [80]
     assert engines["profiles"]["decoder_batch"] == "1:8:16"
@@ -246,6 +250,7 @@ def test_verify_finds_an_exchanged_engine(
         (("--decoder-batch", "many"), "is not MIN:OPT:MAX"),
         (("--target", "tensorrt", "--prompts", "1:1:8"), "the gateway sends from 1 prompt of 2 points to 32 of 128"),
         (("--target", "tensorrt", "--compute-capability", "89"), "goes with --target tensorrt-rtx"),
+        (("--target", "cpu", "--keyed"), "--keyed goes with building for a --target that has engines"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(

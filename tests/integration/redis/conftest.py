@@ -51,12 +51,13 @@ class Gateway:
     failures_to_open: int = 1_000_000
     cooldown_seconds: float = 0.1
     max_connections: int = 8
+    cluster: bool = False
     observer: RecordingObserver = field(default_factory=RecordingObserver)
 
     def __post_init__(self) -> None:
         breaker = Breaker(self.observer, self.failures_to_open, self.cooldown_seconds)
-        self.client = connect(self.url, self.max_connections)
-        self.redis = GuardedRedis(self.client, breaker, self.observer)
+        self.client = connect(self.url, self.max_connections, cluster=self.cluster)
+        self.redis = GuardedRedis(self.client, breaker, self.observer, self.max_connections)
 
     def cache(
         self, manifest: ModelManifest, budget_seconds: float = 10, put_budget_seconds: float = 10

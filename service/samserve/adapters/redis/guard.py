@@ -5,11 +5,11 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from samserve.adapters.redis.breaker import Breaker
+from samserve.adapters.redis.connection import MAX_CONNECTIONS, RedisClient
 from samserve.ports import CacheObserver
 
 _log = logging.getLogger(__name__)
@@ -26,18 +26,23 @@ class GuardedRedis:
     """A client behind a breaker, each call within a time budget.
 
     All of a process's adapters share one, and with it the connections and the breaker.
+
+    Args:
+        max_calls: at a time, as many as the client may have connections.
     """
 
-    def __init__(self, client: Redis, breaker: Breaker, observer: CacheObserver) -> None:
+    def __init__(
+        self, client: RedisClient, breaker: Breaker, observer: CacheObserver, max_calls: int = MAX_CONNECTIONS
+    ) -> None:
         self._client = client
         self._breaker = breaker
         self._observer = observer
         # The pool refuses calls beyond its connections. They wait here, where waiting is told from Redis failing.
-        self._free_connections = asyncio.Semaphore(client.connection_pool.max_connections)
+        self._free_connections = asyncio.Semaphore(max_calls)
         self._background: set[asyncio.Task[None]] = set()
 
     async def call(
-        self, operation: str, budget_seconds: float, command: Callable[[Redis], Awaitable[Answer]]
+        self, operation: str, budget_seconds: float, command: Callable[[RedisClient], Awaitable[Answer]]
     ) -> Answer:
         """Run one command. A call that is cancelled or out of time gives its connection up.
 

@@ -26,6 +26,7 @@ _OPTIONS = [
     ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 500),
 ]
+_IN_TURNS = ("grpc.lb_policy_name", "round_robin")
 
 Answer = TypeVar("Answer")
 
@@ -35,10 +36,12 @@ class TritonTimeout(ModelUnavailable):
 
 
 class TritonConnection:
-    """Calls to the Triton at one address. It connects when first used, and again whenever it has to.
+    """Calls to Triton, one for both models or one for each. It connects when first used, and again whenever it has to.
 
     Args:
         address: `host:port` of Triton's gRPC service.
+        encoder_address: likewise of other Tritons that serve the image encoder, taken in turns if the name has several
+            addresses; None if the first serves it too.
         poll_seconds: the longest that a call takes which runs no model.
         infer_seconds: the longest that a model's run takes, its queue included. A caller's own deadline cancels it
             earlier.
@@ -46,13 +49,22 @@ class TritonConnection:
     """
 
     def __init__(
-        self, address: str, poll_seconds: float, infer_seconds: float, headers: Callable[[], Mapping[str, str]] = dict
+        self,
+        address: str,
+        poll_seconds: float,
+        infer_seconds: float,
+        encoder_address: str | None = None,
+        headers: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
-        self.address = address
+        self.address = address if encoder_address is None else f"{address}, with the encoder at {encoder_address}"
+        self.encodes_elsewhere = encoder_address is not None
         self._poll_seconds = poll_seconds
         self._infer_seconds = infer_seconds
         self._headers = headers
         self._client = InferenceServerClient(address, channel_args=_OPTIONS)
+        self._clients = {ENCODER: self._client, DECODER: self._client}
+        if encoder_address is not None:
+            self._clients[ENCODER] = InferenceServerClient(encoder_address, channel_args=[*_OPTIONS, _IN_TURNS])
 
     async def manifest(self) -> ModelManifest:
         """What the models are, from their configurations; both have to be ready.
@@ -61,7 +73,7 @@ class TritonConnection:
             ModelUnavailable: Triton cannot be reached, a model is not ready, or the two do not belong together.
         """
         for model in (ENCODER, DECODER):
-            ready = self._client.is_model_ready(model, client_timeout=self._poll_seconds)
+            ready = self._clients[model].is_model_ready(model, client_timeout=self._poll_seconds)
             if not await self._answer(ready):
                 raise self._unavailable(f"{model} is not ready")
         return self._read_manifest(*[await self._config(model) for model in (ENCODER, DECODER)])
@@ -71,7 +83,7 @@ class TritonConnection:
         return str((await self._config(model)).parameters["fingerprint"].string_value)
 
     async def register(self, name: str, nbytes: int) -> bool:
-        """Have Triton map the POSIX shared memory `/name` as its region `name`.
+        """Have the decoder's Triton map the POSIX shared memory `/name` as its region `name`.
 
         Returns:
             False if it cannot: another host, another container, another user, or not allowed.
@@ -111,7 +123,7 @@ class TritonConnection:
             ModelUnavailable: anything else that went wrong.
         """
         return await self._answer(
-            self._client.infer(
+            self._clients[model].infer(
                 model,
                 inputs,
                 outputs=outputs,
@@ -122,10 +134,12 @@ class TritonConnection:
 
     async def aclose(self) -> None:
         """Close the connection."""
-        await self._client.close()
+        for client in set(self._clients.values()):
+            await client.close()
 
     async def _config(self, model: str) -> pb.ModelConfig:
-        return (await self._answer(self._client.get_model_config(model, client_timeout=self._poll_seconds))).config
+        call = self._clients[model].get_model_config(model, client_timeout=self._poll_seconds)
+        return (await self._answer(call)).config
 
     async def _answer(self, call: Awaitable[Answer]) -> Answer:
         try:

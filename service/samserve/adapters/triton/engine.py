@@ -21,10 +21,11 @@ Down = Callable[[], Awaitable[None]]
 
 
 class TritonEngine:
-    """The models on the Triton at one address, whenever it is there.
+    """The models on Triton, whenever it is there.
 
     Args:
         address: `host:port` of Triton's gRPC service.
+        encoder_address: likewise of the image encoder's, if another Triton serves it.
         cache_bytes: of the slab of embeddings, where memory is shared.
         scratch_bytes: for the other tensors of requests in flight; 0 rules shared memory out.
         infer_seconds: the longest that a model's run takes.
@@ -39,8 +40,9 @@ class TritonEngine:
         scratch_bytes: int,
         infer_seconds: float,
         headers: Callable[[], Mapping[str, str]],
+        encoder_address: str | None = None,
     ) -> None:
-        self._connection = TritonConnection(address, _ANSWER_SECONDS, infer_seconds, headers)
+        self._connection = TritonConnection(address, _ANSWER_SECONDS, infer_seconds, encoder_address, headers)
         self._cache_bytes = cache_bytes
         self._scratch_bytes = scratch_bytes
         self._session: TritonSession | None = None

@@ -31,7 +31,8 @@ class TritonSession:
 
     Attributes:
         manifest: what the build is.
-        transport: how tensors travel, `shared_memory` or `wire`.
+        transport: how tensors travel to the decoder, `shared_memory` or `wire`; to the encoder likewise, unless it
+            is on a Triton of its own.
         encoder: implements `ImageEncoder`.
         decoder: implements `MaskDecoder`.
     """
@@ -51,8 +52,11 @@ class TritonSession:
             start = slots * slot_nbytes(manifest.embedding_shape)
             no_masks = memory.array(start, shape, np.float32)
             self._scratch = Scratch(memory, start + no_masks.nbytes)
+        # A warm prompt asks the decoder only; that an encoder elsewhere takes images by wire costs each image once.
+        encoder_memory = (None, None) if connection.encodes_elsewhere else (memory, self._scratch)
         self._models = [
-            TritonModel(connection, name, manifest.fingerprint, memory, self._scratch) for name in (ENCODER, DECODER)
+            TritonModel(connection, ENCODER, manifest.fingerprint, *encoder_memory),
+            TritonModel(connection, DECODER, manifest.fingerprint, memory, self._scratch),
         ]
         self.encoder = TritonImageEncoder(self._models[0], manifest.embedding_shape)
         self.decoder = TritonMaskDecoder(self._models[1], manifest.low_res_size, no_masks)
