@@ -1,6 +1,7 @@
 """Where the components listen, always on loopback."""
 
 import socket
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 
 HOST = "127.0.0.1"
@@ -27,6 +28,15 @@ class Ports:
     redis: int = 16379
     prometheus: int = 19090
 
+    @classmethod
+    def free(cls) -> "Ports":
+        """Ports, with two gateways, that nobody listens on at the moment."""
+        with ExitStack() as probes:
+            sockets = [probes.enter_context(socket.create_server((HOST, 0))) for _ in range(10)]
+            first, second, third, fourth, *others = (probe.getsockname()[1] for probe in sockets)
+        envoy, envoy_admin, triton, triton_metrics, redis, prometheus = others
+        return cls(envoy, envoy_admin, (first, second), (third, fourth), triton, triton_metrics, redis, prometheus)
+
     def check_free(self) -> None:
         """See that nobody listens on any of them.
 
@@ -36,16 +46,17 @@ class Ports:
         """
         if len(self.gateways) != len(self.gateway_metrics):
             raise ValueError("give as many --gateway-metrics ports as --gateways ports")
-        seen: dict[int, str] = {}
+        flags: dict[int, str] = {}
         for field in fields(self):
             value = getattr(self, field.name)
             flag = f"--{field.name.replace('_', '-')}"
             for port in value if isinstance(value, tuple) else (value,):
-                if port in seen:
-                    raise PortTaken(f"{seen[port]} and {flag} both name port {port}")
-                seen[port] = flag
-                if not _is_free(port):
-                    raise PortTaken(f"port {port} is taken; stop what listens there, or choose another with {flag}")
+                if port in flags:
+                    raise PortTaken(f"{flags[port]} and {flag} both name port {port}")
+                flags[port] = flag
+        for port, flag in flags.items():
+            if not _is_free(port):
+                raise PortTaken(f"port {port} is taken; stop what listens there, or choose another with {flag}")
 
 
 def address(port: int) -> str:

@@ -27,11 +27,12 @@ def fetch(port: int, path: str) -> str:
 
 def sample(port: int, name: str, path: str = "/metrics", **labels: str) -> float:
     """The sum of a metric's samples with these labels, as its exporter gives it now. Raises OSError."""
+    # The parser names counters as OpenMetrics does, whether their exporter does or not.
     return sum(
         entry.value
         for family in text_string_to_metric_families(fetch(port, path))
         for entry in family.samples
-        if entry.name == name and labels.items() <= entry.labels.items()
+        if entry.name in (name, f"{name}_total") and labels.items() <= entry.labels.items()
     )
 
 
