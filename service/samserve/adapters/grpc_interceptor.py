@@ -105,23 +105,23 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
             return serialize(await serve(request, context))
 
         async def unary(request: Any, context: Context) -> bytes:
-            return await self._guard(call, context, lambda: answer(request, context))
+            return await self._guard(call, context, lambda head: answer(request, context))
 
         return unary
 
     def _stream(self, call: Call, serve: Callable[[Any, Context], Any]) -> Any:
-        async def answer(request: Any, context: Context) -> None:
-            unread = await self._write(serve(request, context), context)
+        async def answer(request: Any, context: Context, head: _Head) -> None:
+            unread = await self._write(serve(request, context), context, head)
             if unread is not None:
                 await self._leave(unread)
 
         async def stream(request: Any, context: Context) -> None:
-            await self._guard(call, context, lambda: answer(request, context))
+            await self._guard(call, context, lambda head: answer(request, context, head))
 
         return stream
 
     def _bidirectional(self, call: Call, serve: Callable[[Any, Context], Any]) -> Any:
-        async def drainable(requests: Any, context: Context) -> None:
+        async def drainable(requests: Any, context: Context, head: _Head) -> None:
             task = asyncio.current_task()
             assert task is not None
             if self._draining:
@@ -129,7 +129,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
             unread = None
             self._open.add(task)
             try:
-                unread = await self._converse(serve(requests, context), context)
+                unread = await self._converse(serve(requests, context), context, head)
                 if unread is not None:
                     await self._leave(unread)
                 # To the reading side a client that has gone looks like one that has said all, until gRPC is told.
@@ -145,25 +145,27 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
                 self._open.discard(task)
 
         async def bidirectional(requests: Any, context: Context) -> None:
-            await self._guard(call, context, lambda: drainable(requests, context))
+            await self._guard(call, context, lambda head: drainable(requests, context, head))
 
         return bidirectional
 
-    async def _converse(self, answers: AsyncGenerator[Any, None], context: Context) -> Unread | None:
+    async def _converse(self, answers: AsyncGenerator[Any, None], context: Context, head: _Head) -> Unread | None:
         with self._streams.admit():
+            await head.send()
             self._conversations += 1
             self._observer.streams(self._conversations)
             try:
-                return await self._write(answers, context)
+                return await self._write(answers, context, head)
             finally:
                 self._conversations -= 1
                 self._observer.streams(self._conversations)
 
-    async def _write(self, answers: AsyncGenerator[Any, None], context: Context) -> Unread | None:
+    async def _write(self, answers: AsyncGenerator[Any, None], context: Context, head: _Head) -> Unread | None:
         """Send the answers; that one, if any, which the client did not take in time."""
         # Left by whatever way, the generator is closed at once and frees what it holds.
         async with aclosing(answers):
             async for answer in answers:
+                await head.send()
                 write = asyncio.ensure_future(context.write(answer))
                 try:
                     await asyncio.wait([write], timeout=self._idle_seconds)
@@ -180,7 +182,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         await unread
         raise StreamIdle(f"the client took no answer for {self._idle_seconds:g} s")
 
-    async def _guard(self, call: Call, context: Context, serve: Callable[[], Awaitable[R]]) -> R:
+    async def _guard(self, call: Call, context: Context, serve: Callable[[_Head], Awaitable[R]]) -> R:
         begin(call)
         try:
             with call.traced():
@@ -188,19 +190,21 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         finally:
             _calls_log.info("%s %s in %.1f ms", call.rpc, call.code, 1000 * call.seconds, extra=call.summary())
 
-    async def _serve(self, call: Call, context: Context, serve: Callable[[], Awaitable[R]]) -> R:
+    async def _serve(self, call: Call, context: Context, serve: Callable[[_Head], Awaitable[R]]) -> R:
+        head = _Head(context, call.request_id)
         started = time.perf_counter()
         code = grpc.StatusCode.OK
         try:
-            await context.send_initial_metadata(((REQUEST_ID_METADATA, call.request_id),))
             if _expired(context):
                 code = grpc.StatusCode.DEADLINE_EXCEEDED
-                await context.abort(code, "the deadline passed before the call was begun")
-            return await serve()
+                await context.abort(code, "the deadline passed before the call was begun", head.metadata)
+            answer = await serve(head)
+            await head.send()
+            return answer
         except SamserveError as error:
             code = status_code(error)
             call.refused(error)
-            await abort(context, error)
+            await abort(context, error, head.metadata)
         except asyncio.CancelledError:
             code = grpc.StatusCode.DEADLINE_EXCEEDED if _expired(context) else grpc.StatusCode.CANCELLED
             raise
@@ -209,9 +213,28 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         except Exception:
             code = grpc.StatusCode.INTERNAL
             _log.exception("%s failed", call.rpc)
-            await context.abort(code, f"internal error; ask the operator about request {call.request_id}")
+            text = f"internal error; ask the operator about request {call.request_id}"
+            await context.abort(code, text, head.metadata)
         finally:
             call.ended(code.name, time.perf_counter() - started)
+
+
+class _Head:
+    """The metadata that goes ahead of a call's first answer, and instead with the status of a call that has none.
+
+    A refused call is tried again, by the client's gRPC or by a proxy, only if nothing of an answer has come.
+    """
+
+    def __init__(self, context: Context, request_id: str) -> None:
+        self.metadata = ((REQUEST_ID_METADATA, request_id),)
+        self._context = context
+        self._is_sent = False
+
+    async def send(self) -> None:
+        """Send it, unless that has been done."""
+        if not self._is_sent:
+            self._is_sent = True
+            await self._context.send_initial_metadata(self.metadata)
 
 
 def _expired(context: Context) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samserve.client import exchange
-from samserve.client.channel import TENANT_METADATA_KEY, ChannelOptions, channel_options, methods
+from samserve.client.channel import TENANT_METADATA_KEY, ChannelOptions, Metadata, about, channel_options, methods
 from samserve.client.errors import from_rpc_error
 from samserve.client.gaze import AsyncGazeStream, gaze_config
 from samserve.client.generation import (
@@ -27,6 +27,7 @@ from samserve.client.image import ImageLike, KnownImages
 from samserve.client.interactive import AsyncInteractiveSession
 from samserve.client.request import Prompt
 from samserve.client.result import EmbeddedImage, ImageEmbedding, Segmentation, ServerInfo
+from samserve.client.streaming import OpenCall
 from samserve.client.tracking import AsyncTracking, TrackedFrame
 
 _T = TypeVar("_T")
@@ -57,7 +58,7 @@ class AsyncClient:
         self._methods = {**methods(self._channel)}
         self._methods["GenerateMasks"] = opening_async(self._methods["GenerateMasks"])
         self._target = target
-        self._metadata = ((TENANT_METADATA_KEY, tenant),) if tenant else ()
+        self._metadata: Metadata = ((TENANT_METADATA_KEY, tenant),) if tenant else ()
         self._timeout_seconds = timeout_seconds
         self._known = KnownImages()
 
@@ -161,14 +162,15 @@ class AsyncClient:
             min_confidence=min_confidence,
             hold_seconds=hold_seconds,
         )
-        return AsyncGazeStream(self._methods["SegmentGaze"](metadata=self._metadata), self._target, config)
+        return AsyncGazeStream(self._opening("SegmentGaze"), self._target, config)
 
     def interactive(
         self, image: ImageLike, *, multimask_output: bool = True, normalized: bool = False
     ) -> AsyncInteractiveSession:
         """Edit a prompt on one image: clicks and a box, added, moved and undone, each answer refining the last."""
-        call = self._methods["SegmentStream"](metadata=self._metadata)
-        return AsyncInteractiveSession(call, self._target, image, normalized, multimask_output)
+        return AsyncInteractiveSession(
+            self._opening("SegmentStream"), self._target, image, normalized, multimask_output
+        )
 
     async def track(
         self,
@@ -178,8 +180,7 @@ class AsyncClient:
         normalized: bool = False,
     ) -> AsyncGenerator[TrackedFrame, None]:
         """As `Client.track`."""
-        call = self._methods["TrackObjects"](metadata=self._metadata)
-        async with AsyncTracking(call, self._target) as stream:
+        async with AsyncTracking(self._opening("TrackObjects"), self._target) as stream:
             sequence = 0
             async for frame in _each(frames):
                 sequence += 1
@@ -209,6 +210,9 @@ class AsyncClient:
     def _timeout(self, timeout_seconds: float | None) -> float:
         return self._timeout_seconds if timeout_seconds is None else timeout_seconds
 
+    def _opening(self, rpc: str) -> OpenCall:
+        return lambda image_id: self._methods[rpc](metadata=about(image_id, self._metadata))
+
     async def _on_image(self, call: exchange.ImageCall[_T], image: ImageLike, timeout_seconds: float | None) -> _T:
         return await self._run(exchange.on_image(call, image, self._known, self._timeout(timeout_seconds)))
 
@@ -223,8 +227,9 @@ class AsyncClient:
                 outcome = None
                 continue
             method = self._methods[step.rpc]
+            metadata = about(step.image_id, self._metadata)
             try:
-                outcome = await method(step.request, timeout=step.timeout_seconds, metadata=self._metadata)
+                outcome = await method(step.request, timeout=step.timeout_seconds, metadata=metadata)
             except grpc.RpcError as error:
                 outcome = from_rpc_error(error, self._target)
 

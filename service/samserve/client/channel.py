@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
+from samserve.domain.identity import ImageId
 from samserve.v1 import segmentation_pb2 as pb
 from samserve.v1 import segmentation_pb2_grpc as pb_grpc
 
@@ -17,6 +18,12 @@ MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["SegmentationService"].full_name
 
 TENANT_METADATA_KEY = "samserve-tenant"
+
+IMAGE_ID_METADATA_KEY = "samserve-image-id"
+"""Names the image that a call is about to whatever stands before the gateways, so that all its calls go to one of them,
+whose memory has its embedding. A hint: gateways do not read it."""
+
+Metadata = tuple[tuple[str, str], ...]
 
 ChannelOptions = Sequence[tuple[str, str | int]]
 
@@ -56,6 +63,11 @@ def channel_options(target: str, extra: ChannelOptions = ()) -> list[tuple[str, 
         "grpc.enable_http_proxy": 0 if _LOOPBACK.fullmatch(target) else 1,
     }
     return list((options | dict(extra)).items())
+
+
+def about(image_id: ImageId | None, metadata: Metadata) -> Metadata:
+    """The metadata of a call about this image, or of one about none."""
+    return metadata if image_id is None else (*metadata, (IMAGE_ID_METADATA_KEY, image_id))
 
 
 def methods(channel: grpc.Channel | grpc.aio.Channel) -> Mapping[str, Callable[..., Any]]:

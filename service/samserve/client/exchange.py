@@ -20,6 +20,7 @@ from samserve.client.image import ImageLike, ImageSource, KnownImages
 from samserve.client.request import Prompt, prompt_message, segment_request
 from samserve.client.response import read_edges, read_embedded, read_embedding, read_segmentations, read_server_info
 from samserve.client.result import EmbeddedImage, ImageEmbedding, Segmentation, ServerInfo
+from samserve.domain.identity import ImageId
 from samserve.v1 import segmentation_pb2 as pb
 
 _T = TypeVar("_T")
@@ -29,11 +30,16 @@ _OVERLOAD_RETRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Send `request` to the method named `rpc`; answer the step with the response, or with a `ClientError`."""
+    """Send `request` to the method named `rpc`; answer the step with the response, or with a `ClientError`.
+
+    Attributes:
+        image_id: of the image that the call is about, if it is about one.
+    """
 
     rpc: str
     request: Any
     timeout_seconds: float
+    image_id: ImageId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +110,7 @@ def on_image(call: ImageCall[_T], image: ImageLike, known: KnownImages, timeout_
     forms = source.forms(known)[-1 if call.upload else 0 :]
     for form in forms:
         try:
-            response = yield from _send(call.rpc, call.request(form), deadline)
+            response = yield from _send(call.rpc, call.request(form), deadline, source.image_id)
         except ImageNotFound:
             known.discard(source.image_id)
             if form is forms[-1]:
@@ -127,13 +133,13 @@ def healthy(timeout_seconds: float) -> Steps[bool]:
     return not isinstance(response, ClientError) and response.status == health_pb2.HealthCheckResponse.SERVING
 
 
-def _send(rpc: str, request: Any, deadline: float) -> Generator[Call | Wait, Any, Any]:
+def _send(rpc: str, request: Any, deadline: float, image_id: ImageId | None = None) -> Generator[Call | Wait, Any, Any]:
     """One request. An overloaded server that says when to come back is asked again then, if the deadline allows it."""
     for retries_left in reversed(range(_OVERLOAD_RETRIES + 1)):
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             raise DeadlineExceeded("the time was up before the request was sent: raise timeout_seconds")
-        outcome = yield Call(rpc, request, remaining)
+        outcome = yield Call(rpc, request, remaining, image_id)
         if not isinstance(outcome, ClientError):
             return outcome
         if not isinstance(outcome, Overloaded) or outcome.retry_after_seconds is None or not retries_left:

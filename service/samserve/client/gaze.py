@@ -9,8 +9,9 @@ import numpy.typing as npt
 from google.protobuf.duration_pb2 import Duration
 
 from samserve.client.errors import InvalidRequest
-from samserve.client.image import ImageLike
-from samserve.client.streaming import AsyncStream, Refused, StreamMask, image_message, read_error, read_mask
+from samserve.client.image import ImageLike, ImageSource
+from samserve.client.streaming import AsyncStream, OpenCall, Refused, StreamMask, read_error, read_mask
+from samserve.domain.identity import ImageId
 from samserve.v1 import segmentation_pb2 as pb
 
 
@@ -61,8 +62,8 @@ class GazeAnswer:
 class AsyncGazeStream(AsyncStream[GazeAnswer | Refused]):
     """`SegmentGaze`: send frames and samples, iterate for answers. Sending and iterating belong in separate tasks."""
 
-    def __init__(self, call: Any, target: str, config: pb.GazeConfig) -> None:
-        super().__init__(call, target)
+    def __init__(self, open_call: OpenCall, target: str, config: pb.GazeConfig) -> None:
+        super().__init__(open_call, target)
         self._config: pb.GazeConfig | None = config
         self._frames = self._samples = 0
 
@@ -73,7 +74,7 @@ class AsyncGazeStream(AsyncStream[GazeAnswer | Refused]):
             reference_homography: `[3, 3]`, from this frame's pixels to a plane that stays fixed during the stream;
                 without it the server estimates the camera's motion from the frames.
         """
-        message = await asyncio.to_thread(image_message, image)
+        source = await asyncio.to_thread(ImageSource.of, image)
         numbers: list[float] = []
         if reference_homography is not None:
             matrix = np.asarray(reference_homography, dtype=np.float64)
@@ -81,8 +82,8 @@ class AsyncGazeStream(AsyncStream[GazeAnswer | Refused]):
                 raise InvalidRequest("reference_homography", f"has shape {list(matrix.shape)}, not [3, 3]")
             numbers = matrix.reshape(9).tolist()
         self._frames += 1
-        frame = pb.GazeFrame(sequence=self._frames, image=message, reference_homography=numbers)
-        await self._send(pb.SegmentGazeRequest(frame=frame))
+        frame = pb.GazeFrame(sequence=self._frames, image=source.message, reference_homography=numbers)
+        await self._send(pb.SegmentGazeRequest(frame=frame), source.image_id)
         return self._frames
 
     async def sample(
@@ -101,11 +102,11 @@ class AsyncGazeStream(AsyncStream[GazeAnswer | Refused]):
         await self._send(pb.SegmentGazeRequest(sample=sample))
         return self._samples
 
-    async def _send(self, message: Any) -> None:
+    async def _send(self, message: Any, image_id: ImageId | None = None) -> None:
         if self._config is not None:
             config, self._config = self._config, None
-            await super()._send(pb.SegmentGazeRequest(config=config))
-        await super()._send(message)
+            await super()._send(pb.SegmentGazeRequest(config=config), image_id)
+        await super()._send(message, image_id)
 
     def _read(self, message: pb.SegmentGazeResponse) -> GazeAnswer | Refused:
         if message.WhichOneof("message") == "error":

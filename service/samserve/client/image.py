@@ -83,13 +83,16 @@ class ImageSource:
             raise InvalidRequest("image", f"has {len(data)} bytes, at most {limit} can be sent: compress or scale it")
         return cls(ImageId.of(data), data)
 
+    @property
+    def message(self) -> pb.Image:
+        """The image as it is sent where there is no second try: itself, or its id where that is all there is."""
+        return pb.Image(image_id=self.image_id) if self.data is None else pb.Image(data=self.data)
+
     def forms(self, known: KnownImages) -> list[pb.Image]:
         """What to send, in this order: each but the last may turn out to be unknown to the server."""
-        by_id = pb.Image(image_id=self.image_id)
-        if self.data is None:
-            return [by_id]
-        upload = pb.Image(data=self.data)
-        return [by_id, upload] if len(self.data) >= PROBE_BYTES or self.image_id in known else [upload]
+        if self.data is None or (len(self.data) < PROBE_BYTES and self.image_id not in known):
+            return [self.message]
+        return [pb.Image(image_id=self.image_id), self.message]
 
 
 def _read(image: ImageLike) -> bytes:

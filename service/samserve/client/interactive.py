@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from samserve.client.errors import InvalidRequest
-from samserve.client.image import ImageLike
-from samserve.client.streaming import AsyncStream, Refused, StreamMask, image_message, read_error, read_mask
+from samserve.client.image import ImageLike, ImageSource
+from samserve.client.streaming import AsyncStream, OpenCall, Refused, StreamMask, read_error, read_mask
 from samserve.v1 import segmentation_pb2 as pb
 
 _LABELS = {1: pb.POINT_LABEL_FOREGROUND, 0: pb.POINT_LABEL_BACKGROUND}
@@ -40,8 +40,10 @@ class AsyncInteractiveSession(AsyncStream[SessionMasks | Refused]):
     ...     result = await session.masks()
     """
 
-    def __init__(self, call: Any, target: str, image: ImageLike, normalized: bool, multimask_output: bool) -> None:
-        super().__init__(call, target)
+    def __init__(
+        self, open_call: OpenCall, target: str, image: ImageLike, normalized: bool, multimask_output: bool
+    ) -> None:
+        super().__init__(open_call, target)
         self._image: ImageLike | None = image
         self._space = pb.COORDINATE_SPACE_NORMALIZED if normalized else pb.COORDINATE_SPACE_PIXELS
         self._multimask_output = multimask_output
@@ -93,9 +95,12 @@ class AsyncInteractiveSession(AsyncStream[SessionMasks | Refused]):
 
     async def _edit(self, **edit: Any) -> None:
         if self._image is not None:
-            image = await asyncio.to_thread(image_message, self._image)
+            source = await asyncio.to_thread(ImageSource.of, self._image)
             self._image = None
-            start = pb.StartSession(image=image, coordinate_space=self._space, multimask_output=self._multimask_output)
+            self._begin(source.image_id)
+            start = pb.StartSession(
+                image=source.message, coordinate_space=self._space, multimask_output=self._multimask_output
+            )
             await self._number(start_session=start)
         await self._number(**edit)
 

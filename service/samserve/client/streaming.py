@@ -1,10 +1,11 @@
 """What the client's streams have in common."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 import grpc
 import numpy as np
@@ -19,12 +20,15 @@ from samserve.client.errors import (
     Unavailable,
     from_rpc_error,
 )
-from samserve.client.image import ImageLike, ImageSource
 from samserve.client.result import CocoRle
 from samserve.client.rle import decode_rle
+from samserve.domain.identity import ImageId
 from samserve.v1 import segmentation_pb2 as pb
 
 _A = TypeVar("_A")
+
+OpenCall: TypeAlias = Callable[[ImageId | None], Any]
+"""Makes the call, about this image if it is about one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,16 +71,17 @@ class AsyncStream(Generic[_A]):
     """A bidirectional call that numbers its messages itself.
 
     Use it in an `async with` statement; leaving it cancels what is not ended. Iterate over it for the answers: that
-    raises a `ClientError` where the call failed.
+    waits for the first message to be sent, with which the call begins, and raises a `ClientError` where it failed.
     """
 
-    def __init__(self, call: Any, target: str) -> None:
-        self._call = call
+    def __init__(self, open_call: OpenCall, target: str) -> None:
+        self._open_call = open_call
         self._target = target
+        self._opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     async def end(self) -> None:
         """Say that nothing more will be sent; what was sent is still answered."""
-        await self._call.done_writing()
+        await self._begin().done_writing()
 
     async def __aenter__(self) -> Self:
         return self
@@ -84,7 +89,8 @@ class AsyncStream(Generic[_A]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._call.cancel()
+        if not self._opened.cancel():
+            self._opened.result().cancel()
 
     def __aiter__(self) -> AsyncIterator[_A]:
         return self
@@ -98,9 +104,16 @@ class AsyncStream(Generic[_A]):
     def _read(self, message: Any) -> _A:
         raise NotImplementedError
 
-    async def _send(self, message: Any) -> None:
+    def _begin(self, image_id: ImageId | None = None) -> Any:
+        """The call; it is made by the first who asks for it, and named by that one's image."""
+        if not self._opened.done():
+            self._opened.set_result(self._open_call(image_id))
+        return self._opened.result()
+
+    async def _send(self, message: Any, image_id: ImageId | None = None) -> None:
+        call = self._begin(image_id)
         try:
-            await self._call.write(message)
+            await call.write(message)
         except grpc.RpcError as error:
             raise from_rpc_error(error, self._target) from error
         except Exception as error:
@@ -108,33 +121,25 @@ class AsyncStream(Generic[_A]):
             raise await self._ended() from error
 
     async def _receive(self) -> Any:
+        # Who waits may be cancelled; the call is not his.
+        call = await asyncio.shield(self._opened)
         try:
-            message = await self._call.read()
+            message = await call.read()
             if message is not grpc.aio.EOF:
                 return message
-            if await self._call.code() is grpc.StatusCode.OK:
+            if await call.code() is grpc.StatusCode.OK:
                 return None
         except grpc.RpcError as error:
             raise from_rpc_error(error, self._target) from error
         raise await self._ended()
 
     async def _ended(self) -> ClientError:
-        call = self._call
+        call = self._begin()
         code, details = await call.code(), await call.details()
         return from_rpc_error(
             grpc.aio.AioRpcError(code, await call.initial_metadata(), await call.trailing_metadata(), details),
             self._target,
         )
-
-
-def image_message(image: ImageLike) -> pb.Image:
-    """An image as a stream carries it: reads, encodes or hashes it, so it may take a moment.
-
-    Raises:
-        InvalidRequest, OSError: as `Client.segment`.
-    """
-    source = ImageSource.of(image)
-    return pb.Image(image_id=source.image_id) if source.data is None else pb.Image(data=source.data)
 
 
 def read_mask(mask: pb.Mask) -> StreamMask:

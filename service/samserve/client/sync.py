@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samserve.client import exchange
-from samserve.client.channel import TENANT_METADATA_KEY, ChannelOptions, channel_options, methods
+from samserve.client.channel import TENANT_METADATA_KEY, ChannelOptions, Metadata, about, channel_options, methods
 from samserve.client.errors import from_rpc_error
 from samserve.client.generation import (
     GENERATION_TIMEOUT_SECONDS,
@@ -23,7 +23,7 @@ from samserve.client.generation import (
     opening,
     read_event,
 )
-from samserve.client.image import ImageLike, KnownImages
+from samserve.client.image import ImageLike, ImageSource, KnownImages
 from samserve.client.request import Prompt
 from samserve.client.result import EmbeddedImage, ImageEmbedding, Segmentation, ServerInfo
 from samserve.client.tracking import TrackedFrame, read_tracked, track_request
@@ -70,7 +70,7 @@ class Client:
         self._methods = {**methods(self._channel)}
         self._methods["GenerateMasks"] = opening(self._methods["GenerateMasks"])
         self._target = target
-        self._metadata = ((TENANT_METADATA_KEY, tenant),) if tenant else ()
+        self._metadata: Metadata = ((TENANT_METADATA_KEY, tenant),) if tenant else ()
         self._timeout_seconds = timeout_seconds
         self._known = KnownImages()
 
@@ -181,16 +181,21 @@ class Client:
             normalized: coordinates are [0, 1] across a frame's width and height.
         """
         requests: SimpleQueue[Any] = SimpleQueue()
-        call = self._methods["TrackObjects"](iter(requests.get, None), metadata=self._metadata)
+        call = None
         try:
             for sequence, frame in enumerate(frames, start=1):
-                requests.put(track_request(sequence, frame, prompts if sequence == 1 else {}, normalized))
+                source = ImageSource.of(frame)
+                requests.put(track_request(sequence, source, prompts if sequence == 1 else {}, normalized))
+                if call is None:
+                    metadata = about(source.image_id, self._metadata)
+                    call = self._methods["TrackObjects"](iter(requests.get, None), metadata=metadata)
                 yield read_tracked(next(call))
         except grpc.RpcError as error:
             raise from_rpc_error(error, self._target) from error
         finally:
             requests.put(None)
-            call.cancel()
+            if call is not None:
+                call.cancel()
 
     def server_info(self, *, timeout_seconds: float | None = None) -> ServerInfo:
         """The served model and the server's limits."""
@@ -231,7 +236,8 @@ class Client:
                 outcome = None
                 continue
             method = self._methods[step.rpc]
+            metadata = about(step.image_id, self._metadata)
             try:
-                outcome = method(step.request, timeout=step.timeout_seconds, metadata=self._metadata)
+                outcome = method(step.request, timeout=step.timeout_seconds, metadata=metadata)
             except grpc.RpcError as error:
                 outcome = from_rpc_error(error, self._target)

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from samserve.client.errors import ServerError
-from samserve.client.image import ImageLike
+from samserve.client.image import ImageLike, ImageSource
 from samserve.client.request import Prompt, prompt_message
-from samserve.client.streaming import AsyncStream, StreamMask, image_message, read_error, read_mask
+from samserve.client.streaming import AsyncStream, StreamMask, read_error, read_mask
 from samserve.v1 import segmentation_pb2 as pb
 
 
@@ -43,7 +43,8 @@ class AsyncTracking(AsyncStream[TrackedFrame]):
         self, sequence: int, frame: ImageLike, prompts: Mapping[int, Prompt], normalized: bool
     ) -> TrackedFrame:
         """Follow the objects onto the next frame."""
-        await self._send(await asyncio.to_thread(track_request, sequence, frame, prompts, normalized))
+        source = await asyncio.to_thread(ImageSource.of, frame)
+        await self._send(track_request(sequence, source, prompts, normalized), source.image_id)
         async for tracked in self:
             return tracked
         raise ServerError("the server ended the stream before it answered", "UNKNOWN")
@@ -53,12 +54,12 @@ class AsyncTracking(AsyncStream[TrackedFrame]):
 
 
 def track_request(
-    sequence: int, frame: ImageLike, prompts: Mapping[int, Prompt], normalized: bool
+    sequence: int, frame: ImageSource, prompts: Mapping[int, Prompt], normalized: bool
 ) -> pb.TrackObjectsRequest:
-    """The request for one frame; reads it, so it may take a moment."""
+    """The request for one frame."""
     return pb.TrackObjectsRequest(
         sequence=sequence,
-        frame=image_message(frame),
+        frame=frame.message,
         prompts=[pb.TrackedPrompt(object_id=name, prompt=prompt_message(prompt)) for name, prompt in prompts.items()],
         coordinate_space=pb.COORDINATE_SPACE_NORMALIZED if normalized else pb.COORDINATE_SPACE_PIXELS,
         mask_format=pb.MASK_FORMAT_COCO_RLE,

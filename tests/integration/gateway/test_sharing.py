@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 
 import grpc
 
+from samserve.domain.identity import ImageId
 from samserve.v1 import segmentation_pb2 as pb
 from tests.integration.conftest import RedisServer
 from tests.integration.gateway.conftest import PNG_CLICK, Served, photo, refusal, serving
@@ -63,3 +64,12 @@ async def test_memory_tier_forgets_the_least_recently_used() -> None:
         assert not (await segment(served, photo(1))).cached
         assert not (await segment(served, photo(1))).cached
         assert served.counted("samserve_memory_cache_entries") == 0
+
+
+async def test_the_image_that_the_metadata_names_is_a_hint_to_proxies_only() -> None:
+    async with serving() as served:
+        request = pb.SegmentRequest(image=pb.Image(data=photo(1)), prompts=[PNG_CLICK])
+        known = await served.stub.Segment(request)
+        for hint in (ImageId.of(photo(2)), "no id at all"):
+            answer = await served.stub.Segment(request, metadata=(("samserve-image-id", hint),))
+            assert (answer.image_id, answer.cached, answer.results) == (ImageId.of(photo(1)), True, known.results)

@@ -86,7 +86,7 @@ class TritonServer:
     def kill(self) -> None:
         """End it at once, also while it hangs, and its Python backends with it."""
         if self._process is not None:
-            memory = _backend_memory(self._process.pid)
+            memory = backend_memory(self._process.pid)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
@@ -237,7 +237,7 @@ async def eventually(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.05)
 
 
-def _backend_memory(session: int) -> list[Path]:
+def backend_memory(session: int) -> list[Path]:
     """The shared memory of a Triton's Python backends, which they are told by their command line."""
     segments = []
     for process in Path("/proc").glob("[0-9]*"):

