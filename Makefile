@@ -1,11 +1,12 @@
-# make demo [IMAGE=photo.jpg POINT=x,y OUT=overlay.png]    make test    make serve [FLAGS=...]    make triton    make lint    make proto
+# make demo [IMAGE=photo.jpg POINT=x,y OUT=overlay.png]    make test    make serve [FLAGS=...]    make triton    make load [HOST=...]    make lint    make proto
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
+LOAD := $(VENV)/.installed-load
 
-.PHONY: demo serve triton test lint proto check-proto venv venv-dev clean
+.PHONY: demo serve triton load test lint proto check-proto venv venv-dev clean
 
 demo: $(RUNTIME)
 	@$(BIN)/samserve demo $(if $(IMAGE),--image "$(IMAGE)") $(if $(POINT),--point="$(POINT)") $(if $(OUT),--out "$(OUT)")
@@ -16,6 +17,10 @@ serve: $(RUNTIME)
 # Triton itself, on a machine without container or GPU: gRPC on 8001, metrics on 8002.
 triton: $(RUNTIME)
 	$(BIN)/python -m modeling.triton_server $(FLAGS)
+
+# The knee of a gateway: one of its own, or HOST's. Writes runs/load/report.md.
+load: $(LOAD)
+	@$(BIN)/python -m tests.load $(if $(HOST),--host "$(HOST)") $(FLAGS)
 
 test: lint check-proto
 	sh tests/provide-redis.sh
@@ -61,6 +66,11 @@ $(RUNTIME): pyproject.toml | $(BIN)/pip
 	@echo "installing samserve into $(VENV)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
+
+$(LOAD): pyproject.toml | $(BIN)/pip
+	@echo "installing samserve and what its load test needs into $(VENV)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[load]'
+	@touch $(RUNTIME) $@
 
 $(DEV): pyproject.toml | $(BIN)/pip
 	@echo "installing samserve and what its tests need into $(VENV)"

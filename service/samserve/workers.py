@@ -10,8 +10,8 @@ _NICENESS = 5
 def compute_threads(count: int, name: str) -> ThreadPoolExecutor:
     """Threads whose work yields to the event loop.
 
-    Under overload every core computes. A loop that took its turn among those threads would accept calls more slowly than
-    they come, and even refusals would wait for seconds. So the kernel runs the loop first, whenever it has work.
+    Under overload every core computes. A loop that took its turn among those threads would accept calls more slowly
+    than they come, and even refusals would wait for seconds. So the kernel runs the loop first, whenever it has work.
 
     Args:
         count: how many run at a time.
