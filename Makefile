@@ -1,12 +1,13 @@
-# make demo [IMAGE=photo.jpg POINT=x,y OUT=overlay.png]    make test    make serve [FLAGS=...]    make triton    make stack [FLAGS=...]    make lint    make proto
+# make demo [IMAGE=photo.jpg POINT=x,y OUT=overlay.png]    make test    make serve [FLAGS=...]    make triton    make stack [FLAGS=...]    make load [HOST=...]    make lint    make proto
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.installed
 STACK := $(VENV)/.installed-stack
 DEV := $(VENV)/.installed-dev
+LOAD := $(VENV)/.installed-load
 
-.PHONY: demo serve triton stack test lint proto check-proto venv venv-dev clean
+.PHONY: demo serve triton stack load test lint proto check-proto venv venv-dev clean
 
 demo: $(RUNTIME)
 	@$(BIN)/samserve demo $(if $(IMAGE),--image "$(IMAGE)") $(if $(POINT),--point="$(POINT)") $(if $(OUT),--out "$(OUT)")
@@ -24,6 +25,10 @@ stack: $(STACK)
 	@sh tests/provide-triton.sh $(BIN)/python
 	@sh tests/provide-prometheus.sh
 	@exec $(BIN)/python -m stack $(FLAGS)
+
+# The knee of a gateway: one of its own, or HOST's. Writes runs/load/report.md.
+load: $(LOAD)
+	@$(BIN)/python -m tests.load $(if $(HOST),--host "$(HOST)") $(FLAGS)
 
 test: lint check-proto
 	sh tests/provide-redis.sh
@@ -74,6 +79,11 @@ $(RUNTIME): pyproject.toml | $(BIN)/pip
 $(STACK): pyproject.toml | $(BIN)/pip
 	@echo "installing samserve and Envoy into $(VENV)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[stack]'
+	@touch $(RUNTIME) $@
+
+$(LOAD): pyproject.toml | $(BIN)/pip
+	@echo "installing samserve and what its load test needs into $(VENV)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[load]'
 	@touch $(RUNTIME) $@
 
 $(DEV): pyproject.toml | $(BIN)/pip

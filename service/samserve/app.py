@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,6 +19,7 @@ from samserve.calls import NoTracer, Tracer
 from samserve.core import RETRY_AFTER_SECONDS, GatewayCore
 from samserve.engines import ENGINES
 from samserve.settings import Settings
+from samserve.workers import compute_threads
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +60,8 @@ async def gateway(settings: Settings, tracer: Tracer | None = None) -> AsyncIter
     async with AsyncExitStack() as stack:
         # Requests run side by side; a small matrix product that waits for a second thread is slower, not faster.
         stack.enter_context(threadpool_limits(1, "blas"))
+        # What `asyncio.to_thread` runs: hashes, masks, motion.
+        asyncio.get_running_loop().set_default_executor(compute_threads(os.cpu_count() or 1, "compute"))
         metrics = Metrics()
         tracer = tracer or _tracer(settings, stack)
         resources = await stack.enter_async_context(AsyncExitStack())

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from samserve.domain.errors import ModelUnavailable
 from samserve.domain.manifest import DECODER, ENCODER, InvalidManifest
 from samserve.domain.prompts import PromptBatch
 from samserve.ports import DecodedImage, DecodedMasks, EncodedImage
+from samserve.workers import compute_threads
 
 _RETRY_AFTER_SECONDS = 1.0
 
@@ -31,9 +32,11 @@ class _Engine:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if not path.is_file():
             raise InvalidManifest(f"{path} is missing; run build_engines.py to make the models")
-        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._executor = compute_threads(concurrency, path.parts[-3])
+        # The session's own threads inherit the niceness of the one that makes it.
+        make = partial(onnxruntime.InferenceSession, path, options, providers=["CPUExecutionProvider"])
+        self._session = self._executor.submit(make).result()
         self._outputs = [output.name for output in self._session.get_outputs()]
-        self._executor = ThreadPoolExecutor(concurrency, thread_name_prefix=path.parts[-3])
         self._queue: set[object] = set()
 
     @property

@@ -7,7 +7,6 @@ first frame.
 import asyncio
 import io
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -16,6 +15,7 @@ from samserve.adapters.pillow_images import UnservedPixels, upright_rgb, upright
 from samserve.domain.errors import InvalidImage
 from samserve.domain.geometry import CropBox, ImageFrame, Size
 from samserve.ports import DecodedImage, Thumbnail
+from samserve.workers import compute_threads
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_SIDE_PIXELS = 65_535
@@ -40,7 +40,7 @@ class PillowImageDecoder:
 
     def __init__(self, max_pixels: int, workers: int) -> None:
         self._max_pixels = max_pixels
-        self._executor = ThreadPoolExecutor(workers, thread_name_prefix="image-decode")
+        self._executor = compute_threads(workers, "image-decode")
 
     def probe(self, data: bytes) -> Size:
         """See `ImageDecoder.probe`."""

@@ -1,0 +1,22 @@
+"""Threads that compute, beside the event loop that answers."""
+
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+_NICENESS = 5
+
+
+def compute_threads(count: int, name: str) -> ThreadPoolExecutor:
+    """Threads whose work yields to the event loop.
+
+    Under overload every core computes. A loop that took its turn among those threads would accept calls more slowly
+    than they come, and even refusals would wait for seconds. So the kernel runs the loop first, whenever it has work.
+
+    Args:
+        count: how many run at a time.
+        name: prefix of the threads' names.
+    """
+    if sys.platform != "linux":  # elsewhere niceness is the whole process's
+        return ThreadPoolExecutor(count, thread_name_prefix=name)
+    return ThreadPoolExecutor(count, thread_name_prefix=name, initializer=os.nice, initargs=(_NICENESS,))

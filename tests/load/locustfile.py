@@ -1,0 +1,274 @@
+"""Locust users that ask a gateway over gRPC.
+
+    locust -f tests/load/locustfile.py --host 127.0.0.1:50051 ClosedLoopUser GazeUser
+    locust -f tests/load/locustfile.py --host 127.0.0.1:50051 --headless --run-time 30s --rate 50 FixedRateUser
+
+`python -m tests.load` (make load) runs them one after the other and writes a report.
+"""
+
+import itertools
+import json
+import resource
+import time
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import grpc
+import numpy as np
+from gevent.pool import Group
+from grpc.experimental.gevent import init_gevent
+from locust import User, events, task
+from locust.argument_parser import LocustArgumentParser
+from locust.env import Environment
+from locust.exception import StopUser
+
+from samserve.domain.geometry import Size
+from samserve.simulation.gaze import GazeModel, simulate_gaze
+from samserve.v1 import segmentation_pb2 as pb
+from tests.load.traffic import Photo, Picture, Pictures, arrivals, camera_photos, procedural_photo, random_prompts
+
+init_gevent()
+
+SERVICE = f"/{pb.DESCRIPTOR.services_by_name['SegmentationService'].full_name}"
+CONNECTIONS = 8
+FRAME_SIZE = Size(480, 640)
+FRAMES_PER_SECOND = 2
+SAMPLES_PER_SECOND = 120.0
+
+
+@events.init_command_line_parser.add_listener
+def _arguments(parser: LocustArgumentParser) -> None:
+    parser.add_argument("--rate", type=float, default=10.0, help="requests a second of FixedRateUser")
+    parser.add_argument("--deadline", type=float, default=5.0, help="seconds after which nobody waits for an answer")
+    parser.add_argument("--cold-share", type=float, default=0.03, help="of requests, on a picture nobody has sent yet")
+    parser.add_argument("--pictures", type=int, default=100, help="in the catalogue")
+    parser.add_argument("--zipf", type=float, default=1.0, help="exponent of the pictures' popularity")
+    parser.add_argument("--gaze-streams", type=int, default=1, help="open at a time, where GazeUser runs")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--record", type=Path, help="file to write every call to, as JSON")
+
+
+class Recording:
+    """Every call of a run, for the report: kind, when it was due, how late it was sent, its latency, its code."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._calls: list[tuple[str, float, float, float, str]] = []
+        self._started = self._processor_seconds = 0.0
+
+    def start(self, **_: Any) -> None:
+        """Begin."""
+        self._started, self._processor_seconds = time.perf_counter(), _processor_seconds()
+
+    def call(self, name: str, response_time: float, context: dict[str, Any], **_: Any) -> None:
+        """Note a call down."""
+        due = context["due"] - self._started
+        self._calls.append((name, due, context["late"], response_time / 1000, context["code"]))
+
+    def stop(self, **_: Any) -> None:
+        """Write the file."""
+        record = {
+            "seconds": time.perf_counter() - self._started,
+            "generator_processor_seconds": _processor_seconds() - self._processor_seconds,
+            "total_processor_seconds": _processor_seconds(),
+            "calls": self._calls,
+        }
+        self._path.write_text(json.dumps(record))
+
+
+def _processor_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+@events.init.add_listener
+def _prepare(environment: Environment, **_: Any) -> None:
+    options = _options(environment)
+    GazeUser.fixed_count = options.gaze_streams
+    camera_photos()
+    # That took seconds, which timers started from here on would count as theirs.
+    gevent.get_hub().loop.update_now()
+    if options.record:
+        recording = Recording(options.record)
+        environment.events.test_start.add_listener(recording.start)
+        environment.events.request.add_listener(recording.call)
+        environment.events.test_stop.add_listener(recording.stop)
+
+
+def _options(environment: Environment) -> Namespace:
+    options: Namespace | None = environment.parsed_options
+    assert options is not None
+    return options
+
+
+class GrpcUser(User):
+    """Asks `SegmentationService`; every call is told to Locust under its kind."""
+
+    abstract = True
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        self.options = _options(environment)
+        self._channels: list[grpc.Channel] = []
+
+    def connect(self) -> grpc.Channel:
+        """A connection of its own, as another client process would have."""
+        local = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1)]
+        channel = grpc.insecure_channel(self.environment.host, options=local)
+        self._channels.append(channel)
+        return channel
+
+    def on_stop(self) -> None:
+        """Close the connections."""
+        for channel in self._channels:
+            channel.close()
+
+    def tell(self, kind: str, due: float, late: float, code: grpc.StatusCode) -> None:
+        """Tell Locust of a call that has just ended.
+
+        Args:
+            due: when it should have been sent, by `time.perf_counter`; its latency counts from there.
+            late: how much later it was.
+        """
+        self.environment.events.request.fire(
+            request_type="grpc",
+            name=kind,
+            response_time=1000 * (time.perf_counter() - due),
+            response_length=0,
+            exception=None if code is grpc.StatusCode.OK else RuntimeError(code.name),
+            context={"due": due, "late": late, "code": code.name},
+        )
+
+
+class SegmentUser(GrpcUser):
+    """Asks as the client library does: by the image's id, and with the image itself where the server knows no such."""
+
+    abstract = True
+    _numbers = itertools.count()
+
+    def on_start(self) -> None:
+        """Draw differently from other users."""
+        seed = self.options.seed + next(self._numbers)
+        self.rng = np.random.default_rng((seed, 0))
+        self._pictures = Pictures(self.options.pictures, self.options.zipf, seed)
+
+    def stub(self) -> Any:
+        """`Segment`; answers stay bytes, for nobody looks into them."""
+        return self.connect().unary_unary(f"{SERVICE}/Segment", pb.SegmentRequest.SerializeToString)
+
+    def segment(self, stub: Any, due: float) -> grpc.StatusCode:
+        """One request of the mix that was due then."""
+        late = time.perf_counter() - due
+        fresh = self.rng.random() < self.options.cold_share
+        picture = self._pictures.fresh() if fresh else self._pictures.popular()
+        request = pb.SegmentRequest(
+            image=pb.Image(image_id=picture.image_id),
+            prompts=random_prompts(self.rng),
+            coordinate_space=pb.COORDINATE_SPACE_NORMALIZED,
+        )
+        kind, code = "warm", self._code(stub, request, due)
+        if code is grpc.StatusCode.NOT_FOUND:
+            request.image.data = picture.data
+            kind, code = "cold", self._code(stub, request, due)
+        self.tell(kind, due, late, code)
+        return code
+
+    def _code(self, stub: Any, request: pb.SegmentRequest, due: float) -> grpc.StatusCode:
+        try:
+            stub(request, timeout=max(0.0, due + self.options.deadline - time.perf_counter()))
+        except grpc.RpcError as error:
+            return error.code()
+        return grpc.StatusCode.OK
+
+
+class ClosedLoopUser(SegmentUser):
+    """Asks again as soon as it is answered: together they find the capacity. One who is refused waits a little."""
+
+    refused_wait_seconds = 0.05
+
+    def on_start(self) -> None:
+        """Connect."""
+        super().on_start()
+        self._stub = self.stub()
+
+    @task
+    def ask(self) -> None:
+        """One request."""
+        if self.segment(self._stub, time.perf_counter()) is not grpc.StatusCode.OK:
+            gevent.sleep(self.refused_wait_seconds)
+
+
+class FixedRateUser(SegmentUser):
+    """All callers of a fixed rate: each comes when it is due, whatever has become of those before it."""
+
+    fixed_count = 1
+
+    @task
+    def send_all(self) -> None:
+        """All arrivals of the run; ends when the last is answered."""
+        stubs = itertools.cycle([self.stub() for _ in range(CONNECTIONS)])
+        calls, begin = Group(), time.perf_counter()
+        for arrival in arrivals(self.options.rate, self.options.run_time, self.rng):
+            gevent.sleep(max(0.0, begin + arrival - time.perf_counter()))
+            calls.spawn(self.segment, next(stubs), begin + arrival)
+        calls.join()
+        raise StopUser
+
+
+class GazeUser(GrpcUser):
+    """A person with an eye tracker: samples and frames when they are due, ages of the answers counted from there."""
+
+    _numbers = itertools.count()
+
+    def on_start(self) -> None:
+        """Look at a scene of one's own."""
+        self._seed = self.options.seed + next(self._numbers)
+        self._photo = Photo(procedural_photo(FRAME_SIZE, self._seed))
+
+    @task
+    def watch(self) -> None:
+        """One stream, as long as the run."""
+        due: dict[int, float] = {}
+        late: dict[int, float] = {}
+        call = self.connect().stream_stream(
+            f"{SERVICE}/SegmentGaze", pb.SegmentGazeRequest.SerializeToString, pb.SegmentGazeResponse.FromString
+        )
+        try:
+            for response in call(self._requests(due, late)):
+                if response.HasField("answer"):
+                    sequence = response.answer.sequence
+                    self.tell("gaze", due[sequence], late[sequence], grpc.StatusCode.OK)
+                else:
+                    self.tell("gaze", time.perf_counter(), 0.0, _CODES[response.error.code])
+        except grpc.RpcError as error:
+            self.tell("gaze", time.perf_counter(), 0.0, error.code())
+            gevent.sleep(1.0)
+
+    def _requests(self, due: dict[int, float], late: dict[int, float]) -> Iterator[pb.SegmentGazeRequest]:
+        yield pb.SegmentGazeRequest(config=pb.GazeConfig(max_mask_side=256))
+        begin = time.perf_counter() + self._seed * 0.618 % 1 / SAMPLES_PER_SECOND
+        each = round(SAMPLES_PER_SECOND / FRAMES_PER_SECOND)
+        model = GazeModel(rate_hertz=SAMPLES_PER_SECOND)
+        for sample in simulate_gaze(FRAME_SIZE, self.options.run_time, self._seed, model=model):
+            if sample.sequence % each == 0:
+                frame = Picture(self._photo, sample.sequence)
+                yield pb.SegmentGazeRequest(
+                    frame=pb.GazeFrame(sequence=sample.sequence + 1, image=pb.Image(data=frame.data))
+                )
+            due[sample.sequence] = begin + sample.timestamp_nanoseconds / 1e9
+            gevent.sleep(max(0.0, due[sample.sequence] - time.perf_counter()))
+            late[sample.sequence] = time.perf_counter() - due[sample.sequence]
+            message = pb.GazeSample(
+                sequence=sample.sequence,
+                timestamp_nanoseconds=sample.timestamp_nanoseconds,
+                x=sample.x,
+                y=sample.y,
+                valid=sample.valid,
+            )
+            yield pb.SegmentGazeRequest(sample=message)
+
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}

@@ -1,0 +1,17 @@
+"""The event loop comes before the threads that compute."""
+
+import os
+import sys
+
+import pytest
+
+from samserve.workers import compute_threads
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="niceness is a thread's own on Linux only")
+def test_threads_that_compute_yield_to_the_one_that_started_them() -> None:
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    with compute_threads(2, "test") as threads:
+        niceness = {threads.submit(os.getpriority, os.PRIO_PROCESS, 0).result() for _ in range(8)}
+    assert min(niceness) > before
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before
