@@ -89,4 +89,4 @@ $(LOAD): pyproject.toml | $(BIN)/pip
 $(DEV): pyproject.toml | $(BIN)/pip
 	@echo "installing samserve and what its tests need into $(VENV)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	@touch $(RUNTIME) $(STACK) $@
+	@touch $(RUNTIME) $(STACK) $(LOAD) $@
