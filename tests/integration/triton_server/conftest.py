@@ -20,9 +20,9 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from modeling.triton_config import CONFIG_FILE, ENCODER, MODELS
+from modeling.triton_config import CONFIG_FILE, MODELS
 from modeling.triton_server import TritonInstallation, TritonMissing, provide
-from samserve.domain.manifest import ModelManifest
+from samserve.domain.manifest import ENCODER, ModelManifest
 from samserve.settings import default_model_repository
 
 _START_SECONDS = 90.0
