@@ -27,7 +27,7 @@ from samserve.adapters.logs import json_formatter
 from samserve.adapters.metrics import Metrics
 from samserve.adapters.tracing import OpenTelemetryTracer
 from samserve.app import gateway
-from samserve.calls import Call, NoTracer
+from samserve.calls import Call, NoTracer, Tracer
 from samserve.ports import DecodedMasks, Stage, Warmth
 from samserve.settings import Settings
 from samserve.v1 import segmentation_pb2 as pb
@@ -56,7 +56,7 @@ async def compare(rounds: int) -> dict[str, list[float]]:
     log.propagate = False
     provider = TracerProvider()
     provider.add_span_processor(BatchSpanProcessor(Serialised()))
-    tracers = (NoTracer(), NoTracer(), OpenTelemetryTracer(provider))
+    tracers: tuple[Tracer, ...] = (NoTracer(), NoTracer(), OpenTelemetryTracer(provider))
     seconds: dict[str, list[float]] = {name: [] for name in CONFIGURATIONS}
     async with AsyncExitStack() as stack:
         stubs = {}
