@@ -82,7 +82,7 @@ def open_questions(prometheus: Prometheus) -> list[str]:
         f"{panel['title']}: {target['expr']}"
         for panel in PANELS
         for target in panel["targets"]
-        if not prometheus.query(fill_in(target["expr"], minutes=5))
+        if not prometheus.query(fill_in(target["expr"], minutes=5, scrape_seconds=5))
     ] + [
         f"{rule['name']}: {rule['health']} {rule.get('lastError', '')}"
         for group in groups
