@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 from PIL import Image
 
-from benchmarks.prometheus import Prometheus, Series
+from benchmarks.prometheus import Prometheus, QueryRefused, Series
 
 matplotlib.use("Agg")
 
@@ -209,7 +209,10 @@ def main() -> None:
     prometheus = Prometheus(arguments.prometheus)
     board = Board(prometheus, arguments.minutes, arguments.until, arguments.scrape_seconds)
     drawn = io.BytesIO()
-    board.draw(json.loads(DASHBOARD.read_text())["panels"]).savefig(drawn, format="png")
+    try:
+        board.draw(json.loads(DASHBOARD.read_text())["panels"]).savefig(drawn, format="png")
+    except (OSError, QueryRefused) as error:
+        parser.exit(1, f"the Prometheus at {arguments.prometheus} does not answer: {error}\n")
     # Few colours, a third of the bytes.
     Image.open(drawn).convert("RGB").quantize(128).save(arguments.out, optimize=True)
     print(f"{arguments.out}: {arguments.out.stat().st_size >> 10} KiB")

@@ -11,7 +11,7 @@ from urllib.request import urlopen
 import pytest
 import yaml
 
-from benchmarks.dashboard_picture import DASHBOARD, fill_in
+from benchmarks.dashboard_picture import DASHBOARD, Board, fill_in
 from benchmarks.prometheus import Prometheus, QueryRefused
 from samserve.v1 import segmentation_pb2 as pb
 from tests.integration.conftest import RedisServer
@@ -119,6 +119,12 @@ async def test_every_metric_is_exported_and_every_panel_and_rule_has_its_answer(
             while (missing := await asyncio.to_thread(open_questions, reader)) and time.monotonic() < deadline:  # noqa: ASYNC110
                 await asyncio.sleep(0.5)
         assert missing == []
+
+        board = Board(reader, minutes=1, until=time.time(), scrape_seconds=0.5)
+        figure = await asyncio.to_thread(board.draw, PANELS)
+        drawn = {axes.get_title(loc="left"): axes for axes in figure.axes}
+        assert drawn.keys() == {panel["title"] for panel in PANELS}
+        assert not [title for title, axes in drawn.items() if not axes.texts and not axes.child_axes[0].lines]
 
 
 async def test_an_expression_that_is_none_is_refused(
