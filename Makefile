@@ -27,6 +27,7 @@ stack: $(STACK)
 
 test: lint check-proto
 	sh tests/provide-redis.sh
+	sh tests/provide-prometheus.sh
 	sh tests/provide-triton.sh $(BIN)/python
 	$(BIN)/pytest
 

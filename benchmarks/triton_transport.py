@@ -181,7 +181,7 @@ async def compare(address: str, data: bytes, rounds: int) -> list[Comparison]:
         connection = TritonConnection(address, 10, 60)
         session = await TritonSession.open(connection, await connection.manifest(), 16 * MIB, 128 * MIB)
         embedding, prompts = sample(session.manifest)
-        slab, name = session.embedding_cache(Metrics()), EmbeddingKey("sample")
+        slab, name = session.embedding_cache(Metrics().caches), EmbeddingKey("sample")
         assert slab is not None
         await slab.put(name, embedding)
         warm = await slab.get(name)

@@ -8,12 +8,8 @@ python=$1
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
 # Triton's Python backend loads the interpreter as a library, which Debian has in a package of its own.
-if ! "$python" -m modeling.triton_server --provide 2>/dev/null && command -v apt-get >/dev/null; then
-    if [ "$(id -u)" = 0 ]; then
-        apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y "libpython$version" || true
-    elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
-        sudo -n apt-get update && sudo -n env DEBIAN_FRONTEND=noninteractive apt-get install -y "libpython$version" || true
-    fi
+if ! "$python" -m modeling.triton_server --provide 2>/dev/null; then
+    sh "$(dirname "$0")/apt-install.sh" "libpython$version" || true
 fi
 
 "$python" -m modeling.triton_server --provide

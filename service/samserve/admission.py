@@ -1,6 +1,6 @@
 """Refusing work before it is queued."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from samserve.domain.errors import Overloaded
@@ -10,7 +10,7 @@ class Admission:
     """Counts one kind of work in flight and refuses more than its limit.
 
     Args:
-        work: what is counted, in the plural; for the error message.
+        work: what is counted, one of `LIMITS`.
         limit: how many may be in flight at once, waiting ones included.
         retry_after_seconds: what refused callers are told to wait.
     """
@@ -20,23 +20,50 @@ class Admission:
         self._limit = limit
         self._retry_after_seconds = retry_after_seconds
         self._in_flight = 0
+        self._waiting = 0
+
+    @property
+    def work(self) -> str:
+        """What is counted."""
+        return self._work
+
+    @property
+    def limit(self) -> int:
+        """How many may be in flight at once."""
+        return self._limit
 
     @property
     def in_flight(self) -> int:
         """How many are admitted now."""
         return self._in_flight
 
+    @property
+    def waiting(self) -> int:
+        """How many of them have not said that they began."""
+        return self._waiting
+
     @contextmanager
-    def admit(self) -> Iterator[None]:
-        """Hold one place.
+    def admit(self) -> Iterator[Callable[[], None]]:
+        """Hold one place. The value is to be called, by those who wait for something else first, when they begin.
 
         Raises:
             Overloaded: all places are taken.
         """
         if self._in_flight >= self._limit:
-            raise Overloaded(f"{self._in_flight} {self._work} are in flight, the limit", self._retry_after_seconds)
+            description = f"{self._in_flight} {self._work} are in flight, the limit"
+            raise Overloaded(description, self._retry_after_seconds, self._work)
         self._in_flight += 1
+        self._waiting += 1
+        has_begun = False
+
+        def begin() -> None:
+            nonlocal has_begun
+            if not has_begun:
+                has_begun = True
+                self._waiting -= 1
+
         try:
-            yield
+            yield begin
         finally:
+            begin()
             self._in_flight -= 1

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -18,6 +19,13 @@ from samserve.adapters.grpc_tracking import TrackingFace
 from samserve.adapters.image_decoder import PillowImageDecoder
 from samserve.adapters.local_lease import LocalEncodeLease
 from samserve.adapters.metrics import Metrics
+from samserve.adapters.observed import (
+    ObservedEmbeddingCache,
+    ObservedImageDecoder,
+    ObservedImageEmbedder,
+    ObservedImageEncoder,
+    ObservedMaskDecoder,
+)
 from samserve.adapters.redis import Breaker, GuardedRedis, RedisEmbeddingCache, RedisEncodeLease, connect
 from samserve.adapters.tiered_cache import TieredEmbeddingCache
 from samserve.admission import Admission
@@ -60,7 +68,9 @@ class GatewayCore:
         self._redis = _redis(settings, metrics, resources)
         self._encodes = Admission("encodes", settings.max_encodes, RETRY_AFTER_SECONDS)
         self._requests = Admission("requests", settings.max_requests, RETRY_AFTER_SECONDS)
-        self._generations = Admission("mask generations", settings.max_generations, RETRY_AFTER_SECONDS)
+        self._generations = Admission("generations", settings.max_generations, RETRY_AFTER_SECONDS)
+        for admission in (self._encodes, self._requests, self._generations):
+            metrics.load.watch(admission)
         self._prompt_limits = PromptLimits(settings.max_prompts, settings.max_points_per_prompt)
         self._embedder: ImageEmbedder | None = None
         resources.push_async_callback(self._close)
@@ -69,22 +79,26 @@ class GatewayCore:
         """Warm these models up and have them answer what comes in from now on. Raises what the models raise."""
         await _warm_up(models)
         cache, lease = self._caches(models)
-        self._embedder = embedder = ImageEmbedder(
+        self._embedder = embedder = ObservedImageEmbedder(
             manifest=models.manifest,
-            image_decoder=self._image_decoder,
-            image_encoder=models.encoder,
-            cache=cache,
+            image_decoder=ObservedImageDecoder(self._image_decoder),
+            image_encoder=ObservedImageEncoder(models.encoder),
+            cache=ObservedEmbeddingCache(cache),
             lease=lease,
             encodes=self._encodes,
             cache_secret=self._settings.cache_secret.get_secret_value().encode(),
         )
+        models = replace(models, decoder=ObservedMaskDecoder(models.decoder))
         self._server.exchange(self._servicer(models, embedder))
+        self._metrics.load.watch_queue(lambda: self._encodes.waiting + models.queued_encodes())
+        self._metrics.models.model(models.manifest)
         await self.set_serving(True)
         _log.info("serving %s (%s engine) on %s", models.manifest.model, self._settings.engine, self._server.address)
 
     async def set_serving(self, serving: bool) -> None:
         """Tell health checks whether the models are there."""
         await self._server.set_serving(serving)
+        self._metrics.models.ready(serving)
 
     def _servicer(self, models: Models, embedder: ImageEmbedder) -> SegmentationServicer:
         settings, limits = self._settings, self._prompt_limits
@@ -103,7 +117,6 @@ class GatewayCore:
             limits=ServiceLimits(
                 settings.max_image_bytes, settings.max_image_pixels, settings.max_message_bytes, limits
             ),
-            observer=self._metrics,
             automatic=self._automatic(models, embedder),
             interactive=self._interactive(models, embedder),
             gaze=self._gaze(models, embedder),
@@ -130,7 +143,6 @@ class GatewayCore:
             generator=generator,
             edge_detector=edge_detector,
             max_image_bytes=self._settings.max_image_bytes,
-            observer=self._metrics,
         )
 
     def _interactive(self, models: Models, embedder: ImageEmbedder) -> InteractiveFace:
@@ -159,7 +171,7 @@ class GatewayCore:
                 thumbnails=self._image_decoder,
                 motion_estimator=OpenCvMotionEstimator(),
                 policy=options.keyframes,
-                observer=self._metrics,
+                observer=self._metrics.gaze,
             )
             objects = GazeObjects(
                 manifest=models.manifest,
@@ -168,7 +180,7 @@ class GatewayCore:
                 render=render,
                 max_mask_side=options.max_mask_side,
             )
-            return GazeSession(options, make_frames=frames, objects=objects, observer=self._metrics)
+            return GazeSession(options, make_frames=frames, objects=objects, observer=self._metrics.gaze)
 
         return GazeFace(
             session,
@@ -202,11 +214,11 @@ class GatewayCore:
         remote = RedisEmbeddingCache(
             self._redis,
             models.manifest,
-            self._metrics,
+            self._metrics.caches,
             ttl_seconds=self._settings.redis_ttl_seconds,
             budget_seconds=self._settings.redis_budget_seconds,
         )
-        return TieredEmbeddingCache(models.memory, remote), RedisEncodeLease(self._redis, self._metrics)
+        return TieredEmbeddingCache(models.memory, remote), RedisEncodeLease(self._redis, self._metrics.caches)
 
     async def _close(self) -> None:
         if self._embedder is not None:
@@ -216,7 +228,7 @@ class GatewayCore:
 def _redis(settings: Settings, metrics: Metrics, resources: AsyncExitStack) -> GuardedRedis | None:
     if settings.redis_url is None:
         return None
-    redis = GuardedRedis(connect(settings.redis_url), Breaker(metrics), metrics)
+    redis = GuardedRedis(connect(settings.redis_url), Breaker(metrics.caches), metrics.caches)
     resources.push_async_callback(redis.aclose)
     return redis
 

@@ -125,7 +125,7 @@ class ImageEmbedder:
     ) -> None:
         started = time.perf_counter()
         poll_seconds = _LEASE_POLL_SECONDS
-        with self._encodes.admit():
+        with self._encodes.admit() as begin:
             while True:
                 async with self._lease.try_acquire(key) as granted:
                     # Whoever held the lease before, here or in another gateway, may just have stored it.
@@ -136,7 +136,7 @@ class ImageEmbedder:
                         return
                     if granted:
                         waited_seconds = time.perf_counter() - started
-                        embedded = await self._encode(image_id, data, crop_box, waited_seconds)
+                        embedded = await self._encode(image_id, data, crop_box, waited_seconds, begin)
                         publish(embedded)
                         await self._cache.put(key, embedded.embedding)
                         return
@@ -144,9 +144,15 @@ class ImageEmbedder:
                 poll_seconds = min(2 * poll_seconds, _LEASE_POLL_MAX_SECONDS)
 
     async def _encode(
-        self, image_id: ImageId, data: bytes, crop_box: CropBox | None, waited_seconds: float
+        self,
+        image_id: ImageId,
+        data: bytes,
+        crop_box: CropBox | None,
+        waited_seconds: float,
+        begin: Callable[[], None],
     ) -> EmbeddedImage:
         decoded = await self._image_decoder.decode(data, self._manifest.image_size, crop_box)
+        begin()
         encoded = await self._image_encoder.encode(decoded)
         return EmbeddedImage(
             image_id,

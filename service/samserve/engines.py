@@ -9,6 +9,7 @@ from typing import Protocol
 from samserve.adapters.embedded import EmbeddedImageEncoder, EmbeddedMaskDecoder
 from samserve.adapters.memory_cache import MemoryEmbeddingCache
 from samserve.adapters.triton import TritonEngine, TritonSession
+from samserve.calls import Tracer
 from samserve.domain.manifest import ModelManifest
 from samserve.ports import CacheObserver, EmbeddingCache, ImageEncoder, MaskDecoder
 from samserve.settings import Settings
@@ -21,6 +22,7 @@ class Models:
     Attributes:
         memory: the memory tier of the cache, wherever the engine has its embeddings.
         transport: how they come to the engine, see `GetServerInfoResponse`.
+        queued_encodes: how many the encoder has taken and not begun, where the queue is in this process.
     """
 
     manifest: ModelManifest
@@ -28,6 +30,7 @@ class Models:
     decoder: MaskDecoder
     memory: EmbeddingCache
     transport: str
+    queued_encodes: Callable[[], int] = lambda: 0
 
 
 class Core(Protocol):
@@ -45,7 +48,7 @@ class Core(Protocol):
 StartEngine = Callable[[Core], Awaitable[None]]
 
 
-def embedded(settings: Settings, observer: CacheObserver, resources: AsyncExitStack) -> StartEngine:
+def embedded(settings: Settings, observer: CacheObserver, tracer: Tracer, resources: AsyncExitStack) -> StartEngine:
     """The models of a repository, in process.
 
     Raises:
@@ -57,16 +60,17 @@ def embedded(settings: Settings, observer: CacheObserver, resources: AsyncExitSt
     decoder = EmbeddedMaskDecoder(settings.model_repository, threads=settings.engine_threads)
     resources.callback(decoder.close)
     memory = MemoryEmbeddingCache(settings.memory_cache_bytes, observer)
-    return lambda core: core.serve(Models(manifest, encoder, decoder, memory, "in_process"))
+    return lambda core: core.serve(Models(manifest, encoder, decoder, memory, "in_process", lambda: encoder.queued))
 
 
-def triton(settings: Settings, observer: CacheObserver, resources: AsyncExitStack) -> StartEngine:
+def triton(settings: Settings, observer: CacheObserver, tracer: Tracer, resources: AsyncExitStack) -> StartEngine:
     """The models on Triton, whenever it is there. Starting looks once, and goes on looking in the background."""
     engine = TritonEngine(
         settings.triton,
         cache_bytes=settings.memory_cache_bytes,
         scratch_bytes=settings.triton_scratch_bytes,
         infer_seconds=settings.triton_timeout_seconds,
+        headers=tracer.headers,
     )
     resources.push_async_callback(engine.aclose)
 

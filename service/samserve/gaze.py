@@ -56,6 +56,7 @@ class GazeAnswer(Generic[R]):
     keyframe_pending: bool
     counts: GazeCounts
     decode_seconds: float
+    postprocess_seconds: float
     total_seconds: float
 
 
@@ -218,7 +219,9 @@ class GazeSession(Generic[R]):
                 state = _STATES[look.kind]
                 if state is GazeState.RELEASED:
                     self._objects.release()
+            started = self._clock()
             mask = None if view is None else await self._objects.show(view)
+            postprocess_seconds = self._clock() - started
         except SamserveError as error:
             self._observer.gaze_sample("failed")
             self._refused += 1
@@ -236,6 +239,7 @@ class GazeSession(Generic[R]):
             keyframe_pending=self._frames.pending,
             counts=self._counts(),
             decode_seconds=decode_seconds,
+            postprocess_seconds=postprocess_seconds,
             total_seconds=self._clock() - waiting.arrived,
         )
 

@@ -1,6 +1,7 @@
 """The use case of annotators: one image, a prompt that is edited, masks that are refined."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ class SessionMasks(Generic[R]):
     prompt: Prompt
     undoable_edits: int
     decode_seconds: float
+    postprocess_seconds: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,7 +123,8 @@ class InteractiveSession(Generic[R]):
         elif len(self._early) < _MAX_WAITING:
             self._early.append((sequence, edit))
         else:
-            self.refuse(sequence, Overloaded(f"{_MAX_WAITING} edits wait for the image", _RETRY_AFTER_SECONDS))
+            error = Overloaded(f"{_MAX_WAITING} edits wait for the image", _RETRY_AFTER_SECONDS, "edits")
+            self.refuse(sequence, error)
 
     def refuse(self, sequence: int, error: SamserveError) -> None:
         """Tell by `answers` that a message changed nothing."""
@@ -220,18 +223,20 @@ class InteractiveSession(Generic[R]):
         try:
             step = self._history.current
             if step.is_empty:
-                return SessionMasks(sequence, embedded, [], step.prompt(), self._history.depth, 0.0)
+                return SessionMasks(sequence, embedded, [], step.prompt(), self._history.depth, 0.0, 0.0)
             frame = embedded.embedding.frame
             batch = batch_prompts([step.prompt()], start.coordinate_space, frame, self._manifest.low_res_size)
             decoded = await self._mask_decoder.decode(embedded.embedding, batch)
             chosen = slice(1, None) if start.multimask_output and step.is_ambiguous else slice(0, 1)
             ious = decoded.iou_predictions[0, chosen]
             best = chosen.start + int(np.argmax(ious))
+            started = time.perf_counter()
             masks = await asyncio.to_thread(self._render_all, decoded.low_res_masks[0, chosen], ious, frame)
+            spent = decoded.decode_seconds, time.perf_counter() - started
         except SamserveError as error:
             return RefusedEdit(sequence, error)
         self._history.answered(step, decoded.low_res_masks[0, best].copy())
-        return SessionMasks(sequence, embedded, masks, step.prompt(), self._history.depth, decoded.decode_seconds)
+        return SessionMasks(sequence, embedded, masks, step.prompt(), self._history.depth, *spent)
 
     def _render_all(
         self, low_res_masks: npt.NDArray[np.float32], ious: npt.NDArray[np.float32], frame: ImageFrame

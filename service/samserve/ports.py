@@ -180,20 +180,55 @@ class CacheObserver(Protocol):
         """The breaker before Redis opened or closed."""
         ...
 
-    def memory(self, entries: int, nbytes: int, evicted: int) -> None:
-        """The memory tier now holds so much, after evicting so many entries."""
+    def memory(self, entries: int, nbytes: int, max_bytes: int, evicted: int) -> None:
+        """The memory tier now holds so much of at most `max_bytes`, after evicting so many entries."""
         ...
 
 
-class RequestObserver(Protocol):
-    """Is told how requests ended, for whoever counts it."""
+class Stage(enum.Enum):
+    """Where the time of a request goes."""
 
-    def request(self, rpc: str, code: str, seconds: float) -> None:
+    IMAGE_DECODE = "image_decode"
+    CACHE = "cache"
+    QUEUE = "queue"
+    ENCODE = "encode"
+    MASK_DECODE = "mask_decode"
+    POST_PROCESS = "post_process"
+
+
+class Warmth(enum.Enum):
+    """What a request's embeddings cost it: all cached; one encoded, for it or while it waited; or it needed none."""
+
+    WARM = "warm"
+    COLD = "cold"
+    NONE = "none"
+
+
+class RequestObserver(Protocol):
+    """Is told what happens in requests and how they ended, for whoever counts it."""
+
+    def request(self, rpc: str, code: str, warmth: Warmth, seconds: float) -> None:
         """A call ended with this gRPC status code after so long."""
         ...
 
     def embedded(self, source: EmbeddingSource) -> None:
-        """A request was served with an embedding from there."""
+        """A request got an embedding from there; one may need several."""
+        ...
+
+    def stage(self, stage: Stage, seconds: float) -> None:
+        """A request has been in this stage, for once, for so long."""
+        ...
+
+    def prompts(self, count: int) -> None:
+        """A `Segment` was answered that had so many prompts."""
+        ...
+
+    def shed(self, reason: str) -> None:
+        """A call, or a message of a stream, was refused for load: one of `SHED_REASONS`."""
+        ...
+
+    def gaze_answered(self, seconds: float) -> None:
+        """A gaze sample's answer was taken by the client so long after the sample was received."""
         ...
 
     def streams(self, count: int) -> None:
@@ -270,6 +305,18 @@ class GazeObserver(Protocol):
         """One frame: one of `GAZE_FRAME_OUTCOMES`."""
         ...
 
+
+GATEWAY_CODES = (
+    "OK",
+    "CANCELLED",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "RESOURCE_EXHAUSTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+)
+"""Names of the gRPC status codes with which the gateway's own code ends calls."""
 
 GAZE_SAMPLE_OUTCOMES = (
     "decoded",

@@ -41,7 +41,7 @@ async def generator() -> AsyncIterator[AutomaticMaskGenerator]:
         manifest=manifest,
         image_decoder=image_decoder,
         image_encoder=encoder,
-        cache=MemoryEmbeddingCache(1 << 26, Metrics()),
+        cache=MemoryEmbeddingCache(1 << 26, Metrics().caches),
         lease=LocalEncodeLease(),
         encodes=Admission("encodes", 1, 1.0),
         cache_secret=b"",

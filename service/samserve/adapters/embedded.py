@@ -34,6 +34,12 @@ class _Engine:
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._executor = ThreadPoolExecutor(concurrency, thread_name_prefix=path.parts[-3])
+        self._queue: set[object] = set()
+
+    @property
+    def queued(self) -> int:
+        """Runs that wait for a thread."""
+        return len(self._queue)
 
     async def run(self, inputs: Arrays) -> tuple[Arrays, float, float]:
         """Run the graph; what is cancelled in the queue never runs.
@@ -42,17 +48,22 @@ class _Engine:
             The outputs by name, the seconds in the queue, and the seconds of the run.
         """
         queued = time.perf_counter()
+        place = object()
 
         def work() -> tuple[Arrays, float, float]:
+            self._queue.discard(place)
             started = time.perf_counter()
             outputs = self._session.run(self._outputs, inputs)
             ended = time.perf_counter()
             return dict(zip(self._outputs, outputs, strict=True)), started - queued, ended - started
 
+        self._queue.add(place)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._executor, work)
         except RuntimeError as error:  # ONNX Runtime's exceptions are RuntimeErrors, and so is a stopped executor's
             raise ModelUnavailable(f"the embedded engine failed: {error}", _RETRY_AFTER_SECONDS) from error
+        finally:
+            self._queue.discard(place)
 
     def close(self) -> None:
         self._executor.shutdown(wait=True, cancel_futures=True)
@@ -68,6 +79,11 @@ class EmbeddedImageEncoder:
 
     def __init__(self, repository: Path, threads: int = 0) -> None:
         self._engine = _Engine(repository / "sam_image_encoder" / "1" / "model.onnx", 1, threads)
+
+    @property
+    def queued(self) -> int:
+        """Images that wait for the engine."""
+        return self._engine.queued
 
     async def encode(self, image: DecodedImage) -> EncodedImage:
         """See `ImageEncoder.encode`."""

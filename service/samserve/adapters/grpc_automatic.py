@@ -21,10 +21,10 @@ from samserve.automatic import (
     GenerationQuery,
     GenerationStarted,
 )
+from samserve.calls import current_call
 from samserve.domain.automatic import AutomaticMaskParameters
 from samserve.domain.errors import InvalidParameter
 from samserve.edges import EdgeDetector
-from samserve.ports import RequestObserver
 from samserve.v1 import segmentation_pb2 as pb
 
 _PARAMETERS = {field.name for field in fields(AutomaticMaskParameters)}
@@ -39,12 +39,10 @@ class AutomaticFace:
         generator: AutomaticMaskGenerator,
         edge_detector: EdgeDetector,
         max_image_bytes: int,
-        observer: RequestObserver,
     ) -> None:
         self._generator = generator
         self._edge_detector = edge_detector
         self._max_image_bytes = max_image_bytes
-        self._observer = observer
 
     async def generate_masks(
         self, request: pb.GenerateMasksRequest, tenant: str
@@ -59,8 +57,8 @@ class AutomaticFace:
         query = GenerationQuery(image, AutomaticMaskParameters(**given), tenant)
         async with aclosing(self._generator.generate(query, render)) as events:
             async for event in events:
-                if isinstance(event, GenerationStarted):
-                    self._observer.embedded(event.embedded.source)
+                if isinstance(event, GenerationFinished):
+                    current_call().post_processed(event.postprocess_seconds)
                 yield _event_message(event, started)
 
     async def detect_edges(self, request: pb.DetectEdgesRequest, tenant: str) -> pb.DetectEdgesResponse:
@@ -69,7 +67,7 @@ class AutomaticFace:
         image = read_image(request.image, self._max_image_bytes)
         detected = await self._edge_detector.detect(image, tenant, _png)
         embedded = detected.embedded
-        self._observer.embedded(embedded.source)
+        current_call().post_processed(detected.postprocess_seconds)
         return pb.DetectEdgesResponse(
             image_id=embedded.image_id,
             original_size=size_message(embedded.embedding.frame.original_size),

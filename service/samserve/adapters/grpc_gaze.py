@@ -1,6 +1,7 @@
 """The face of `SegmentGaze`."""
 
 import math
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from functools import partial
 from typing import Protocol, TypeAlias
@@ -10,6 +11,7 @@ import numpy as np
 from samserve.adapters.grpc_masks import mask_renderer
 from samserve.adapters.grpc_messages import read_image, read_space
 from samserve.adapters.grpc_streams import converse, duration, error_message, next_request, seconds
+from samserve.calls import current_call
 from samserve.domain.errors import InvalidArgument, InvalidImage, InvalidPrompt
 from samserve.domain.gaze.fixations import DispersionThreshold, FixationClassifier, VelocityThreshold
 from samserve.domain.gaze.one_euro import OneEuroParameters
@@ -78,7 +80,13 @@ class GazeFace:
         render = mask_renderer(first.config.mask_format, include_low_res_masks=False)
         session = self._make_session(options, tenant, render)
         async for answer in converse(session, requests, partial(self._receive, session), self._idle_seconds):
+            made = time.perf_counter()
+            if isinstance(answer, GazeAnswer) and answer.mask is not None:
+                current_call().post_processed(answer.postprocess_seconds)
             yield _message(answer)
+            # The next answer is asked for once this one has been taken.
+            if isinstance(answer, GazeAnswer):
+                current_call().gaze_answered(answer.total_seconds + time.perf_counter() - made)
 
     def _receive(self, session: GazeSession[pb.Mask], request: pb.SegmentGazeRequest) -> None:
         match request.WhichOneof("message"):

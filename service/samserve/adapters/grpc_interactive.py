@@ -7,6 +7,7 @@ from typing import Protocol
 from samserve.adapters.grpc_masks import mask_renderer
 from samserve.adapters.grpc_messages import read_image, read_label, read_space, size_message
 from samserve.adapters.grpc_streams import converse, duration, error_message
+from samserve.calls import current_call
 from samserve.domain.edits import AddPoint, ClearPrompt, Edit, MovePoint, RemovePoint, SetBox, Undo
 from samserve.domain.errors import InvalidArgument
 from samserve.domain.masks import Mask
@@ -42,6 +43,8 @@ class InteractiveFace:
         session = self._make_session(tenant, form)
         receive = partial(self._receive, session, form)
         async for answer in converse(session, requests, receive, self._idle_seconds):
+            if isinstance(answer, SessionMasks) and answer.masks:
+                current_call().post_processed(answer.postprocess_seconds)
             yield _message(answer)
 
     def _receive(self, session: InteractiveSession[pb.Mask], form: "_Form", request: pb.SegmentStreamRequest) -> None:

@@ -1,4 +1,4 @@
-"""The outermost room of a call: its id, its status, its count, and the bounds of streams."""
+"""The outermost room of a call: its id, its status, what is told of it, and the bounds of streams."""
 
 # grpc's own classes are generic to the type checker only.
 from __future__ import annotations
@@ -16,10 +16,12 @@ import grpc
 
 from samserve.adapters.grpc_errors import abort, status_code
 from samserve.admission import Admission
+from samserve.calls import Call, Tracer, begin
 from samserve.domain.errors import SamserveError, ShuttingDown, StreamIdle
 from samserve.ports import RequestObserver
 
 _log = logging.getLogger(__name__)
+_calls_log = logging.getLogger("samserve.calls")
 
 REQUEST_ID_METADATA = "x-request-id"
 # It is sent back as metadata and written to the log: what neither can take is not a request id.
@@ -47,9 +49,12 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         idle_seconds: longest wait for a client to take an answer of a stream.
     """
 
-    def __init__(self, service: str, observer: RequestObserver, streams: Admission, idle_seconds: float) -> None:
+    def __init__(
+        self, service: str, observer: RequestObserver, tracer: Tracer, streams: Admission, idle_seconds: float
+    ) -> None:
         self._prefix = f"/{service}/"
         self._observer = observer
+        self._tracer = tracer
         self._streams = streams
         self._idle_seconds = idle_seconds
         self._draining = False
@@ -73,33 +78,49 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or not handler_call_details.method.startswith(self._prefix):
             return handler  # type: ignore[no-any-return]
         rpc = handler_call_details.method.removeprefix(self._prefix)
-        serializers = (handler.request_deserializer, handler.response_serializer)
+        call = self._call(rpc, handler_call_details.invocation_metadata)
+        deserialize, serialize = _measured(call, handler)
         if handler.unary_unary:
-            return grpc.unary_unary_rpc_method_handler(self._unary(rpc, handler.unary_unary), *serializers)
+            unary = self._unary(call, handler.unary_unary, serialize)
+            return grpc.unary_unary_rpc_method_handler(unary, deserialize)
         if handler.unary_stream:
-            return grpc.unary_stream_rpc_method_handler(self._stream(rpc, handler.unary_stream), *serializers)
+            return grpc.unary_stream_rpc_method_handler(
+                self._stream(call, handler.unary_stream), deserialize, serialize
+            )
         if handler.stream_stream:
-            return grpc.stream_stream_rpc_method_handler(self._bidirectional(rpc, handler.stream_stream), *serializers)
+            bidirectional = self._bidirectional(call, handler.stream_stream)
+            return grpc.stream_stream_rpc_method_handler(bidirectional, deserialize, serialize)
         raise AssertionError(f"{rpc} is of a kind that the proto does not have")
 
-    def _unary(self, rpc: str, serve: Callable[[Any, Context], Any]) -> Any:
-        async def unary(request: Any, context: Context) -> Any:
-            return await self._guard(rpc, context, lambda head: serve(request, context))
+    def _call(self, rpc: str, metadata: Any) -> Call:
+        given = {key: value for key, value in metadata or () if isinstance(value, str)}
+        request_id = given.get(REQUEST_ID_METADATA, "")
+        if not _REQUEST_ID.fullmatch(request_id):
+            request_id = uuid.uuid4().hex
+        return Call(rpc, request_id, given, self._observer, self._tracer)
+
+    def _unary(self, call: Call, serve: Callable[[Any, Context], Any], serialize: Callable[[Any], bytes]) -> Any:
+        async def answer(request: Any, context: Context) -> bytes:
+            # Here and not by gRPC, which would do it once the call has ended to those who count it.
+            return serialize(await serve(request, context))
+
+        async def unary(request: Any, context: Context) -> bytes:
+            return await self._guard(call, context, lambda head: answer(request, context))
 
         return unary
 
-    def _stream(self, rpc: str, serve: Callable[[Any, Context], Any]) -> Any:
+    def _stream(self, call: Call, serve: Callable[[Any, Context], Any]) -> Any:
         async def answer(request: Any, context: Context, head: _Head) -> None:
             unread = await self._write(serve(request, context), context, head)
             if unread is not None:
                 await self._leave(unread)
 
         async def stream(request: Any, context: Context) -> None:
-            await self._guard(rpc, context, lambda head: answer(request, context, head))
+            await self._guard(call, context, lambda head: answer(request, context, head))
 
         return stream
 
-    def _bidirectional(self, rpc: str, serve: Callable[[Any, Context], Any]) -> Any:
+    def _bidirectional(self, call: Call, serve: Callable[[Any, Context], Any]) -> Any:
         async def drainable(requests: Any, context: Context, head: _Head) -> None:
             task = asyncio.current_task()
             assert task is not None
@@ -124,7 +145,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
                 self._open.discard(task)
 
         async def bidirectional(requests: Any, context: Context) -> None:
-            await self._guard(rpc, context, lambda head: drainable(requests, context, head))
+            await self._guard(call, context, lambda head: drainable(requests, context, head))
 
         return bidirectional
 
@@ -161,9 +182,16 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         await unread
         raise StreamIdle(f"the client took no answer for {self._idle_seconds:g} s")
 
-    async def _guard(self, rpc: str, context: Context, serve: Callable[[_Head], Awaitable[R]]) -> R:
-        request_id = _request_id(context)
-        head = _Head(context, request_id)
+    async def _guard(self, call: Call, context: Context, serve: Callable[[_Head], Awaitable[R]]) -> R:
+        begin(call)
+        try:
+            with call.traced():
+                return await self._serve(call, context, serve)
+        finally:
+            _calls_log.info("%s %s in %.1f ms", call.rpc, call.code, 1000 * call.seconds, extra=call.summary())
+
+    async def _serve(self, call: Call, context: Context, serve: Callable[[_Head], Awaitable[R]]) -> R:
+        head = _Head(context, call.request_id)
         started = time.perf_counter()
         code = grpc.StatusCode.OK
         try:
@@ -175,6 +203,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
             return answer
         except SamserveError as error:
             code = status_code(error)
+            call.refused(error)
             await abort(context, error, head.metadata)
         except asyncio.CancelledError:
             code = grpc.StatusCode.DEADLINE_EXCEEDED if _expired(context) else grpc.StatusCode.CANCELLED
@@ -183,11 +212,11 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
             raise
         except Exception:
             code = grpc.StatusCode.INTERNAL
-            _log.exception("request %s to %s failed", request_id, rpc)
-            text = f"internal error; ask the operator about request {request_id}"
+            _log.exception("%s failed", call.rpc)
+            text = f"internal error; ask the operator about request {call.request_id}"
             await context.abort(code, text, head.metadata)
         finally:
-            self._observer.request(rpc, code.name, time.perf_counter() - started)
+            call.ended(code.name, time.perf_counter() - started)
 
 
 class _Head:
@@ -213,8 +242,16 @@ def _expired(context: Context) -> bool:
     return remaining is not None and remaining <= 0
 
 
-def _request_id(context: grpc.aio.ServicerContext[Any, Any]) -> str:
-    for key, value in context.invocation_metadata() or ():
-        if key == REQUEST_ID_METADATA and _REQUEST_ID.fullmatch(str(value)):
-            return str(value)
-    return uuid.uuid4().hex
+def _measured(call: Call, handler: Any) -> tuple[Callable[[bytes], Any], Callable[[Any], bytes]]:
+    """The handler's deserializer and serializer, by which the call learns how much it received and sent."""
+
+    def deserialize(message: bytes) -> Any:
+        call.request_bytes += len(message)
+        return handler.request_deserializer(message)
+
+    def serialize(answer: Any) -> bytes:
+        message: bytes = handler.response_serializer(answer)
+        call.response_bytes += len(message)
+        return message
+
+    return deserialize, serialize

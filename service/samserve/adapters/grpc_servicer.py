@@ -23,16 +23,14 @@ from samserve.adapters.grpc_messages import (
     timings_message,
 )
 from samserve.adapters.grpc_tracking import TrackingFace
+from samserve.calls import current_call
 from samserve.domain.errors import InvalidPrompt
 from samserve.domain.manifest import ModelManifest
 from samserve.domain.prompts import PromptLimits, check_count
 from samserve.embedder import EmbeddedImage
-from samserve.ports import RequestObserver
 from samserve.segmenter import Segmenter, SegmentQuery
 from samserve.v1 import segmentation_pb2 as pb
 from samserve.v1.segmentation_pb2_grpc import SegmentationServiceServicer
-
-TENANT_METADATA = "samserve-tenant"
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -58,7 +56,6 @@ class SegmentationServicer(SegmentationServiceServicer):
         engine: str,
         transport: str,
         limits: ServiceLimits,
-        observer: RequestObserver,
         automatic: AutomaticFace,
         interactive: InteractiveFace,
         gaze: GazeFace,
@@ -69,7 +66,6 @@ class SegmentationServicer(SegmentationServiceServicer):
         self._engine = engine
         self._transport = transport
         self._limits = limits
-        self._observer = observer
         self._automatic = automatic
         self._interactive = interactive
         self._gaze = gaze
@@ -78,7 +74,7 @@ class SegmentationServicer(SegmentationServiceServicer):
     async def EmbedImage(self, request: pb.EmbedImageRequest, context: Context) -> pb.EmbedImageResponse:
         """See the proto."""
         started = time.perf_counter()
-        embedded = await self._embed(request.image, context)
+        embedded = await self._embed(request.image)
         frame = embedded.embedding.frame
         return pb.EmbedImageResponse(
             image_id=embedded.image_id,
@@ -92,7 +88,7 @@ class SegmentationServicer(SegmentationServiceServicer):
     async def GetEmbedding(self, request: pb.GetEmbeddingRequest, context: Context) -> pb.GetEmbeddingResponse:
         """See the proto."""
         started = time.perf_counter()
-        embedded = await self._embed(request.image, context)
+        embedded = await self._embed(request.image)
         frame = embedded.embedding.frame
         return pb.GetEmbeddingResponse(
             image_id=embedded.image_id,
@@ -119,11 +115,12 @@ class SegmentationServicer(SegmentationServiceServicer):
             ],
             multimask_output=request.multimask_output,
             coordinate_space=read_space(request.coordinate_space),
-            tenant=_tenant(context),
+            tenant=current_call().tenant,
         )
         segmentation = await self._segmenter.segment(query, render)
         embedded = segmentation.embedded
-        self._observer.embedded(embedded.source)
+        current_call().prompted(len(request.prompts))
+        current_call().post_processed(segmentation.postprocess_seconds)
         return pb.SegmentResponse(
             image_id=embedded.image_id,
             original_size=size_message(embedded.embedding.frame.original_size),
@@ -146,29 +143,29 @@ class SegmentationServicer(SegmentationServiceServicer):
         self, requests: AsyncIterator[pb.SegmentStreamRequest], context: Context
     ) -> AsyncGenerator[pb.SegmentStreamResponse, None]:
         """See the proto."""
-        return self._interactive.serve(requests, _tenant(context))
+        return self._interactive.serve(requests, current_call().tenant)
 
     def SegmentGaze(
         self, requests: AsyncIterator[pb.SegmentGazeRequest], context: Context
     ) -> AsyncGenerator[pb.SegmentGazeResponse, None]:
         """See the proto."""
-        return self._gaze.serve(requests, _tenant(context))
+        return self._gaze.serve(requests, current_call().tenant)
 
     def TrackObjects(
         self, requests: AsyncIterator[pb.TrackObjectsRequest], context: Context
     ) -> AsyncGenerator[pb.TrackObjectsResponse, None]:
         """See the proto."""
-        return self._tracking.serve(requests, _tenant(context))
+        return self._tracking.serve(requests, current_call().tenant)
 
     def GenerateMasks(
         self, request: pb.GenerateMasksRequest, context: Context
     ) -> AsyncGenerator[pb.GenerateMasksResponse, None]:
         """See the proto."""
-        return self._automatic.generate_masks(request, _tenant(context))
+        return self._automatic.generate_masks(request, current_call().tenant)
 
     async def DetectEdges(self, request: pb.DetectEdgesRequest, context: Context) -> pb.DetectEdgesResponse:
         """See the proto."""
-        return await self._automatic.detect_edges(request, _tenant(context))
+        return await self._automatic.detect_edges(request, current_call().tenant)
 
     async def GetServerInfo(self, request: pb.GetServerInfoRequest, context: Context) -> pb.GetServerInfoResponse:
         """See the proto."""
@@ -191,10 +188,8 @@ class SegmentationServicer(SegmentationServiceServicer):
             ),
         )
 
-    async def _embed(self, image: pb.Image, context: Context) -> EmbeddedImage:
-        embedded = await self._segmenter.embed(read_image(image, self._limits.max_image_bytes), _tenant(context))
-        self._observer.embedded(embedded.source)
-        return embedded
+    async def _embed(self, image: pb.Image) -> EmbeddedImage:
+        return await self._segmenter.embed(read_image(image, self._limits.max_image_bytes), current_call().tenant)
 
     def _check_size(self, request: pb.SegmentRequest) -> None:
         # Before a message is turned into arrays, so that refusing a huge one is cheap.
@@ -203,10 +198,3 @@ class SegmentationServicer(SegmentationServiceServicer):
         masks = len(request.prompts) * (3 if request.multimask_output else 1)
         if logits * masks * 2 * self._manifest.low_res_size**2 > self._limits.max_response_bytes:
             raise InvalidPrompt("prompts", f"ask for the logits of {masks} masks, too many for one answer: split them")
-
-
-def _tenant(context: Context) -> str:
-    for key, value in context.invocation_metadata() or ():
-        if key == TENANT_METADATA:
-            return str(value)
-    return ""

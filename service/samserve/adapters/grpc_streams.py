@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 from google.protobuf.duration_pb2 import Duration
 
 from samserve.adapters.grpc_errors import status_code
+from samserve.calls import current_call
 from samserve.domain.errors import InvalidArgument, RetryLater, SamserveError, StreamIdle
 from samserve.v1 import segmentation_pb2 as pb
 
@@ -70,7 +71,8 @@ async def converse(
 
 
 def error_message(sequence: int, error: SamserveError) -> pb.MessageError:
-    """A fault that does not end the stream."""
+    """A fault that does not end the stream; the call is told of it."""
+    current_call().refused(error)
     message = pb.MessageError(sequence=sequence, code=status_code(error).value[0], description=str(error))
     if isinstance(error, InvalidArgument):
         message.field, message.description = error.field, error.description

@@ -7,6 +7,7 @@ from typing import Protocol
 from samserve.adapters.grpc_masks import mask_renderer
 from samserve.adapters.grpc_messages import read_image, read_prompt, read_space, timings_message
 from samserve.adapters.grpc_streams import error_message, next_request
+from samserve.calls import current_call
 from samserve.domain.errors import InvalidPrompt, SamserveError
 from samserve.domain.masks import Mask
 from samserve.domain.prompts import PromptLimits, check_count
@@ -69,6 +70,7 @@ class TrackingFace:
             except SamserveError as error:
                 yield pb.TrackObjectsResponse(sequence=request.sequence, error=error_message(request.sequence, error))
             else:
+                current_call().post_processed(tracked.postprocess_seconds)
                 yield _message(request.sequence, tracked, time.perf_counter() - started)
 
     def _query(self, request: pb.TrackObjectsRequest) -> TrackQuery:

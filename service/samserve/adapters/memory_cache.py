@@ -20,6 +20,7 @@ class MemoryEmbeddingCache:
         self._observer = observer
         self._entries: OrderedDict[EmbeddingKey, Embedding] = OrderedDict()
         self._nbytes = 0
+        self._report(0)
 
     async def get(self, key: EmbeddingKey) -> CachedEmbedding | None:
         """The embedding stored under this key, which becomes the most recently used; or None."""
@@ -42,7 +43,10 @@ class MemoryEmbeddingCache:
             evicted = self._make_room(embedding.nbytes)
             self._entries[key] = _frozen_copy(embedding)
             self._nbytes += embedding.nbytes
-        self._observer.memory(len(self._entries), self._nbytes, evicted)
+        self._report(evicted)
+
+    def _report(self, evicted: int) -> None:
+        self._observer.memory(len(self._entries), self._nbytes, self._max_bytes, evicted)
 
     def _make_room(self, nbytes: int) -> int:
         evicted = 0

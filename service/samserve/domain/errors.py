@@ -52,7 +52,22 @@ class RetryLater(SamserveError):
 
 
 class Overloaded(RetryLater):
-    """Refused before any work was queued, because too much is in flight."""
+    """Refused before any work was queued, because too much is in flight.
+
+    Attributes:
+        reason: of what there is too much, one of `SHED_REASONS`.
+    """
+
+    def __init__(self, description: str, retry_after_seconds: float, reason: str) -> None:
+        super().__init__(description, retry_after_seconds)
+        self.reason = reason
+
+
+LIMITS = ("requests", "encodes", "generations", "streams")
+"""What a gateway counts while it is in flight, and refuses beyond a limit."""
+
+SHED_REASONS = (*LIMITS, "edits", "triton_queue")
+"""The limits; edits of a session that wait for its image; and what Triton's own queues refuse."""
 
 
 class ModelUnavailable(RetryLater):

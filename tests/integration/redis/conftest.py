@@ -39,7 +39,7 @@ class RecordingObserver:
     def breaker(self, is_open: bool) -> None:
         self.breaker_changes.append(is_open)
 
-    def memory(self, entries: int, nbytes: int, evicted: int) -> None:
+    def memory(self, entries: int, nbytes: int, max_bytes: int, evicted: int) -> None:
         raise AssertionError("there is no memory tier here")
 
 

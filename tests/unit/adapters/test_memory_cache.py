@@ -33,7 +33,7 @@ class MemoryObserver:
     def breaker(self, is_open: bool) -> None:
         raise AssertionError("the memory tier has no breaker")
 
-    def memory(self, entries: int, nbytes: int, evicted: int) -> None:
+    def memory(self, entries: int, nbytes: int, max_bytes: int, evicted: int) -> None:
         self.reports.append((entries, nbytes, evicted))
 
 

@@ -20,7 +20,7 @@ class BreakerObserver:
     def breaker(self, is_open: bool) -> None:
         self.changes.append(is_open)
 
-    def memory(self, entries: int, nbytes: int, evicted: int) -> None:
+    def memory(self, entries: int, nbytes: int, max_bytes: int, evicted: int) -> None:
         raise AssertionError("the breaker stores nothing")
 
 

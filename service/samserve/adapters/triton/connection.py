@@ -1,6 +1,6 @@
 """The connection to one Triton: its calls, and its failures as the gateway's own errors."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import grpc
@@ -45,12 +45,16 @@ class TritonConnection:
         poll_seconds: the longest that a call takes which runs no model.
         infer_seconds: the longest that a model's run takes, its queue included. A caller's own deadline cancels it
             earlier.
+        headers: what a model's run is sent along with; asked each time.
     """
 
-    def __init__(self, address: str, poll_seconds: float, infer_seconds: float) -> None:
+    def __init__(
+        self, address: str, poll_seconds: float, infer_seconds: float, headers: Callable[[], Mapping[str, str]] = dict
+    ) -> None:
         self.address = address
         self._poll_seconds = poll_seconds
         self._infer_seconds = infer_seconds
+        self._headers = headers
         self._client = InferenceServerClient(address, channel_args=_OPTIONS)
 
     async def manifest(self) -> ModelManifest:
@@ -110,7 +114,13 @@ class TritonConnection:
             ModelUnavailable: anything else that went wrong.
         """
         return await self._answer(
-            self._client.infer(model, inputs, outputs=outputs, client_timeout=self._infer_seconds)
+            self._client.infer(
+                model,
+                inputs,
+                outputs=outputs,
+                client_timeout=self._infer_seconds,
+                headers=dict(self._headers()),
+            )
         )
 
     async def aclose(self) -> None:
@@ -129,7 +139,7 @@ class TritonConnection:
     def _translate(self, error: InferenceServerException) -> Exception:
         message = str(error.message())
         if any(refusal in message for refusal in _QUEUE_REFUSALS):
-            return Overloaded(f"Triton refused the request: {message}", _RETRY_AFTER_SECONDS)
+            return Overloaded(f"Triton refused the request: {message}", _RETRY_AFTER_SECONDS, "triton_queue")
         if error.status() == str(grpc.StatusCode.DEADLINE_EXCEEDED):
             return TritonTimeout(f"Triton at {self.address} did not answer in time", _RETRY_AFTER_SECONDS)
         return self._unavailable(message)

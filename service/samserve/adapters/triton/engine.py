@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from samserve.adapters.triton.connection import TritonConnection, TritonTimeout
 from samserve.adapters.triton.session import TritonSession
@@ -28,10 +28,19 @@ class TritonEngine:
         cache_bytes: of the slab of embeddings, where memory is shared.
         scratch_bytes: for the other tensors of requests in flight; 0 rules shared memory out.
         infer_seconds: the longest that a model's run takes.
+        headers: what a model's run is sent along with.
     """
 
-    def __init__(self, address: str, *, cache_bytes: int, scratch_bytes: int, infer_seconds: float) -> None:
-        self._connection = TritonConnection(address, _ANSWER_SECONDS, infer_seconds)
+    def __init__(
+        self,
+        address: str,
+        *,
+        cache_bytes: int,
+        scratch_bytes: int,
+        infer_seconds: float,
+        headers: Callable[[], Mapping[str, str]],
+    ) -> None:
+        self._connection = TritonConnection(address, _ANSWER_SECONDS, infer_seconds, headers)
         self._cache_bytes = cache_bytes
         self._scratch_bytes = scratch_bytes
         self._session: TritonSession | None = None

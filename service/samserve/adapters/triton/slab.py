@@ -33,6 +33,8 @@ class SlabEmbeddingCache:
         self._frames: dict[EmbeddingKey, ImageFrame] = {}
         # Views end in any thread, at any point of this code too; the deque takes note and waits for the next call.
         self._given_back: deque[int] = deque()
+        self._max_bytes = slots * self._nbytes
+        self._report(0)
 
     async def get(self, key: EmbeddingKey) -> CachedEmbedding | None:
         """The embedding stored under this key, which becomes the most recently used; or None."""
@@ -56,7 +58,10 @@ class SlabEmbeddingCache:
         else:
             self._memory.array(slot * self._nbytes, self._shape, np.float16)[...] = embedding.values
             self._frames[key] = embedding.frame
-        self._observer.memory(len(self._table), len(self._table) * self._nbytes, len(evicted))
+        self._report(len(evicted))
+
+    def _report(self, evicted: int) -> None:
+        self._observer.memory(len(self._table), len(self._table) * self._nbytes, self._max_bytes, evicted)
 
 
 def slot_nbytes(shape: tuple[int, int, int]) -> int:

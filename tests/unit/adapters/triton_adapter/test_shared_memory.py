@@ -29,7 +29,7 @@ class Observer:
 
     state = (0, 0, 0)
 
-    def memory(self, entries: int, nbytes: int, evicted: int) -> None:
+    def memory(self, entries: int, nbytes: int, max_bytes: int, evicted: int) -> None:
         self.state = (entries, nbytes, evicted)
 
     def redis_call(self, operation: str, outcome: str) -> None: ...

@@ -1,0 +1,33 @@
+"""What is counted, for Prometheus. Every label set is bounded, and seeded, so that rates exist from the start."""
+
+from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
+
+from samserve.adapters.metrics.caches import CacheMetrics
+from samserve.adapters.metrics.gaze import GazeMetrics
+from samserve.adapters.metrics.load import LoadMetrics
+from samserve.adapters.metrics.models import ModelMetrics
+from samserve.adapters.metrics.requests import RequestMetrics
+
+__all__ = ["Metrics"]
+
+
+class Metrics:
+    """All metrics of one gateway.
+
+    Attributes:
+        registry: theirs alone.
+        requests: implements `RequestObserver`.
+        caches: implements `CacheObserver`.
+        gaze: implements `GazeObserver`.
+    """
+
+    def __init__(self) -> None:
+        # A series each that tells when a counter began; Prometheus does not read them.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        self.requests = RequestMetrics(self.registry)
+        self.caches = CacheMetrics(self.registry)
+        self.gaze = GazeMetrics(self.registry)
+        self.load = LoadMetrics(self.registry)
+        self.models = ModelMetrics(self.registry)
+        ProcessCollector(registry=self.registry)

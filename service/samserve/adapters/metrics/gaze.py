@@ -1,0 +1,35 @@
+"""What becomes of gaze samples and frames."""
+
+from prometheus_client import CollectorRegistry, Counter
+
+from samserve.ports import GAZE_FRAME_OUTCOMES, GAZE_SAMPLE_OUTCOMES
+
+
+class GazeMetrics:
+    """Implements `GazeObserver`."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._samples = Counter(
+            "samserve_gaze_samples",
+            "Gaze samples by what became of them: decoded, answered without a decode, dropped for a later one, refused",
+            ("outcome",),
+            registry=registry,
+        )
+        self._frames = Counter(
+            "samserve_gaze_frames",
+            "Frames of gaze streams: received, and of these dropped, made keyframes, refused",
+            ("outcome",),
+            registry=registry,
+        )
+        for outcome in GAZE_SAMPLE_OUTCOMES:
+            self._samples.labels(outcome)
+        for outcome in GAZE_FRAME_OUTCOMES:
+            self._frames.labels(outcome)
+
+    def gaze_sample(self, outcome: str) -> None:
+        """See `GazeObserver`."""
+        self._samples.labels(outcome).inc()
+
+    def gaze_frame(self, outcome: str) -> None:
+        """See `GazeObserver`."""
+        self._frames.labels(outcome).inc()

@@ -1,0 +1,36 @@
+"""How full the gateway is, read when Prometheus asks."""
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Gauge
+
+from samserve.admission import Admission
+from samserve.domain.errors import LIMITS
+
+
+class LoadMetrics:
+    """Gauges over what counts itself."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._in_flight = Gauge("samserve_in_flight", "Admitted and not ended, by limit", ("limit",), registry=registry)
+        self._in_flight_max = Gauge(
+            "samserve_in_flight_max", "The limits: what comes beyond them is shed", ("limit",), registry=registry
+        )
+        self._queued = Gauge(
+            "samserve_queued",
+            "Encodes admitted that do not run yet: waiting for another gateway's, for their image to be decoded, or "
+            "for the embedded engine. What waits in Triton's queue Triton tells: nv_inference_pending_request_count.",
+            registry=registry,
+        )
+        for limit in LIMITS:
+            self._in_flight.labels(limit)
+            self._in_flight_max.labels(limit)
+
+    def watch(self, admission: Admission) -> None:
+        """Tell of this limit."""
+        self._in_flight.labels(admission.work).set_function(lambda: admission.in_flight)
+        self._in_flight_max.labels(admission.work).set(admission.limit)
+
+    def watch_queue(self, queued: Callable[[], int]) -> None:
+        """Tell of the queue that has this length."""
+        self._queued.set_function(queued)

@@ -1,0 +1,31 @@
+"""What is served, and whether."""
+
+from prometheus_client import CollectorRegistry, Gauge
+
+from samserve.domain.manifest import ModelManifest
+
+
+class ModelMetrics:
+    """The build of the gateway and that of its models."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._ready = Gauge("samserve_models_ready", "1 while the models can be asked", registry=registry)
+        self._build = Gauge(
+            "samserve_build_info", "1 for the version and engine that run", ("version", "engine"), registry=registry
+        )
+        self._model = Gauge(
+            "samserve_model_info", "1 for the models served last", ("model", "fingerprint"), registry=registry
+        )
+
+    def ready(self, is_ready: bool) -> None:
+        """The models can be asked, or cannot."""
+        self._ready.set(is_ready)
+
+    def build(self, version: str, engine: str) -> None:
+        """This gateway is of this version and runs this engine."""
+        self._build.labels(version, engine).set(1)
+
+    def model(self, manifest: ModelManifest) -> None:
+        """These models are served now, and no others."""
+        self._model.clear()
+        self._model.labels(manifest.model, manifest.fingerprint).set(1)

@@ -1,0 +1,102 @@
+"""What the use cases are given in place of the ports' own implementations, so that their call is told of each use."""
+
+from collections.abc import Callable
+
+from samserve.calls import current_call
+from samserve.domain.embedding import Embedding
+from samserve.domain.geometry import CropBox, Size
+from samserve.domain.identity import EmbeddingKey
+from samserve.domain.prompts import PromptBatch
+from samserve.embedder import EmbeddedImage, ImageEmbedder, ImageSource
+from samserve.ports import (
+    CachedEmbedding,
+    DecodedImage,
+    DecodedMasks,
+    EmbeddingCache,
+    EncodedImage,
+    ImageDecoder,
+    ImageEncoder,
+    MaskDecoder,
+    Stage,
+)
+
+
+class ObservedImageEmbedder(ImageEmbedder):
+    """An `ImageEmbedder` that tells the call what it returns."""
+
+    async def embed(
+        self,
+        image: ImageSource,
+        tenant: str,
+        check: Callable[[Size], None] = lambda original_size: None,
+        crop_box: CropBox | None = None,
+    ) -> EmbeddedImage:
+        """See `ImageEmbedder.embed`."""
+        call = current_call()
+        if image.image_id:
+            call.image_id = image.image_id
+        embedded = await super().embed(image, tenant, check, crop_box)
+        call.embedded(embedded)
+        return embedded
+
+
+class ObservedEmbeddingCache:
+    """Implements `EmbeddingCache` by another one."""
+
+    def __init__(self, cache: EmbeddingCache) -> None:
+        self._cache = cache
+
+    async def get(self, key: EmbeddingKey) -> CachedEmbedding | None:
+        """See `EmbeddingCache.get`."""
+        with current_call().span("cache.get") as note:
+            hit = await self._cache.get(key)
+            note("samserve.found_in", hit.source.value if hit else "none")
+            return hit
+
+    async def put(self, key: EmbeddingKey, embedding: Embedding) -> None:
+        """See `EmbeddingCache.put`."""
+        with current_call().span("cache.put"):
+            await self._cache.put(key, embedding)
+
+
+class ObservedImageDecoder:
+    """Implements `ImageDecoder` by another one."""
+
+    def __init__(self, decoder: ImageDecoder) -> None:
+        self._decoder = decoder
+
+    def probe(self, data: bytes) -> Size:
+        """See `ImageDecoder.probe`."""
+        return self._decoder.probe(data)
+
+    async def decode(self, data: bytes, image_size: int, crop_box: CropBox | None = None) -> DecodedImage:
+        """See `ImageDecoder.decode`."""
+        with current_call().span(Stage.IMAGE_DECODE.value):
+            return await self._decoder.decode(data, image_size, crop_box)
+
+
+class ObservedImageEncoder:
+    """Implements `ImageEncoder` by another one."""
+
+    def __init__(self, encoder: ImageEncoder) -> None:
+        self._encoder = encoder
+
+    async def encode(self, image: DecodedImage) -> EncodedImage:
+        """See `ImageEncoder.encode`."""
+        with current_call().span(Stage.ENCODE.value):
+            return await self._encoder.encode(image)
+
+
+class ObservedMaskDecoder:
+    """Implements `MaskDecoder` by another one, and tells the call what that returns."""
+
+    def __init__(self, decoder: MaskDecoder) -> None:
+        self._decoder = decoder
+
+    async def decode(self, embedding: Embedding, prompts: PromptBatch) -> DecodedMasks:
+        """See `MaskDecoder.decode`."""
+        call = current_call()
+        with call.span(Stage.MASK_DECODE.value):
+            decoded = await self._decoder.decode(embedding, prompts)
+        call.decoded(decoded)
+        return decoded
