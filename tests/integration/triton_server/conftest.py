@@ -62,6 +62,11 @@ class TritonServer:
         """Of gRPC."""
         return f"127.0.0.1:{self._port}"
 
+    @property
+    def metrics_address(self) -> str:
+        """Of what Prometheus reads."""
+        return f"127.0.0.1:{self._metrics_port}"
+
     def start(self, repository: Path | None = None) -> None:
         """Start it, on another repository if one is given, and wait until it serves."""
         self._repository = repository or self._repository
@@ -125,7 +130,7 @@ class TritonServer:
 
     def counted(self, name: str, **labels: str) -> int:
         """The sum of a metric's values over the labels that are not given."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics_port}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{self.metrics_address}/metrics", timeout=10) as answer:
             lines = answer.read().decode().splitlines()
         wanted = [f'{label}="{value}"' for label, value in labels.items()]
         return sum(
