@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except ComponentFailed as failed:
             print(f"stack: {failed}", file=sys.stderr)
             return 1
-        except (ProgramMissing, TritonMissing, PortTaken, ValueError) as error:
+        except (ProgramMissing, TritonMissing, PortTaken) as error:
             print(f"stack: {error}", file=sys.stderr)
             return 2
 
@@ -54,7 +54,10 @@ def _parse(arguments: Sequence[str] | None) -> Ports:
             parser.add_argument(flag, type=_ports, metavar="PORT,...", default=default, help="ports")
         else:
             parser.add_argument(flag, type=int, metavar="PORT", default=field.default, help="port")
-    return Ports(**vars(parser.parse_args(arguments)))
+    try:
+        return Ports(**vars(parser.parse_args(arguments)))
+    except ValueError as error:
+        parser.error(str(error))
 
 
 def _ports(text: str) -> tuple[int, ...]:
