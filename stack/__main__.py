@@ -51,7 +51,7 @@ def _parse(arguments: Sequence[str] | None) -> Ports:
         flag = f"--{field.name.replace('_', '-')}"
         if isinstance(field.default, tuple):
             default = ",".join(map(str, field.default))
-            parser.add_argument(flag, type=_ports, metavar="PORT,...", default=default, help="ports")
+            parser.add_argument(flag, type=port_list, metavar="PORT,...", default=default, help="ports")
         else:
             parser.add_argument(flag, type=int, metavar="PORT", default=field.default, help="port")
     try:
@@ -60,7 +60,7 @@ def _parse(arguments: Sequence[str] | None) -> Ports:
         parser.error(str(error))
 
 
-def _ports(text: str) -> tuple[int, ...]:
+def port_list(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split(",")))
 
 
