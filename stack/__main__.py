@@ -20,7 +20,7 @@ _LOOK_SECONDS = 1.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the stack and return the exit code: 0 stopped as asked, 1 a component failed, 2 it cannot be started."""
     ports = _parse(arguments)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="samserve-stack-") as folder:
         try:
