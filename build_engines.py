@@ -24,8 +24,9 @@ from modeling.random_weights import random_model
 from modeling.targets import TARGETS
 from modeling.tensorrt_builder import TENSORRT_RTX, BuilderMissing, BuildFailed
 from modeling.tensorrt_runner import EngineFailed
-from modeling.triton_config import MAX_PROMPTS, MAX_TOKENS
+from modeling.triton_config import MAX_TOKENS
 from samserve.domain.manifest import InvalidManifest
+from samserve.domain.prompts import PROMPTS_PER_DECODE
 
 EXIT_FAILED = 2
 REFUSALS = (InvalidCheckpoint, InvalidManifest, ParityFailed, BuilderMissing, BuildFailed, EngineFailed, OSError)
@@ -97,7 +98,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.compute_capability and TARGETS[options.target].builder != TENSORRT_RTX:
         parser.error(f"--compute-capability goes with --target {TENSORRT_RTX}; TensorRT compiles for the GPU here")
     if TARGETS[options.target].flavour == "tensorrt" and not _hold_what_is_sent(_profiles(options)):
-        parser.error(f"the gateway sends from 1 prompt of 2 points to {MAX_PROMPTS} of {MAX_TOKENS}; widen the ranges")
+        parser.error(
+            f"the gateway sends from 1 prompt of 2 points to {PROMPTS_PER_DECODE} of {MAX_TOKENS}; widen the ranges"
+        )
     if options.checkpoint is None and options.random_weights is None:
         if not (options.verify and options.model == BUNDLED):
             parser.error("--checkpoint or --random-weights is required")
@@ -120,7 +123,7 @@ def _profiles(options: argparse.Namespace) -> BatchProfiles:
 def _hold_what_is_sent(profiles: BatchProfiles) -> bool:
     encoder_batch, decoder_batch, prompts, points = profiles
     smallest = max(encoder_batch.min, decoder_batch.min, prompts.min, points.min - 1)
-    return smallest <= 1 and prompts.max >= MAX_PROMPTS and points.max >= MAX_TOKENS
+    return smallest <= 1 and prompts.max >= PROMPTS_PER_DECODE and points.max >= MAX_TOKENS
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:

@@ -22,7 +22,7 @@ from samserve.cli.gateway_process import gateway_process
 from samserve.client import AsyncClient
 from samserve.domain.embedding import Embedding
 from samserve.domain.manifest import ModelManifest
-from samserve.domain.prompts import CoordinateSpace, Prompt, batch_prompts
+from samserve.domain.prompts import click_prompts
 from samserve.settings import Settings
 
 PHOTO = Path(__file__).resolve().parents[1] / "docs" / "photos" / "coffee.jpg"
@@ -70,10 +70,8 @@ async def compare(address: str, data: bytes, rounds: int) -> list[Comparison]:
     decoded = await image_decoder.decode(data, manifest.image_size)
     embedding = Embedding((await encoder.encode(decoded)).values, decoded.frame)
     height, width = decoded.frame.original_size
-    point = np.array([[width / 2, height / 2]])
-    batch = batch_prompts(
-        [Prompt(point, np.ones(1, np.int32))], CoordinateSpace.PIXELS, decoded.frame, manifest.low_res_size
-    )
+    point = np.array([width / 2, height / 2])
+    batch = click_prompts([point], decoded.frame, manifest.low_res_size)
     fresh = iter(range(1_000_000))
 
     def new_image() -> bytes:

@@ -43,7 +43,6 @@ from modeling.progress import step
 from modeling.prompts import prompt_tensors
 from modeling.random_weights import random_model
 from modeling.reference import ReferenceSam
-from modeling.repository import DECODER, ENCODER
 from modeling.runtimes import GraphRunner
 from modeling.tensorrt_builder import (
     TENSORRT,
@@ -54,6 +53,7 @@ from modeling.tensorrt_builder import (
     load_builder,
 )
 from modeling.tensorrt_runner import EngineFailed, engine_runner
+from samserve.domain.manifest import DECODER, ENCODER
 
 Runner = Callable[..., Any]
 WARM_UP_ROUNDS = 3

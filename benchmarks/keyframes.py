@@ -26,8 +26,8 @@ from samserve.domain.geometry import Size
 from samserve.domain.keyframes import KeyframePolicy, motion, scene_change
 from samserve.domain.low_res_masks import LowResMask, contains
 from samserve.domain.manifest import ModelManifest
-from samserve.domain.masks import upsample_mask
-from samserve.domain.prompts import CoordinateSpace, Prompt, batch_prompts
+from samserve.domain.masks import MULTIMASK, upsample_mask
+from samserve.domain.prompts import click_prompts
 from samserve.ports import Thumbnail
 from samserve.settings import Settings
 
@@ -69,10 +69,9 @@ class Models:
 
     async def mask(self, embedding: Embedding, point: npt.NDArray[np.float64]) -> LowResMask:
         """As the gaze session chooses it."""
-        prompt = Prompt(point[None], np.ones(1, np.int32))
-        batch = batch_prompts([prompt], CoordinateSpace.PIXELS, embedding.frame, self.manifest.low_res_size)
-        decoded = await self.decoder.decode(embedding, batch)
-        masks, ious = decoded.low_res_masks[0, 1:], decoded.iou_predictions[0, 1:]
+        click = click_prompts([point], embedding.frame, self.manifest.low_res_size)
+        decoded = await self.decoder.decode(embedding, click)
+        masks, ious = decoded.low_res_masks[0, MULTIMASK], decoded.iou_predictions[0, MULTIMASK]
         hit = np.array([contains(mask, embedding.frame, point) for mask in masks])
         chosen: LowResMask = masks[int(np.argmax(np.where(hit | ~hit.any(), ious, -np.inf)))]
         return chosen

@@ -25,12 +25,11 @@ import openvino
 from modeling.differences import largest, mask_iou
 from modeling.probes import probe_images, probe_prompts
 from modeling.prompts import prompt_tensors
-from samserve.domain.manifest import ModelManifest
+from samserve.domain.manifest import DECODER, ENCODER, ModelManifest
 
 Arrays = list[npt.NDArray[Any]]
 Runner = Callable[[Sequence[npt.NDArray[Any]]], Arrays]
 
-GRAPHS = ("sam_image_encoder", "sam_mask_decoder")
 WARM_UP_ROUNDS = 2
 
 
@@ -140,7 +139,7 @@ def _tasks(manifest: ModelManifest, prompt_counts: Sequence[int]) -> dict[str, A
 def _load(name: str, repository: Path, threads: int, tasks: dict[str, Arrays]) -> Contestant:
     memory = _resident_bytes()
     start = time.perf_counter()
-    encoder, decoder = (LOADERS[name](repository / graph / "1" / "model.onnx", threads) for graph in GRAPHS)
+    encoder, decoder = (LOADERS[name](repository / graph / "1" / "model.onnx", threads) for graph in (ENCODER, DECODER))
     contestant = Contestant(name, encoder, decoder, load_seconds=time.perf_counter() - start)
     for task, inputs in tasks.items():
         if task == "encode":

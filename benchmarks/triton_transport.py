@@ -32,7 +32,7 @@ from samserve.domain.embedding import Embedding
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.identity import EmbeddingKey
 from samserve.domain.manifest import ModelManifest
-from samserve.domain.prompts import CoordinateSpace, Prompt, PromptBatch, batch_prompts
+from samserve.domain.prompts import PromptBatch, click_prompts
 from samserve.settings import default_model_repository
 
 MIB = 1 << 20
@@ -215,8 +215,7 @@ def sample(manifest: ModelManifest) -> tuple[Embedding, PromptBatch]:
     """A click on noise."""
     frame = ImageFrame(Size(400, 600), manifest.image_size)
     values = np.random.default_rng(0).standard_normal(manifest.embedding_shape).astype(np.float16)
-    prompt = Prompt(np.array([[300.0, 200.0]]), np.ones(1, np.int32))
-    return Embedding(values, frame), batch_prompts([prompt], CoordinateSpace.PIXELS, frame, manifest.low_res_size)
+    return Embedding(values, frame), click_prompts([np.array([300.0, 200.0])], frame, manifest.low_res_size)
 
 
 def write_hollow(repository: Path) -> None:

@@ -20,12 +20,12 @@ from modeling.parity import DEFAULT_IMAGES
 from modeling.precision import FP32, Precision
 from modeling.profiles import DEFAULT_PROFILES, BatchProfiles
 from modeling.progress import step
-from modeling.repository import DECODER, ENCODER, GRAPHS, built_files, engine_path, file_sha256, fingerprint, graph_path
+from modeling.repository import GRAPHS, built_files, engine_path, file_sha256, fingerprint, graph_path
 from modeling.targets import TARGETS, Target
 from modeling.tensorrt_builder import Builder, compile_engine, load_builder
 from modeling.triton_config import write_configs
 from samserve.domain import manifest as manifest_file
-from samserve.domain.manifest import ModelManifest
+from samserve.domain.manifest import DECODER, ENCODER, ModelManifest
 
 VERSIONS_OF = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime")
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from modeling.architectures import ModelSizes
-from modeling.repository import DECODER, ENCODER
 from modeling.tensorrt_builder import Shapes
+from samserve.domain.manifest import DECODER, ENCODER
 
 
 class Range(NamedTuple):

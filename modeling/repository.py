@@ -10,9 +10,8 @@ from modeling.architectures import ModelSizes
 from modeling.encoder_graph import PIXEL_MEAN, PIXEL_STD
 from modeling.tensorrt_builder import TENSORRT, TENSORRT_RTX, Builder
 from modeling.triton_config import BACKEND_FILE, CONFIG_FILE, PLAN_FILE
+from samserve.domain.manifest import DECODER, ENCODER
 
-ENCODER = "sam_image_encoder"
-DECODER = "sam_mask_decoder"
 GRAPHS = (ENCODER, DECODER)
 VERSION_FOLDER = "1"
 GRAPH_FILE = "model.onnx"

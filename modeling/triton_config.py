@@ -18,20 +18,15 @@ from typing import Any, Literal, get_args
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from samserve.domain.manifest import InvalidManifest, ModelManifest
+from samserve.domain.manifest import DECODER, ENCODER, InvalidManifest, ModelManifest
 from samserve.settings import default_model_repository
 
 Flavour = Literal["cpu", "tensorrt"]
 
-ENCODER = "sam_image_encoder"
-DECODER = "sam_mask_decoder"
 MODELS = (ENCODER, DECODER)
 CONFIG_FILE = "config.pbtxt"
 PLAN_FILE = "model.plan"
 BACKEND_FILE = "model.py"
-
-MAX_PROMPTS = 32
-"""Prompts of one row, the most that the gateway sends in one (`samserve.adapters.triton.mask_decoder`)."""
 
 MAX_TOKENS = 128
 """Points of one prompt as the decoder sees them, box corners and padding included: the gateway allows up to 126 beside

@@ -56,8 +56,8 @@ def objective(model: TinySam, batch: Batch, rounds: int, generator: torch.Genera
     for name, prompts in (("click", direct_clicks(batch)), ("box", direct_boxes(batch))):
         masks, ious = decode_directly(model, embeddings, prompts.coords, prompts.labels)
         targets = prompts.targets.flatten(0, 1)
-        unambiguous = torch.full((len(targets),), name == "box")
-        loss, found = sam_loss(masks.flatten(0, 1), ious.flatten(0, 1), targets, unambiguous)
+        boxed = torch.full((len(targets),), name == "box")
+        loss, found = sam_loss(masks.flatten(0, 1), ious.flatten(0, 1), targets, boxed, boxed)
         total = total + loss
         figures |= {f"{name}_{figure}": value for figure, value in found.items()}
     rows: Prompts = first_prompts(batch)
@@ -69,7 +69,7 @@ def objective(model: TinySam, batch: Batch, rounds: int, generator: torch.Genera
             given = torch.rand(len(rows.image), generator=generator) < 0.7
             dense = embed_masks(model, rows.previous, given)
         masks, ious = decode(model, embeddings[rows.image], sparse, dense)
-        loss, found = sam_loss(masks, ious, rows.target, rows.unambiguous)
+        loss, found = sam_loss(masks, ious, rows.target, rows.unambiguous, rows.boxed)
         total = total + loss / rounds
         if number == 0:
             figures |= found

@@ -22,8 +22,9 @@ from samserve.domain.embedding import Embedding
 from samserve.domain.errors import InvalidParameter
 from samserve.domain.geometry import CropBox
 from samserve.domain.manifest import ModelManifest
-from samserve.domain.masks import Mask
-from samserve.domain.point_grids import Crop, click_prompts, crop_layers
+from samserve.domain.masks import MULTIMASK, Mask
+from samserve.domain.point_grids import Crop, crop_layers
+from samserve.domain.prompts import click_prompts
 from samserve.embedder import EmbeddedImage, ImageEmbedder, ImageSource
 from samserve.ports import ComponentLabeler, DecodedMasks, MaskDecoder
 
@@ -31,7 +32,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
-_MULTIMASK = slice(1, None)
 
 _MAX_HELD_BYTES = 256 << 20
 """Of a crop's compressed candidates; a photo of 12 million pixels has some 10 MiB at SAM's thresholds."""
@@ -175,7 +175,7 @@ class AutomaticMaskGenerator:
         prompts = click_prompts(points, embedding.frame, self._manifest.low_res_size)
         decoded = await self._mask_decoder.decode(embedding, prompts)
         spent.decoding(decoded)
-        masks, ious = decoded.low_res_masks[:, _MULTIMASK], decoded.iou_predictions[:, _MULTIMASK]
+        masks, ious = decoded.low_res_masks[:, MULTIMASK], decoded.iou_predictions[:, MULTIMASK]
         # One point at a time, so that a caller who goes away is not worked for.
         for point in range(len(points)):
             row = slice(point, point + 1)

@@ -34,7 +34,7 @@ from samserve.domain.embedding import Embedding
 from samserve.domain.gaze.stream import GazeOptions
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.masks import Mask
-from samserve.domain.prompts import CoordinateSpace, Prompt, PromptLimits, batch_prompts
+from samserve.domain.prompts import PromptLimits, click_prompts
 from samserve.edges import EdgeDetector
 from samserve.embedder import ImageEmbedder
 from samserve.engines import Models
@@ -238,6 +238,5 @@ async def _warm_up(models: Models) -> None:
     side = models.manifest.image_size
     frame = ImageFrame(Size(side, side), side)
     encoded = await models.encoder.encode(DecodedImage(np.zeros((3, side, side), dtype=np.uint8), frame, 0.0))
-    click = Prompt(np.array([[side / 2, side / 2]]), np.ones(1, dtype=np.int32))
-    prompts = batch_prompts([click], CoordinateSpace.PIXELS, frame, models.manifest.low_res_size)
-    await models.decoder.decode(Embedding(encoded.values, frame), prompts)
+    click = click_prompts([np.full(2, side / 2)], frame, models.manifest.low_res_size)
+    await models.decoder.decode(Embedding(encoded.values, frame), click)

@@ -14,9 +14,10 @@ from samserve.domain.candidates import pixel_box
 from samserve.domain.edges import thin, trace_outline
 from samserve.domain.geometry import ImageFrame
 from samserve.domain.manifest import ModelManifest
-from samserve.domain.masks import upsample_mask
+from samserve.domain.masks import MULTIMASK, upsample_mask
 from samserve.domain.nms import box_nms
-from samserve.domain.point_grids import click_prompts, point_grid
+from samserve.domain.point_grids import point_grid
+from samserve.domain.prompts import click_prompts
 from samserve.embedder import EmbeddedImage, ImageEmbedder, ImageSource
 from samserve.ports import MaskDecoder
 
@@ -26,8 +27,6 @@ _POINTS_PER_SIDE = 16
 _POINTS_PER_BATCH = 32
 _BOX_NMS_THRESH = 0.7
 """The grid is that of SAM's paper, 768 masks; the threshold that of its mask generator."""
-
-_MULTIMASK = slice(1, None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,7 +88,7 @@ class EdgeDetector:
                 decoded = await self._mask_decoder.decode(embedded.embedding, prompts)
                 queue_seconds += decoded.queue_seconds
                 decode_seconds += decoded.decode_seconds
-                masks, ious = decoded.low_res_masks[:, _MULTIMASK], decoded.iou_predictions[:, _MULTIMASK]
+                masks, ious = decoded.low_res_masks[:, MULTIMASK], decoded.iou_predictions[:, MULTIMASK]
                 for low_res_masks, iou_predictions in zip(masks, ious, strict=True):
                     await asyncio.to_thread(tracer.add, low_res_masks, iou_predictions)
             for index in tracer.chosen():

@@ -16,8 +16,8 @@ from samserve.domain.gaze.stream import GazeState
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.low_res_masks import LowResMask, contains, overlap, seen_from, visible
 from samserve.domain.manifest import ModelManifest
-from samserve.domain.masks import Mask, upsample_mask
-from samserve.domain.prompts import CoordinateSpace, Prompt, batch_prompts
+from samserve.domain.masks import MULTIMASK, Mask, upsample_mask
+from samserve.domain.prompts import click_prompts
 from samserve.gaze_frames import Keyframe, View
 from samserve.ports import MaskDecoder, MaskWarper
 
@@ -98,16 +98,15 @@ class GazeObjects(Generic[R]):
                 return GazeState.SAME_OBJECT, 0.0
         if self._clock() < self._retry_seconds:
             return GazeState.HELD, 0.0
-        prompt = Prompt(point[None], np.ones(1, dtype=np.int32))
-        batch = batch_prompts([prompt], CoordinateSpace.PIXELS, frame, self._manifest.low_res_size)
+        click = click_prompts([point], frame, self._manifest.low_res_size)
         try:
-            decoded = await self._mask_decoder.decode(keyframe.embedding, batch)
+            decoded = await self._mask_decoder.decode(keyframe.embedding, click)
         except RetryLater as error:
             self._retry_seconds = self._clock() + error.retry_after_seconds
             raise
         self.decodes += 1
         # Of whole, part and subpart the most certain one that the gaze is in.
-        low_res_masks, ious = decoded.low_res_masks[0, 1:], decoded.iou_predictions[0, 1:]
+        low_res_masks, ious = decoded.low_res_masks[0, MULTIMASK], decoded.iou_predictions[0, MULTIMASK]
         hit = np.array([contains(low_res_mask, frame, point) for low_res_mask in low_res_masks])
         best = int(np.argmax(np.where(hit | ~hit.any(), ious, -np.inf)))
         # A copy, because a view would keep all four masks.

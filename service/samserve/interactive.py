@@ -15,7 +15,7 @@ from samserve.domain.edits import Edit, PromptHistory
 from samserve.domain.errors import InvalidArgument, InvalidPrompt, Overloaded, SamserveError
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.manifest import ModelManifest
-from samserve.domain.masks import Mask, upsample_mask
+from samserve.domain.masks import MULTIMASK, SINGLE_MASK, Mask, upsample_mask
 from samserve.domain.prompts import CoordinateSpace, Prompt, PromptLimits, batch_prompts, check_inside, check_prompts
 from samserve.embedder import EmbeddedImage, ImageEmbedder, ImageSource
 from samserve.ports import MaskDecoder
@@ -227,7 +227,7 @@ class InteractiveSession(Generic[R]):
             frame = embedded.embedding.frame
             batch = batch_prompts([step.prompt()], start.coordinate_space, frame, self._manifest.low_res_size)
             decoded = await self._mask_decoder.decode(embedded.embedding, batch)
-            chosen = slice(1, None) if start.multimask_output and step.is_ambiguous else slice(0, 1)
+            chosen = MULTIMASK if start.multimask_output and step.is_ambiguous else SINGLE_MASK
             ious = decoded.iou_predictions[0, chosen]
             best = chosen.start + int(np.argmax(ious))
             started = time.perf_counter()

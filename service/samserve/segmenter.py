@@ -10,8 +10,9 @@ from typing import Generic, TypeVar
 from samserve.admission import Admission
 from samserve.domain.geometry import ImageFrame
 from samserve.domain.manifest import ModelManifest
-from samserve.domain.masks import Mask, upsample_mask
+from samserve.domain.masks import MULTIMASK, SINGLE_MASK, Mask, upsample_mask
 from samserve.domain.prompts import (
+    PROMPTS_PER_DECODE,
     CoordinateSpace,
     Prompt,
     PromptLimits,
@@ -23,13 +24,6 @@ from samserve.embedder import EmbeddedImage, ImageEmbedder, ImageSource
 from samserve.ports import DecodedMasks, MaskDecoder
 
 R = TypeVar("R")
-
-_PROMPTS_PER_DECODE = 32
-"""Bounds the logits that one request holds at a time: 32 prompts of SAM are 32 MiB."""
-
-_SINGLE_MASK = slice(0, 1)
-_MULTIMASK = slice(1, None)
-"""Which of the decoder's four masks are SAM's `multimask_output` and which its single one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,8 +94,8 @@ class Segmenter:
             frame = embedded.embedding.frame
             results: list[list[R]] = []
             queue_seconds = decode_seconds = postprocess_seconds = 0.0
-            for start in range(0, len(query.prompts), _PROMPTS_PER_DECODE):
-                prompts = query.prompts[start : start + _PROMPTS_PER_DECODE]
+            for start in range(0, len(query.prompts), PROMPTS_PER_DECODE):
+                prompts = query.prompts[start : start + PROMPTS_PER_DECODE]
                 batch = batch_prompts(prompts, query.coordinate_space, frame, self._manifest.low_res_size)
                 decoded = await self._mask_decoder.decode(embedded.embedding, batch)
                 queue_seconds += decoded.queue_seconds
@@ -115,7 +109,7 @@ class Segmenter:
 def _render_all(
     decoded: DecodedMasks, frame: ImageFrame, multimask_output: bool, render: Callable[[Mask], R]
 ) -> list[list[R]]:
-    chosen = _MULTIMASK if multimask_output else _SINGLE_MASK
+    chosen = MULTIMASK if multimask_output else SINGLE_MASK
     return [
         [
             render(upsample_mask(low_res_mask, float(iou), frame))

@@ -16,7 +16,7 @@ from samserve.domain.errors import InvalidImage, InvalidPrompt
 from samserve.domain.geometry import Size
 from samserve.domain.low_res_masks import LowResMask
 from samserve.domain.manifest import ModelManifest
-from samserve.domain.masks import Mask, upsample_mask
+from samserve.domain.masks import MULTIMASK, Mask, upsample_mask
 from samserve.domain.prompts import (
     CoordinateSpace,
     Prompt,
@@ -199,8 +199,7 @@ class TrackingSession(Generic[R]):
     def _start(self, name: int, prompt: Prompt, decoded: DecodedMasks, row: int, embedding: Embedding) -> _Step:
         ious = decoded.iou_predictions[row]
         # A lone point may mean whole, part or subpart: the most certain. Else SAM's single mask.
-        ambiguous = len(prompt.point_coords) == 1 and prompt.box is None and prompt.mask_input is None
-        best = 1 + int(np.argmax(ious[1:])) if ambiguous else 0
+        best = 1 + int(np.argmax(ious[MULTIMASK])) if prompt.is_ambiguous else 0
         # A copy, because a view would keep the masks of all objects.
         chosen = decoded.low_res_masks[row, best].copy()
         return _Step(name, TrackState.STARTED, chosen, appearance(embedding, chosen), float(ious[best]), 1.0)

@@ -22,9 +22,9 @@ from modeling.probes import probe_images, probe_prompts
 from modeling.prompts import Prompt
 from modeling.random_weights import random_model
 from modeling.reference import ReferenceSam
-from modeling.repository import DECODER, ENCODER, GRAPHS, file_sha256, graph_path
+from modeling.repository import GRAPHS, file_sha256, graph_path
 from modeling.tiny import IMAGE_SIZE
-from samserve.domain.manifest import ModelManifest
+from samserve.domain.manifest import DECODER, ENCODER, ModelManifest
 
 GRID = IMAGE_SIZE // 16
 BUNDLED_BYTES = 25_000_000

@@ -2,19 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
 
 from samserve.admission import Admission
-from samserve.domain.embedding import Embedding
 from samserve.domain.errors import EmbeddingNotFound, InvalidImage, InvalidPrompt, ModelUnavailable, Overloaded
 from samserve.domain.geometry import CropBox, ImageFrame, Size
 from samserve.domain.identity import EmbeddingKey, ImageId
 from samserve.domain.manifest import ModelManifest
 from samserve.embedder import ImageEmbedder, ImageSource
-from samserve.ports import CachedEmbedding, DecodedImage, EmbeddingSource, EncodedImage, EncodeLease
+from samserve.ports import DecodedImage, EmbeddingSource, EncodedImage, EncodeLease
+from tests.unit.held_models import DictCache, FreeLease
 
 MANIFEST = ModelManifest("tiny", "sha256:" + "a" * 64, "fp32", 64, (4, 8, 8), 32)
 SIZE = Size(30, 40)
@@ -53,22 +53,6 @@ class HeldEncoder:
         if self.failing:
             raise ModelUnavailable("down", 1.0)
         return EncodedImage(np.ones((4, 8, 8), np.float16), 0.0, 0.01)
-
-
-class DictCache:
-    def __init__(self) -> None:
-        self.stored: dict[EmbeddingKey, Embedding] = {}
-
-    async def get(self, key: EmbeddingKey) -> CachedEmbedding | None:
-        return CachedEmbedding(self.stored[key], EmbeddingSource.MEMORY) if key in self.stored else None
-
-    async def put(self, key: EmbeddingKey, embedding: Embedding) -> None:
-        self.stored[key] = embedding
-
-
-class FreeLease:
-    def try_acquire(self, key: EmbeddingKey) -> nullcontext[bool]:
-        return nullcontext(True)
 
 
 class Bench:

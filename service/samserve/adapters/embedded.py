@@ -12,7 +12,7 @@ import onnxruntime
 
 from samserve.domain.embedding import Embedding
 from samserve.domain.errors import ModelUnavailable
-from samserve.domain.manifest import InvalidManifest
+from samserve.domain.manifest import DECODER, ENCODER, InvalidManifest
 from samserve.domain.prompts import PromptBatch
 from samserve.ports import DecodedImage, DecodedMasks, EncodedImage
 
@@ -78,7 +78,7 @@ class EmbeddedImageEncoder:
     """
 
     def __init__(self, repository: Path, threads: int = 0) -> None:
-        self._engine = _Engine(repository / "sam_image_encoder" / "1" / "model.onnx", 1, threads)
+        self._engine = _Engine(repository / ENCODER / "1" / "model.onnx", 1, threads)
 
     @property
     def queued(self) -> int:
@@ -106,7 +106,7 @@ class EmbeddedMaskDecoder:
     """
 
     def __init__(self, repository: Path, concurrency: int = 1, threads: int = 0) -> None:
-        self._engine = _Engine(repository / "sam_mask_decoder" / "1" / "model.onnx", concurrency, threads)
+        self._engine = _Engine(repository / DECODER / "1" / "model.onnx", concurrency, threads)
 
     async def decode(self, embedding: Embedding, prompts: PromptBatch) -> DecodedMasks:
         """See `MaskDecoder.decode`."""

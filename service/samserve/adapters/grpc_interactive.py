@@ -4,9 +4,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from functools import partial
 from typing import Protocol
 
-from samserve.adapters.grpc_masks import mask_renderer
-from samserve.adapters.grpc_messages import read_image, read_label, read_space, size_message
-from samserve.adapters.grpc_streams import converse, duration, error_message
+from samserve.adapters.grpc_masks import MaskForm
+from samserve.adapters.grpc_messages import duration, read_image, read_label, read_space, size_message
+from samserve.adapters.grpc_streams import converse, error_message
 from samserve.calls import current_call
 from samserve.domain.edits import AddPoint, ClearPrompt, Edit, MovePoint, RemovePoint, SetBox, Undo
 from samserve.domain.errors import InvalidArgument
@@ -39,7 +39,7 @@ class InteractiveFace:
         self, requests: AsyncIterator[pb.SegmentStreamRequest], tenant: str
     ) -> AsyncGenerator[pb.SegmentStreamResponse, None]:
         """One stream."""
-        form = _Form()
+        form = MaskForm()
         session = self._make_session(tenant, form)
         receive = partial(self._receive, session, form)
         async for answer in converse(session, requests, receive, self._idle_seconds):
@@ -47,32 +47,21 @@ class InteractiveFace:
                 current_call().post_processed(answer.postprocess_seconds)
             yield _message(answer)
 
-    def _receive(self, session: InteractiveSession[pb.Mask], form: "_Form", request: pb.SegmentStreamRequest) -> None:
+    def _receive(self, session: InteractiveSession[pb.Mask], form: MaskForm, request: pb.SegmentStreamRequest) -> None:
         try:
             if request.WhichOneof("edit") == "start_session":
                 start = request.start_session
-                render = mask_renderer(start.mask_format, include_low_res_masks=False)
                 read = SessionStart(
                     read_image(start.image, self._max_image_bytes),
                     read_space(start.coordinate_space),
                     start.multimask_output,
                 )
-                form.render = render
+                form.choose(start.mask_format)
                 session.start(request.sequence, read)
             else:
                 session.edit(request.sequence, _edit(request))
         except InvalidArgument as error:
             session.refuse(request.sequence, error)
-
-
-class _Form:
-    """The form that the session's masks take: each start of a session may choose another."""
-
-    def __init__(self) -> None:
-        self.render = mask_renderer(pb.MASK_FORMAT_COCO_RLE, include_low_res_masks=False)
-
-    def __call__(self, mask: Mask) -> pb.Mask:
-        return self.render(mask)
 
 
 def _edit(request: pb.SegmentStreamRequest) -> Edit:

@@ -42,6 +42,25 @@ def mask_renderer(mask_format: pb.MaskFormat.ValueType, include_low_res_masks: b
     return render
 
 
+class MaskForm:
+    """Renders the masks of a stream, in a form that may be chosen anew."""
+
+    def __init__(self) -> None:
+        self.choose(pb.MASK_FORMAT_UNSPECIFIED)
+
+    def choose(self, mask_format: pb.MaskFormat.ValueType) -> None:
+        """Take this form from now on.
+
+        Raises:
+            InvalidPrompt: the format is unknown; the last one stays.
+        """
+        self._render = mask_renderer(mask_format, include_low_res_masks=False)
+
+    def __call__(self, mask: Mask) -> pb.Mask:
+        """The mask as a message."""
+        return self._render(mask)
+
+
 def low_res_message(low_res_mask: npt.NDArray[np.float32]) -> pb.LowResMask:
     """Logits as float16, limited to its range."""
     limit = np.finfo(np.float16).max

@@ -123,17 +123,18 @@ def timings_message(
 ) -> pb.Timings:
     """Where a request's time went."""
     return pb.Timings(
-        cache=_duration(embedded.cache_seconds),
-        image_decode=_duration(embedded.image_decode_seconds),
-        queue=_duration(embedded.queue_seconds + decode_queue_seconds),
-        encode=_duration(embedded.encode_seconds),
-        decode=_duration(decode_seconds),
-        postprocess=_duration(postprocess_seconds),
-        total=_duration(total_seconds),
+        cache=duration(embedded.cache_seconds),
+        image_decode=duration(embedded.image_decode_seconds),
+        queue=duration(embedded.queue_seconds + decode_queue_seconds),
+        encode=duration(embedded.encode_seconds),
+        decode=duration(decode_seconds),
+        postprocess=duration(postprocess_seconds),
+        total=duration(total_seconds),
     )
 
 
-def _duration(seconds: float) -> Duration:
-    duration = Duration()
-    duration.FromTimedelta(timedelta(seconds=seconds))
-    return duration
+def duration(seconds: float) -> Duration:
+    """Seconds as a message."""
+    message = Duration()
+    message.FromTimedelta(timedelta(seconds=seconds))
+    return message

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 
 from samserve.adapters.grpc_errors import status_code
+from samserve.adapters.grpc_messages import duration
 from samserve.calls import current_call
 from samserve.domain.errors import InvalidArgument, RetryLater, SamserveError, StreamIdle
 from samserve.v1 import segmentation_pb2 as pb
@@ -78,13 +78,6 @@ def error_message(sequence: int, error: SamserveError) -> pb.MessageError:
         message.field, message.description = error.field, error.description
     if isinstance(error, RetryLater):
         message.retry_after.CopyFrom(duration(error.retry_after_seconds))
-    return message
-
-
-def duration(seconds: float) -> Duration:
-    """Seconds as a message."""
-    message = Duration()
-    message.FromTimedelta(timedelta(seconds=seconds))
     return message
 
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Protocol
 
-from samserve.adapters.grpc_masks import mask_renderer
+from samserve.adapters.grpc_masks import MaskForm
 from samserve.adapters.grpc_messages import read_image, read_prompt, read_space, timings_message
 from samserve.adapters.grpc_streams import error_message, next_request
 from samserve.calls import current_call
@@ -55,17 +55,12 @@ class TrackingFace:
         self, requests: AsyncIterator[pb.TrackObjectsRequest], tenant: str
     ) -> AsyncGenerator[pb.TrackObjectsResponse, None]:
         """One stream."""
-        form = pb.MASK_FORMAT_COCO_RLE
-
-        def render(mask: Mask) -> pb.Mask:
-            return mask_renderer(form, include_low_res_masks=False)(mask)
-
-        session = self._make_session(tenant, render)
+        form = MaskForm()
+        session = self._make_session(tenant, form)
         while (request := await next_request(requests, self._idle_seconds)) is not None:
             started = time.perf_counter()
             try:
-                form = request.mask_format
-                mask_renderer(form, include_low_res_masks=False)
+                form.choose(request.mask_format)
                 tracked = await session.track(self._query(request))
             except SamserveError as error:
                 yield pb.TrackObjectsResponse(sequence=request.sequence, error=error_message(request.sequence, error))

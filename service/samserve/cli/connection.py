@@ -1,9 +1,15 @@
 """The gateway that a command asks: a running one, or one of its own for as long as it runs."""
 
+import argparse
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from samserve.client import AsyncClient
+
+
+def add_server_flag(parser: argparse.ArgumentParser) -> None:
+    """Add `--server HOST:PORT`."""
+    parser.add_argument("--server", metavar="HOST:PORT", help="a running gateway; without, one runs for this call")
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ import numpy as np
 from samserve.adapters.animation import Picture, draw_gaze, draw_objects, write_animation
 from samserve.adapters.overlay import read_photo
 from samserve.cli import prompt
-from samserve.cli.connection import connect
+from samserve.cli.connection import add_server_flag, connect
 from samserve.cli.errors import CommandFailed
 from samserve.client import AsyncClient, GazeAnswer, Refused
 from samserve.simulation.gaze import GazeModel, SimulatedSample, simulate_gaze
@@ -55,7 +55,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     parser.add_argument("--rate", type=float, default=120.0, help="samples a second; default: 120")
     parser.add_argument("--seed", type=int, default=0, help="another seed is another person; default: 0")
     parser.add_argument("--out", type=Path, metavar="FILE.gif", help="write an animation: .gif, .webp or .png")
-    parser.add_argument("--server", metavar="HOST:PORT", help="a running gateway; without, one runs for this call")
+    add_server_flag(parser)
     parser.set_defaults(run=run)
 
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from samserve.adapters.overlay import ObjectOverlay, draw_objects, png, read_photo
 from samserve.cli import sa1b
-from samserve.cli.connection import connect
+from samserve.cli.connection import add_server_flag, connect
 from samserve.cli.errors import CommandFailed
 from samserve.client import AsyncClient, GeneratedMask, InvalidRequest, MaskGenerationParameters
 from samserve.client.rle import decode_rle
@@ -36,7 +36,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where NAME.json is written")
     parser.add_argument("--overlay", action="store_true", help="also write NAME.png, the masks on the photo")
     parser.add_argument("--overwrite", action="store_true", help="do again what is done, such as with other parameters")
-    parser.add_argument("--server", metavar="HOST:PORT", help="a running gateway; without, one runs for this call")
+    add_server_flag(parser)
     for field in fields(AutomaticMaskParameters):
         parser.add_argument(
             f"--{field.name.replace('_', '-')}",

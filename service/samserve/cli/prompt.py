@@ -37,6 +37,18 @@ class PromptFlags:
         return PromptMarks([(x * width, y * height, label) for x, y, label in self.points], box)
 
 
+def add_point_flag(parser: argparse.ArgumentParser) -> None:
+    """Add `--point X,Y[,LABEL]`, repeatable."""
+    parser.add_argument(
+        "--point",
+        type=point,
+        action="append",
+        default=[],
+        metavar="X,Y[,LABEL]",
+        help="a point on the object, or beside it with label 0; repeatable",
+    )
+
+
 def point(text: str) -> tuple[float, float, int]:
     """Read `X,Y` or `X,Y,LABEL`.
 

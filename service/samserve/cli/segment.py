@@ -5,7 +5,7 @@ import asyncio
 from pathlib import Path
 
 from samserve.cli import boxes, prompt, report
-from samserve.cli.connection import connect
+from samserve.cli.connection import add_server_flag, connect
 from samserve.cli.errors import CommandFailed
 from samserve.cli.prompt import PromptFlags
 from samserve.client import Segmentation
@@ -19,20 +19,13 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         description="Segment the object at a point or in a box. Coordinates are pixels of the photo as it is seen.",
     )
     parser.add_argument("image", type=Path, metavar="IMAGE", help="photo: JPEG, PNG, WebP, GIF, BMP or TIFF")
-    parser.add_argument(
-        "--point",
-        type=prompt.point,
-        action="append",
-        default=[],
-        metavar="X,Y[,LABEL]",
-        help="a point on the object, or beside it with label 0; repeatable",
-    )
+    prompt.add_point_flag(parser)
     parser.add_argument("--box", type=prompt.box, metavar="X0,Y0,X1,Y1", help="a box around the object")
     parser.add_argument("--normalized", action="store_true", help="coordinates are 0 to 1 across the photo's sides")
     parser.add_argument("--single", action="store_true", help="one mask instead of three (whole, part, subpart)")
     parser.add_argument("--json", action="store_true", help="print JSON, the masks as COCO RLE")
     parser.add_argument("--out", type=Path, metavar="OVERLAY.png", help="write a picture of the masks on the photo")
-    parser.add_argument("--server", metavar="HOST:PORT", help="a running gateway; without, one runs for this call")
+    add_server_flag(parser)
     parser.add_argument(
         "--boxes", type=Path, metavar="DETECTIONS.json", help="a detector's boxes, in COCO's results format: bbox XYWH"
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from samserve.adapters.animation import Picture, VideoFile, draw_objects, frames_per_second, read_frames
 from samserve.cli import prompt
-from samserve.cli.connection import connect
+from samserve.cli.connection import add_server_flag, connect
 from samserve.cli.errors import CommandFailed
 from samserve.client import Prompt, TrackedFrame
 
@@ -21,14 +21,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         description="Follow objects through a video file or a folder of frames. Coordinates are pixels of the first.",
     )
     parser.add_argument("video", type=Path, metavar="VIDEO|FOLDER", help="a video, or images in the order of names")
-    parser.add_argument(
-        "--point",
-        type=prompt.point,
-        action="append",
-        default=[],
-        metavar="X,Y[,LABEL]",
-        help="a point on the object, or beside it with label 0; repeatable",
-    )
+    prompt.add_point_flag(parser)
     parser.add_argument(
         "--box",
         type=prompt.box,
@@ -38,7 +31,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         help="a box around an object; several boxes are several objects",
     )
     parser.add_argument("--out", type=Path, metavar="OVERLAY.mp4", help="write a video of the masks: .mp4 or .avi")
-    parser.add_argument("--server", metavar="HOST:PORT", help="a running gateway; without, one runs for this call")
+    add_server_flag(parser)
     parser.set_defaults(run=run)
 
 

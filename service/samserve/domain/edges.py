@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from samserve.domain.geometry import ImageFrame, mask_taps
 from samserve.domain.masks import Mask
+from samserve.domain.sampling import bilinear
 
 _BLOCK_ROWS = 512
 """Thinning takes a few arrays of the photo's width and so many rows."""
@@ -94,8 +95,8 @@ def _crests(edges: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     rows, columns = np.nonzero(height > np.float32(1e-4))
     across, down = _normals(_blur(edges, _NORMAL_SIGMA), rows, columns)
     here = height[rows, columns]
-    ahead = _interpolate(height, rows + down, columns + across)
-    behind = _interpolate(height, rows - down, columns - across)
+    ahead = bilinear(height, rows + down, columns + across)
+    behind = bilinear(height, rows - down, columns - across)
     # Of two equal neighbours one stays.
     crest = (here > ahead) & (here >= behind)
     crests = np.zeros_like(edges)
@@ -114,21 +115,6 @@ def _normals(
     xx, yy, xy = (part[rows + 1, columns + 1] for part in (across_across, down_down, down_across))
     along = 0.5 * np.arctan2(2 * xy, xx - yy)
     return -np.sin(along), np.cos(along)
-
-
-def _interpolate(
-    surface: npt.NDArray[np.float32], rows: npt.NDArray[np.float32], columns: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32]:
-    """Bilinear samples at fractional places, limited to the array."""
-    rows = np.clip(rows, 0, surface.shape[0] - 1)
-    columns = np.clip(columns, 0, surface.shape[1] - 1)
-    top, left = rows.astype(np.intp), columns.astype(np.intp)
-    bottom, right = np.minimum(top + 1, surface.shape[0] - 1), np.minimum(left + 1, surface.shape[1] - 1)
-    down, across = rows - top, columns - left
-    upper = surface[top, left] * (1 - across) + surface[top, right] * across
-    lower = surface[bottom, left] * (1 - across) + surface[bottom, right] * across
-    sampled: npt.NDArray[np.float32] = upper * (1 - down) + lower * down
-    return sampled
 
 
 def _blur(surface: npt.NDArray[np.float32], sigma: float) -> npt.NDArray[np.float32]:

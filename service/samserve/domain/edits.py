@@ -87,7 +87,7 @@ class PromptState:
     @property
     def is_ambiguous(self) -> bool:
         """Whether it is one point, which may mean a whole, a part or a subpart."""
-        return len(self.points) == 1 and self.box is None and self.mask_input is None
+        return self.prompt().is_ambiguous
 
     def prompt(self) -> Prompt:
         """As the decoder is asked."""

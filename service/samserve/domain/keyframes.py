@@ -8,6 +8,7 @@ import numpy.typing as npt
 from samserve.domain import homography as plane
 from samserve.domain.geometry import Size
 from samserve.domain.homography import Homography
+from samserve.domain.sampling import bilinear
 
 _CELL_PIXELS = 8
 
@@ -63,7 +64,7 @@ def scene_change(
     inside = (x >= 0) & (x <= columns - 1) & (y >= 0) & (y <= rows - 1)
     if np.count_nonzero(inside) < inside.size / 8:
         return 1.0
-    difference = seen[inside] - _bilinear(known, x[inside], y[inside])
+    difference = seen[inside] - bilinear(known, y[inside], x[inside])
     return float(np.abs(difference - difference.mean()).mean() / 255)
 
 
@@ -73,16 +74,3 @@ def _cells(gray: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     cut = gray[: rows * cell, : columns * cell].reshape(rows, cell, columns, cell)
     means: npt.NDArray[np.float64] = cut.mean(axis=(1, 3))
     return means
-
-
-def _bilinear(
-    values: npt.NDArray[np.float64], x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    left = np.clip(x.astype(np.intp), 0, max(0, values.shape[1] - 2))
-    top = np.clip(y.astype(np.intp), 0, max(0, values.shape[0] - 2))
-    right, bottom = np.minimum(left + 1, values.shape[1] - 1), np.minimum(top + 1, values.shape[0] - 1)
-    u, v = x - left, y - top
-    above = values[top, left] * (1 - u) + values[top, right] * u
-    below = values[bottom, left] * (1 - u) + values[bottom, right] * u
-    blended: npt.NDArray[np.float64] = above * (1 - v) + below * v
-    return blended

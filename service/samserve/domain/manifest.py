@@ -9,6 +9,10 @@ from typing import Any
 FILE_NAME = "manifest.json"
 FORMAT = 1
 
+ENCODER = "sam_image_encoder"
+DECODER = "sam_mask_decoder"
+"""The two models, as model repositories and Triton call them."""
+
 
 class InvalidManifest(ValueError):
     """The manifest is missing, unreadable or of a format that this version does not know."""

@@ -15,6 +15,12 @@ MASK_THRESHOLD = 0.0
 STABILITY_SCORE_OFFSET = 1.0
 """How far the threshold is moved for the stability score: SAM's `stability_score_offset`."""
 
+SINGLE_MASK = slice(0, 1)
+"""Of the decoder's four masks the one for prompts that say enough."""
+
+MULTIMASK = slice(1, None)
+"""Of the decoder's four masks the three for ambiguous prompts: SAM's `multimask_output`."""
+
 _BLOCK_COLUMNS = 64
 
 

@@ -5,14 +5,12 @@ mask generation) and of its published generator; each crop is encoded as an imag
 """
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from samserve.domain.geometry import CropBox, ImageFrame, Size
-from samserve.domain.prompts import CoordinateSpace, PointLabel, Prompt, PromptBatch, batch_prompts
+from samserve.domain.geometry import CropBox, Size
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +68,6 @@ def near_crop_edge(box: npt.NDArray[np.float64], crop_box: CropBox, original_siz
     near_crop = np.abs(box - np.array(crop_box)) <= distance
     near_image = np.abs(box - np.array(image_box)) <= distance
     return bool((near_crop & ~near_image).any())
-
-
-def click_prompts(points: Iterable[npt.NDArray[np.float64]], frame: ImageFrame, low_res_size: int) -> PromptBatch:
-    """One prompt for each point (x, y) in pixels of the frame's image: a click on the object."""
-    label = np.full(1, PointLabel.FOREGROUND, dtype=np.int32)
-    prompts = [Prompt(point[None], label) for point in points]
-    return batch_prompts(prompts, CoordinateSpace.PIXELS, frame, low_res_size)
 
 
 def _spans(length: int, count: int, overlap: int) -> list[tuple[int, int]]:

@@ -1,7 +1,7 @@
 """Prompts: what the caller sends, what is allowed, and the arrays that the mask decoder takes."""
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,6 +9,9 @@ import numpy.typing as npt
 
 from samserve.domain.errors import InvalidPrompt
 from samserve.domain.geometry import ImageFrame, Size
+
+PROMPTS_PER_DECODE = 32
+"""The most prompts of one run of the decoder: engines are built for it, and 32 prompts of SAM are 32 MiB of logits."""
 
 
 class PointLabel(enum.IntEnum):
@@ -62,6 +65,11 @@ class Prompt:
     point_labels: npt.NDArray[np.int32] = field(default_factory=_no_labels)
     box: npt.NDArray[np.float64] | None = None
     mask_input: npt.NDArray[np.float32] | None = None
+
+    @property
+    def is_ambiguous(self) -> bool:
+        """Whether it is one point, which may mean a whole, a part or a subpart."""
+        return len(self.point_coords) == 1 and self.box is None and self.mask_input is None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -159,6 +167,13 @@ def batch_prompts(
             mask_input[index] = prompt.mask_input
             has_mask_input[index] = 1
     return PromptBatch(coords, labels, mask_input, has_mask_input)
+
+
+def click_prompts(points: Iterable[npt.NDArray[np.float64]], frame: ImageFrame, low_res_size: int) -> PromptBatch:
+    """One prompt for each point (x, y) in pixels of the frame's image: a click on the object."""
+    label = np.full(1, PointLabel.FOREGROUND, dtype=np.int32)
+    prompts = [Prompt(point[None], label) for point in points]
+    return batch_prompts(prompts, CoordinateSpace.PIXELS, frame, low_res_size)
 
 
 def _tokens(prompt: Prompt) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int32]]:

@@ -20,9 +20,9 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from modeling.triton_config import CONFIG_FILE, ENCODER, MODELS
+from modeling.triton_config import CONFIG_FILE, MODELS
 from modeling.triton_server import TritonInstallation, TritonMissing, provide
-from samserve.domain.manifest import ModelManifest
+from samserve.domain.manifest import ENCODER, ModelManifest
 from samserve.settings import default_model_repository
 
 _START_SECONDS = 90.0
@@ -50,10 +50,11 @@ TritonPythonModel.execute = _run_when_open
 class TritonServer:
     """A `tritonserver` process of the test's own, that can be made to die and to hang."""
 
-    def __init__(self, installation: TritonInstallation, repository: Path, log: Path) -> None:
+    def __init__(self, installation: TritonInstallation, repository: Path, log: Path, *options: str) -> None:
         self._installation = installation
         self._repository = repository
         self._log = log
+        self._options = options
         self._process: subprocess.Popen[bytes] | None = None
         self._port, self._metrics_port = _free_port(), _free_port()
 
@@ -72,6 +73,7 @@ class TritonServer:
         self._repository = repository or self._repository
         for _ in range(_PORT_ATTEMPTS):
             command = self._installation.command(self._repository, self._port, self._metrics_port)
+            command += self._options
             with self._log.open("ab") as log:
                 self._process = subprocess.Popen(
                     command, env=self._installation.environment(), stdout=log, stderr=log, start_new_session=True
@@ -217,12 +219,12 @@ def triton(_shared_triton: TritonServer) -> Iterator[TritonServer]:
 @pytest.fixture
 def new_triton(
     installation: TritonInstallation, repository: Path, tmp_path: Path
-) -> Iterator[Callable[[], TritonServer]]:
-    """Makes Tritons that are not started yet, for tests that end or exchange them."""
+) -> Iterator[Callable[..., TritonServer]]:
+    """Makes Tritons that are not started yet, with these options, for tests that end or exchange them."""
     servers: list[TritonServer] = []
 
-    def make() -> TritonServer:
-        servers.append(TritonServer(installation, repository, tmp_path / f"triton-{len(servers)}.log"))
+    def make(*options: str) -> TritonServer:
+        servers.append(TritonServer(installation, repository, tmp_path / f"triton-{len(servers)}.log", *options))
         return servers[-1]
 
     yield make

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modeling.triton_config import DECODER
+from samserve.domain.manifest import DECODER
 from samserve.v1 import segmentation_pb2 as pb
 from tests.integration.gateway.conftest import PNG_CLICK
 from tests.integration.triton_server.conftest import TritonServer, eventually

@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from benchmarks.triton_transport import HOLLOW, write_hollow
-from modeling.triton_config import DECODER, ENCODER
+from samserve.domain.manifest import DECODER, ENCODER
 from samserve.v1 import segmentation_pb2 as pb
 from tests.integration.gateway.conftest import PNG_CLICK, Refusal, Served, photo, refusal, serving
 from tests.integration.triton_server.conftest import TritonServer

@@ -12,12 +12,13 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from modeling.triton_config import CONFIG_FILE, DECODER, ENCODER
+from modeling.triton_config import CONFIG_FILE
 from modeling.triton_server import TritonInstallation
 from samserve.adapters.triton import TritonSession
 from samserve.adapters.triton.connection import TritonConnection
 from samserve.domain.embedding import Embedding
 from samserve.domain.geometry import ImageFrame, Size
+from samserve.domain.manifest import DECODER, ENCODER
 from samserve.domain.prompts import CoordinateSpace, Prompt, batch_prompts
 from samserve.ports import DecodedImage
 from samserve.v1 import segmentation_pb2 as pb

@@ -4,8 +4,9 @@ import pytest
 
 from modeling.architectures import ModelSizes
 from modeling.profiles import DEFAULT_PROFILES, BatchProfiles, Range
-from modeling.repository import DECODER, ENCODER
-from modeling.triton_config import MAX_PROMPTS, MAX_TOKENS, default_max_batch
+from modeling.triton_config import MAX_TOKENS, default_max_batch
+from samserve.domain.manifest import DECODER, ENCODER
+from samserve.domain.prompts import PROMPTS_PER_DECODE
 
 SIZES = ModelSizes(image_size=512, channels=256, grid_size=32, low_res_size=128)
 
@@ -37,7 +38,7 @@ def test_every_input_of_both_graphs_has_its_shapes() -> None:
 
 
 def test_the_defaults_hold_what_triton_and_the_gateway_send() -> None:
-    assert DEFAULT_PROFILES.prompts.max >= MAX_PROMPTS
+    assert DEFAULT_PROFILES.prompts.max >= PROMPTS_PER_DECODE
     assert DEFAULT_PROFILES.points.max >= MAX_TOKENS
     assert DEFAULT_PROFILES.encoder_batch.max >= default_max_batch("tensorrt", ENCODER)
     assert DEFAULT_PROFILES.decoder_batch.max >= default_max_batch("tensorrt", DECODER)

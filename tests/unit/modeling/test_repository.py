@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from modeling.architectures import ModelSizes
-from modeling.repository import DECODER, ENCODER, fingerprint, graph_path
+from modeling.repository import fingerprint, graph_path
+from samserve.domain.manifest import DECODER, ENCODER
 
 SIZES = ModelSizes(image_size=512, channels=256, grid_size=32, low_res_size=128)
 

@@ -31,7 +31,7 @@ def test_only_the_best_of_the_three_masks_learns_from_an_ambiguous_prompt() -> N
     masks = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     masks[0, 2] = 4 * (target[0] - 0.5)
     masks.requires_grad_(True)
-    loss, _ = sam_loss(masks, torch.zeros(1, 4), target, torch.tensor([False]))
+    loss, _ = sam_loss(masks, torch.zeros(1, 4), target, torch.tensor([False]), torch.tensor([False]))
     loss.backward()
     assert masks.grad is not None
     learnt = masks.grad[0].abs().sum(dim=(1, 2)) > 0
@@ -40,15 +40,17 @@ def test_only_the_best_of_the_three_masks_learns_from_an_ambiguous_prompt() -> N
 
 def test_the_single_mask_learns_from_an_unambiguous_prompt() -> None:
     masks = torch.randn(1, 4, 16, 16, requires_grad=True)
-    loss, _ = sam_loss(masks, torch.zeros(1, 4), _square().unsqueeze(0), torch.tensor([True]))
+    loss, _ = sam_loss(masks, torch.zeros(1, 4), _square().unsqueeze(0), torch.tensor([True]), torch.tensor([True]))
     loss.backward()
     assert masks.grad is not None
     assert masks.grad[0, 0].abs().sum() > 0
 
 
-def test_the_single_mask_holds_cells_a_little_less_likely_than_not() -> None:
+def test_the_single_mask_of_a_box_holds_cells_a_little_less_likely_than_not() -> None:
     masks = torch.full((1, 4, 16, 16), 0.2, requires_grad=True)
-    loss, _ = sam_loss(masks, torch.zeros(1, 4), torch.full((1, 16, 16), 0.5), torch.tensor([True]))
+    loss, _ = sam_loss(
+        masks, torch.zeros(1, 4), torch.full((1, 16, 16), 0.5), torch.tensor([True]), torch.tensor([True])
+    )
     loss.backward()
     assert masks.grad is not None
     # Cells that belong half of the time: the single mask takes them in, the three leave them open.
@@ -59,8 +61,8 @@ def test_the_single_mask_holds_cells_a_little_less_likely_than_not() -> None:
 def test_predicted_iou_is_drawn_to_the_true_one() -> None:
     target = _square().unsqueeze(0)
     masks = (40 * (target - 0.5)).unsqueeze(1).expand(1, 4, 16, 16)
-    right, _ = sam_loss(masks, torch.ones(1, 4), target, torch.tensor([True]))
-    wrong, _ = sam_loss(masks, torch.zeros(1, 4), target, torch.tensor([True]))
+    right, _ = sam_loss(masks, torch.ones(1, 4), target, torch.tensor([True]), torch.tensor([True]))
+    wrong, _ = sam_loss(masks, torch.zeros(1, 4), target, torch.tensor([True]), torch.tensor([True]))
     assert float(right) < 1e-2
     assert float(wrong) > 0.9
 

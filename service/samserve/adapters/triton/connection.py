@@ -10,10 +10,7 @@ from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from samserve.domain.errors import ModelUnavailable, Overloaded
-from samserve.domain.manifest import ModelManifest
-
-ENCODER = "sam_image_encoder"
-DECODER = "sam_mask_decoder"
+from samserve.domain.manifest import DECODER, ENCODER, ModelManifest
 
 _RETRY_AFTER_SECONDS = 1.0
 

@@ -8,11 +8,8 @@ import numpy.typing as npt
 from samserve.adapters.triton.model import TritonModel
 from samserve.adapters.triton.padding import pad_prompts
 from samserve.domain.embedding import Embedding
-from samserve.domain.prompts import PromptBatch
+from samserve.domain.prompts import PROMPTS_PER_DECODE, PromptBatch
 from samserve.ports import DecodedMasks
-
-MAX_PROMPTS = 32
-"""Prompts of one row, the most that the models on Triton are built for."""
 
 _MASKS = 4
 """Masks of a prompt: SAM's single one and its three."""
@@ -70,5 +67,5 @@ def _rows(prompts: PromptBatch) -> list[PromptBatch]:
             prompts.mask_input[start:stop],
             prompts.has_mask_input[start:stop],
         )
-        for start, stop in ((start, start + MAX_PROMPTS) for start in range(0, len(prompts), MAX_PROMPTS))
+        for start, stop in ((start, start + PROMPTS_PER_DECODE) for start in range(0, len(prompts), PROMPTS_PER_DECODE))
     ]

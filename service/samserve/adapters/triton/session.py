@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from samserve.adapters.triton.connection import DECODER, ENCODER, TritonConnection
+from samserve.adapters.triton.connection import TritonConnection
 from samserve.adapters.triton.image_encoder import TritonImageEncoder
-from samserve.adapters.triton.mask_decoder import MAX_PROMPTS, TritonMaskDecoder
+from samserve.adapters.triton.mask_decoder import TritonMaskDecoder
 from samserve.adapters.triton.model import TritonModel
 from samserve.adapters.triton.scratch import Scratch
 from samserve.adapters.triton.shared_memory import SharedMemory, SharedMemoryUnavailable, is_gone
 from samserve.adapters.triton.slab import SlabEmbeddingCache, slot_nbytes
 from samserve.domain.embedding import Embedding
 from samserve.domain.geometry import ImageFrame, Size
-from samserve.domain.manifest import ModelManifest
-from samserve.domain.prompts import CoordinateSpace, Prompt, PromptBatch, batch_prompts
+from samserve.domain.manifest import DECODER, ENCODER, ModelManifest
+from samserve.domain.prompts import PROMPTS_PER_DECODE, PromptBatch, click_prompts
 from samserve.ports import CacheObserver
 
 _log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class TritonSession:
         no_masks: npt.NDArray[Any] | None = None
         self._scratch: Scratch | None = None
         if memory is not None:
-            shape = (MAX_PROMPTS, manifest.low_res_size, manifest.low_res_size)
+            shape = (PROMPTS_PER_DECODE, manifest.low_res_size, manifest.low_res_size)
             start = slots * slot_nbytes(manifest.embedding_shape)
             no_masks = memory.array(start, shape, np.float32)
             self._scratch = Scratch(memory, start + no_masks.nbytes)
@@ -76,7 +76,7 @@ class TritonSession:
         embedding, prompts = _sample(manifest)
         expected = (await by_wire.decoder.decode(embedding, prompts)).low_res_masks
         slots = cache_bytes // slot_nbytes(manifest.embedding_shape)
-        no_masks = 4 * MAX_PROMPTS * manifest.low_res_size**2
+        no_masks = 4 * PROMPTS_PER_DECODE * manifest.low_res_size**2
         try:
             nbytes = slots * slot_nbytes(manifest.embedding_shape) + no_masks + scratch_bytes
             memory = await asyncio.to_thread(SharedMemory, nbytes)
@@ -150,5 +150,4 @@ def _sample(manifest: ModelManifest) -> tuple[Embedding, PromptBatch]:
     side = manifest.image_size
     frame = ImageFrame(Size(side, side), side)
     values = np.random.default_rng().standard_normal(manifest.embedding_shape).astype(np.float16)
-    click = Prompt(np.array([[side / 2, side / 2]]), np.ones(1, dtype=np.int32))
-    return Embedding(values, frame), batch_prompts([click], CoordinateSpace.PIXELS, frame, manifest.low_res_size)
+    return Embedding(values, frame), click_prompts([np.full(2, side / 2)], frame, manifest.low_res_size)

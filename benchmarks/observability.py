@@ -1,0 +1,116 @@
+"""What logs and traces cost a warm `Segment`, as ratios of processor time, by turns in one process.
+
+    python -m benchmarks.observability [--rounds N]
+
+Three gateways on the embedded engine serve the same clicks: one that logs no calls, one that logs each in JSON, and one
+that also traces each, every trace sampled and serialised as for OTLP. Metrics are always counted; what they cost alone
+is measured beside it. The client's time is part of all three, so that the ratios are a lower bound.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import grpc
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+
+from samserve.adapters.logs import json_formatter
+from samserve.adapters.metrics import Metrics
+from samserve.adapters.tracing import OpenTelemetryTracer
+from samserve.app import gateway
+from samserve.calls import Call, NoTracer
+from samserve.ports import DecodedMasks, Stage, Warmth
+from samserve.settings import Settings
+from samserve.v1 import segmentation_pb2 as pb
+from samserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
+
+PHOTO = Path(__file__).resolve().parents[1] / "docs" / "photos" / "coffee.jpg"
+CALLS = 30
+CONFIGURATIONS = ("metrics", "metrics, logs", "metrics, logs, traces")
+
+
+class Serialised(SpanExporter):
+    """Does with spans what OTLP does, and sends nothing."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """See `SpanExporter`."""
+        encode_spans(spans).SerializeToString()
+        return SpanExportResult.SUCCESS
+
+
+async def compare(rounds: int) -> dict[str, list[float]]:
+    """Processor seconds of a call by configuration, round by round; the first round is left out."""
+    log = logging.getLogger("samserve.calls")
+    handler = logging.FileHandler(os.devnull)
+    handler.setFormatter(json_formatter())
+    log.addHandler(handler)
+    log.propagate = False
+    provider = TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(Serialised()))
+    tracers = (NoTracer(), NoTracer(), OpenTelemetryTracer(provider))
+    seconds: dict[str, list[float]] = {name: [] for name in CONFIGURATIONS}
+    async with AsyncExitStack() as stack:
+        stubs = {}
+        for name, tracer in zip(CONFIGURATIONS, tracers, strict=True):
+            running = await stack.enter_async_context(gateway(Settings(port=0, engine_threads=1), tracer))
+            channel = await stack.enter_async_context(grpc.aio.insecure_channel(running.address))
+            stubs[name] = SegmentationServiceStub(channel)
+        photo = pb.Image(data=PHOTO.read_bytes())
+        click = pb.Prompt(points=[pb.Point(x=300, y=200, label=pb.POINT_LABEL_FOREGROUND)])
+        request = pb.SegmentRequest(prompts=[click])
+        for stub in stubs.values():
+            request.image.image_id = (await stub.EmbedImage(pb.EmbedImageRequest(image=photo))).image_id
+        for turn in range(rounds + 1):
+            for name, stub in stubs.items():
+                log.setLevel(logging.WARNING if name == "metrics" else logging.INFO)
+                started = time.process_time()
+                for _ in range(CALLS):
+                    await stub.Segment(request)
+                if turn:
+                    seconds[name].append((time.process_time() - started) / CALLS)
+    return seconds
+
+
+def counting(calls: int = 5000) -> float:
+    """Processor seconds of what metrics count of one warm `Segment`."""
+    observer, nothing = Metrics().requests, DecodedMasks.__new__(DecodedMasks)
+    for name in ("queue_seconds", "decode_seconds"):
+        object.__setattr__(nothing, name, 0.001)
+    started = time.process_time()
+    for _ in range(calls):
+        call = Call("Segment", "", {}, observer, NoTracer())
+        call.warmth = Warmth.WARM
+        observer.stage(Stage.CACHE, 0.001)
+        call.decoded(nothing)
+        call.post_processed(0.001)
+        call.prompted(1)
+        call.ended("OK", 0.02)
+    return (time.process_time() - started) / calls
+
+
+def main() -> int:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description="What logs and traces cost a warm Segment.")
+    parser.add_argument("--rounds", type=int, default=15)
+    seconds = asyncio.run(compare(parser.parse_args().rounds))
+    base = seconds[CONFIGURATIONS[0]]
+    print("| with | processor time of a call | ratio to metrics alone, median | quartiles |\n|---|---|---|---|")
+    for name, measured in seconds.items():
+        ratios = [one / other for one, other in zip(measured, base, strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        print(f"| {name} | {1000 * statistics.median(measured):.2f} ms | {middle:.3f} | {low:.3f} to {high:.3f} |")
+    print(f"counting one warm call: {1e6 * counting():.0f} us")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,21 @@
+"""Values between the places where they are known."""
+
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+F = TypeVar("F", bound=np.floating)
+
+
+def bilinear(surface: npt.NDArray[F], rows: npt.NDArray[F], columns: npt.NDArray[F]) -> npt.NDArray[F]:
+    """Samples of a surface `[H, W]` at fractional places of its array, those outside limited to its edge."""
+    rows = np.clip(rows, 0, surface.shape[0] - 1)
+    columns = np.clip(columns, 0, surface.shape[1] - 1)
+    top, left = rows.astype(np.intp), columns.astype(np.intp)
+    bottom, right = np.minimum(top + 1, surface.shape[0] - 1), np.minimum(left + 1, surface.shape[1] - 1)
+    down, across = rows - top, columns - left
+    upper = surface[top, left] * (1 - across) + surface[top, right] * across
+    lower = surface[bottom, left] * (1 - across) + surface[bottom, right] * across
+    sampled: npt.NDArray[F] = upper * (1 - down) + lower * down
+    return sampled
