@@ -20,7 +20,7 @@ _LOOK_SECONDS = 1.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the stack and return the exit code: 0 stopped as asked, 1 a component failed, 2 it cannot be started."""
     ports = _parse(arguments)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="samserve-stack-") as folder:
         try:
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except ComponentFailed as failed:
             print(f"stack: {failed}", file=sys.stderr)
             return 1
-        except (ProgramMissing, TritonMissing, PortTaken, ValueError) as error:
+        except (ProgramMissing, TritonMissing, PortTaken) as error:
             print(f"stack: {error}", file=sys.stderr)
             return 2
 
@@ -51,13 +51,16 @@ def _parse(arguments: Sequence[str] | None) -> Ports:
         flag = f"--{field.name.replace('_', '-')}"
         if isinstance(field.default, tuple):
             default = ",".join(map(str, field.default))
-            parser.add_argument(flag, type=_ports, metavar="PORT,...", default=default, help="ports")
+            parser.add_argument(flag, type=port_list, metavar="PORT,...", default=default, help="ports")
         else:
             parser.add_argument(flag, type=int, metavar="PORT", default=field.default, help="port")
-    return Ports(**vars(parser.parse_args(arguments)))
+    try:
+        return Ports(**vars(parser.parse_args(arguments)))
+    except ValueError as error:
+        parser.error(str(error))
 
 
-def _ports(text: str) -> tuple[int, ...]:
+def port_list(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split(",")))
 
 

@@ -17,6 +17,9 @@ class Ports:
 
     The defaults are each program's own, but for Redis, Prometheus and the gateways' metrics: Debian's packages of
     Redis, Prometheus and its node exporter start servers on 6379, 9090 and 9100.
+
+    Raises:
+        ValueError: there are not as many ports for gateways' metrics as for gateways.
     """
 
     envoy: int = 50050
@@ -27,6 +30,10 @@ class Ports:
     triton_metrics: int = 8002
     redis: int = 16379
     prometheus: int = 19090
+
+    def __post_init__(self) -> None:
+        if len(self.gateways) != len(self.gateway_metrics):
+            raise ValueError("give as many --gateway-metrics as --gateways")
 
     @classmethod
     def free(cls) -> "Ports":
@@ -42,10 +49,7 @@ class Ports:
 
         Raises:
             PortTaken: somebody does, or two of them are the same.
-            ValueError: there are not as many ports for gateways' metrics as for gateways.
         """
-        if len(self.gateways) != len(self.gateway_metrics):
-            raise ValueError("give as many --gateway-metrics ports as --gateways ports")
         flags: dict[int, str] = {}
         for field in fields(self):
             value = getattr(self, field.name)

@@ -1,6 +1,7 @@
 """The stack of `make stack` on ports of its own, and callers that do not let up while parts of it fail."""
 
 import random
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,12 @@ KNOWN_IMAGES = 8
 
 _EVENTUALLY_SECONDS = 90.0
 _CALLERS = 3
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _prometheus() -> None:
+    if shutil.which("prometheus") is None:
+        pytest.skip("prometheus is missing; install it: apt-get install prometheus")
 
 
 @pytest.fixture(scope="session")

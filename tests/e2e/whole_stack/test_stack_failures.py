@@ -16,6 +16,7 @@ from tests.integration.triton_server.conftest import backend_memory
 
 START_SECONDS = 120.0
 GATEWAYS_UP = f'sum(up{{job="{GATEWAY_JOB}"}})'
+MODELS_READY = "sum(samserve_models_ready)"
 BREAKERS_OPEN = "sum(samserve_redis_breaker_open)"
 
 
@@ -117,8 +118,10 @@ def test_triton_killed_is_unavailable_and_its_return_needs_no_new_gateway(whole_
         lambda: not any(query(whole_stack.ports.prometheus, f'up{{job="{TRITON_JOB}"}}').values()),
         "Prometheus misses Triton",
     )
+    eventually_in_prometheus(whole_stack, MODELS_READY, lambda ready: ready == 0)
     start_again(whole_stack, "triton")
     eventually_envoy_knows(whole_stack, 2)
+    eventually_in_prometheus(whole_stack, MODELS_READY, lambda ready: ready == 2)
     assert client.segment(known, POINT).embedding_source == "memory"
     for gateway, pid in zip(gateways, pids, strict=True):
         gateway.check()

@@ -98,4 +98,4 @@ def test_a_port_named_twice_is_refused_by_its_flags() -> None:
 
 def test_gateways_without_ports_for_their_metrics_are_refused() -> None:
     with pytest.raises(ValueError, match="--gateway-metrics"):
-        Ports(gateways=(50051, 50052, 50053)).check_free()
+        Ports(gateways=(50051, 50052, 50053))
