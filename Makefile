@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 
-.PHONY: demo serve triton test lint proto check-proto venv venv-dev clean
+.PHONY: demo serve triton k8s test lint proto check-proto venv venv-dev clean
 
 demo: $(RUNTIME)
 	@$(BIN)/samserve demo $(if $(IMAGE),--image "$(IMAGE)") $(if $(POINT),--point="$(POINT)") $(if $(OUT),--out "$(OUT)")
@@ -16,6 +16,10 @@ serve: $(RUNTIME)
 # Triton itself, on a machine without container or GPU: gRPC on 8001, metrics on 8002.
 triton: $(RUNTIME)
 	$(BIN)/python -m modeling.triton_server $(FLAGS)
+
+# The Kubernetes manifests, rendered and checked.
+k8s: $(DEV)
+	$(BIN)/pytest tests/k8s
 
 test: lint check-proto
 	sh tests/provide-redis.sh

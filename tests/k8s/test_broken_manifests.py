@@ -121,8 +121,7 @@ MISTAKES: list[tuple[str, str, Mistake]] = [
     ("no monitor", "monitors_find_all_metrics_ports",
      lambda r: r.manifests.remove(r.one("PodMonitor", "samserve-triton"))),
     ("a ConfigMap that is not there", "references_are_there",
-     lambda r: container(r, "gateway")["envFrom"].append({"configMapRef": {"name": "samserve-gateway"}})
-     or r.manifests.append({"kind": "ConfigMap", "metadata": {"name": "other"}, "data": {}})),
+     lambda r: container(r, "gateway")["envFrom"][0]["configMapRef"].update(name="samserve-gateway")),
     ("an autoscaler of nothing", "autoscalers_have_targets",
      lambda r: r.one("HorizontalPodAutoscaler", "samserve-triton")["spec"]["scaleTargetRef"].update(name="encoder")),
     ("an autoscaler that applies fight with", "autoscalers_have_targets",
