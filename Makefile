@@ -1,4 +1,4 @@
-# make demo [IMAGE=photo.jpg POINT=x,y OUT=overlay.png]    make test    make serve [FLAGS=...]    make triton    make lint    make proto
+# make demo [IMAGE=photo.jpg POINT=x,y OUT=overlay.png]    make test    make serve [FLAGS=...]    make triton    make k8s    make lint    make proto
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
