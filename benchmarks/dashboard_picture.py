@@ -1,12 +1,13 @@
 """The panels of the Grafana dashboard as one picture, drawn from what a Prometheus has recorded.
 
-    python -m benchmarks.dashboard_picture [--prometheus URL] [--minutes M] [--until UNIX_SECONDS] [--out PNG]
+    python -m benchmarks.dashboard_picture [--prometheus URL] [--minutes M] [--out PNG]
 
 Each panel is where `k8s/monitoring/dashboard.json` puts it and shows the answers to its own expressions, in its own
 unit: the dashboard without a Grafana.
 """
 
 import argparse
+import io
 import json
 import math
 import re
@@ -18,7 +19,8 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
+from PIL import Image
 
 from benchmarks.prometheus import Prometheus, Series
 
@@ -52,10 +54,12 @@ class Board:
 
     Args:
         minutes: the time shown, up to `until`, Unix seconds.
+        scrape_seconds: how often it reads its targets.
     """
 
-    def __init__(self, prometheus: Prometheus, minutes: float, until: float) -> None:
+    def __init__(self, prometheus: Prometheus, minutes: float, until: float, scrape_seconds: float) -> None:
         self._prometheus = prometheus
+        self._scrape_seconds = scrape_seconds
         self._minutes = minutes
         self._start, self._end = until - 60 * minutes, until
 
@@ -74,22 +78,41 @@ class Board:
             axes = figure.add_axes((left + gap, bottom + gap / 2, width - 2 * gap, height - gap), facecolor=_PANEL)
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_color(_GRID)
-            axes.set_title(panel["title"], color=_TEXT, size=10, loc="left", x=0.02, y=0.9, weight="bold")
-            series = self._answers(panel)
+            axes.set_title(panel["title"], color=_TEXT, size=10, loc="left", x=0.02, y=0.89, weight="bold")
             if panel["type"] == "stat":
-                _draw_numbers(axes, panel, series)
+                _draw_numbers(axes, panel, self._answers(panel))
             else:
-                plot = axes.inset_axes((0.1, 0.29, 0.87, 0.58), facecolor=_PANEL)
-                self._mark_time(plot)
-                _draw_graph(plot, panel, series)
+                self._draw_graph(axes, width * _WIDTH_INCHES, panel)
         return figure
+
+    def _draw_graph(self, axes: Axes, width_inches: float, panel: Panel) -> None:
+        series = self._answers(panel)
+        # What stays at zero beside what does not would only lengthen the legend.
+        shown = {legend: each for legend, each in series.items() if np.nan_to_num(each.values).any()} or series
+        columns = max(1, int(width_inches / (0.45 + 0.075 * max(map(len, shown), default=1))))
+        legend_height = 0.075 * math.ceil(len(shown) / columns)
+        left = 0.65 / width_inches
+        plot = axes.inset_axes((left, 0.16 + legend_height, 0.97 - left, 0.68 - legend_height), facecolor=_PANEL)
+        self._mark_time(plot)
+        _plot(plot, panel["fieldConfig"]["defaults"], shown)
+        axes.legend(
+            *plot.get_legend_handles_labels(),
+            loc="lower left",
+            ncols=columns,
+            fontsize=7.5,
+            frameon=False,
+            labelcolor=_TEXT,
+            handlelength=1.2,
+            columnspacing=1.2,
+            labelspacing=0.25,
+        )
 
     def _answers(self, panel: Panel) -> dict[str, Series]:
         """Its series by their legends."""
         answers = {}
         step = (self._end - self._start) / _POINTS
         for target in panel["targets"]:
-            expression = fill_in(target["expr"], self._minutes)
+            expression = fill_in(target["expr"], self._minutes, self._scrape_seconds)
             # A number is the last answer of the time shown; its own query looks back over all of it.
             start = self._end if panel["type"] == "stat" else self._start
             for series in self._prometheus.query_range(expression, start, self._end, step):
@@ -104,47 +127,31 @@ class Board:
         axes.set_xticks(marks, [time.strftime("%H:%M", time.localtime(mark)) for mark in marks])
 
 
-def _draw_graph(axes: Axes, panel: Panel, series: dict[str, Series]) -> None:
-    defaults = panel["fieldConfig"]["defaults"]
+def _plot(axes: Axes, defaults: dict[str, Any], series: dict[str, Series]) -> None:
     stacked = defaults["custom"].get("stacking", {}).get("mode") == "normal"
-    # What stays at zero beside what does not would only lengthen the legend.
-    shown = {legend: each for legend, each in series.items() if np.nan_to_num(each.values).any()} or series
     top = 0.0
     floor: dict[float, float] = {}
-    for (legend, each), colour in zip(sorted(shown.items()), _PALETTE * 3, strict=False):
+    for (legend, each), colour in zip(sorted(series.items()), _PALETTE * 3, strict=False):
+        values = each.values
         if stacked:
             below = np.array([floor.get(at, 0.0) for at in each.times])
-            values = below + np.nan_to_num(each.values)
+            values = below + np.nan_to_num(values)
             floor.update(zip(each.times.tolist(), values.tolist(), strict=True))
             axes.fill_between(each.times, below, values, color=colour, alpha=0.45, linewidth=0)
-        else:
-            values = each.values
-            axes.fill_between(each.times, 0, np.nan_to_num(values), color=colour, alpha=0.06, linewidth=0)
         axes.plot(each.times, values, color=colour, linewidth=1.2, label=legend)
         top = max(top, float(np.nanmax(values, initial=0.0)))
     steps = [step for step in defaults.get("thresholds", {}).get("steps", []) if step["value"] is not None]
-    top = 1.15 * max(top, min((step["value"] for step in steps), default=0.0)) or 1.0
+    top = 1.08 * max(top, min((step["value"] for step in steps), default=0.0)) or 1.0
     for step in steps:
         if step["value"] <= top:
             axes.axhline(step["value"], color=_COLOURS[step["color"]], linewidth=1, linestyle=(0, (5, 4)))
     axes.set_ylim(0, top)
-    axes.yaxis.set_major_locator(MaxNLocator(4))
+    bytes_step = 2.0 ** math.ceil(math.log2(top / 4))
+    axes.yaxis.set_major_locator(MultipleLocator(bytes_step) if defaults["unit"] == "bytes" else MaxNLocator(4))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: text(value, defaults["unit"])))
     axes.grid(color=_GRID, linewidth=0.7)
     axes.tick_params(colors=_TEXT, labelsize=8, length=0)
     axes.spines[:].set_visible(False)
-    columns = 2 if max(map(len, shown), default=0) > 24 else 4
-    axes.legend(
-        loc="upper left",
-        bbox_to_anchor=(-0.1, -0.13),
-        ncols=columns,
-        fontsize=7.5,
-        frameon=False,
-        labelcolor=_TEXT,
-        handlelength=1.2,
-        columnspacing=1.2,
-        labelspacing=0.25,
-    )
 
 
 def _draw_numbers(axes: Axes, panel: Panel, series: dict[str, Series]) -> None:
@@ -158,9 +165,11 @@ def _draw_numbers(axes: Axes, panel: Panel, series: dict[str, Series]) -> None:
         axes.text(0.96, height, text(value, defaults["unit"]), color=colour, size=20, va="center", ha="right")
 
 
-def fill_in(expression: str, minutes: float) -> str:
+def fill_in(expression: str, minutes: float, scrape_seconds: float) -> str:
     """An expression of the dashboard as Grafana sends it, with all gateways chosen and so many minutes shown."""
-    expression = expression.replace("$__rate_interval", "1m").replace("$__range", f"{round(60 * minutes)}s")
+    seconds = {"$__rate_interval": 4 * scrape_seconds, "$__range": 60 * minutes}
+    for variable, value in seconds.items():
+        expression = expression.replace(variable, f"{round(1000 * value)}ms")
     return expression.replace("$namespace", ".*").replace("$instance", ".*")
 
 
@@ -170,7 +179,7 @@ def text(value: float, unit: str) -> str:
         case "s":
             return f"{1000 * value:.3g} ms" if abs(value) < 1 else f"{value:.3g} s"
         case "percentunit":
-            return f"{100 * value:.3g} %"
+            return f"{100 * value:.3g} %" if abs(value) < 10 else f"{100 * value:,.0f} %"
         case "bytes":
             for prefix in ("", "Ki", "Mi"):
                 if abs(value) < 1024:
@@ -194,11 +203,15 @@ def main() -> None:
     parser.add_argument("--prometheus", default="http://127.0.0.1:9090", metavar="URL")
     parser.add_argument("--minutes", type=float, default=5.0, help="time shown")
     parser.add_argument("--until", type=float, default=time.time(), metavar="UNIX_SECONDS", help="its end; now")
+    parser.add_argument("--scrape-seconds", type=float, default=5.0, help="how often Prometheus reads its targets")
     parser.add_argument("--out", type=Path, default=Path("dashboard.png"))
     arguments = parser.parse_args()
-    panels = json.loads(DASHBOARD.read_text())["panels"]
-    figure = Board(Prometheus(arguments.prometheus), arguments.minutes, arguments.until).draw(panels)
-    figure.savefig(arguments.out)
+    prometheus = Prometheus(arguments.prometheus)
+    board = Board(prometheus, arguments.minutes, arguments.until, arguments.scrape_seconds)
+    drawn = io.BytesIO()
+    board.draw(json.loads(DASHBOARD.read_text())["panels"]).savefig(drawn, format="png")
+    # Few colours, a third of the bytes.
+    Image.open(drawn).convert("RGB").quantize(128).save(arguments.out, optimize=True)
     print(f"{arguments.out}: {arguments.out.stat().st_size >> 10} KiB")
 
 

@@ -14,11 +14,16 @@ from threadpoolctl import threadpool_limits
 from samserve.adapters.grpc_server import GrpcServer
 from samserve.adapters.metrics import Metrics
 from samserve.admission import Admission
+from samserve.calls import NoTracer, Tracer
 from samserve.core import RETRY_AFTER_SECONDS, GatewayCore
 from samserve.engines import ENGINES
 from samserve.settings import Settings
 
 _log = logging.getLogger(__name__)
+
+
+class TracingMissing(ImportError):
+    """The packages of the extra `tracing` are not installed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +42,16 @@ class Gateway:
 
 
 @asynccontextmanager
-async def gateway(settings: Settings) -> AsyncIterator[Gateway]:
+async def gateway(settings: Settings, tracer: Tracer | None = None) -> AsyncIterator[Gateway]:
     """Run a gateway; it serves inside the context and stops gracefully at its end.
 
     With the models on Triton it may begin, and be again, not ready: it is whenever Triton is.
 
+    Args:
+        tracer: in place of the one that the settings ask for.
+
     Raises:
+        TracingMissing: traces are asked for and OpenTelemetry is not installed.
         InvalidManifest: the model repository is missing or not whole (embedded engine).
         RuntimeError: the port is taken.
     """
@@ -50,8 +59,9 @@ async def gateway(settings: Settings) -> AsyncIterator[Gateway]:
         # Requests run side by side; a small matrix product that waits for a second thread is slower, not faster.
         stack.enter_context(threadpool_limits(1, "blas"))
         metrics = Metrics()
+        tracer = tracer or _tracer(settings, stack)
         resources = await stack.enter_async_context(AsyncExitStack())
-        start_engine = ENGINES[settings.engine](settings, metrics.caches, resources)
+        start_engine = ENGINES[settings.engine](settings, metrics.caches, tracer, resources)
         streams = Admission("streams", settings.max_streams, RETRY_AFTER_SECONDS)
         metrics.load.watch(streams)
         metrics.models.build(version("samserve"), settings.engine)
@@ -61,6 +71,7 @@ async def gateway(settings: Settings) -> AsyncIterator[Gateway]:
             # Health checks, watchers and reflection need room beside the requests.
             max_concurrent_rpcs=2 * (settings.max_requests + settings.max_streams),
             observer=metrics.requests,
+            tracer=tracer,
             streams=streams,
             idle_seconds=settings.stream_idle_seconds,
         )
@@ -81,6 +92,20 @@ async def serve(settings: Settings) -> None:
     async with gateway(settings):
         await stop.wait()
         _log.info("stopping")
+
+
+def _tracer(settings: Settings, stack: AsyncExitStack) -> Tracer:
+    if not settings.tracing:
+        return NoTracer()
+    try:
+        from samserve.adapters.tracing import OpenTelemetryTracer, otlp_provider
+    except ImportError as error:
+        raise TracingMissing(
+            f"traces are asked for (SAMSERVE_TRACING) and {error.name} is missing: pip install 'samserve[tracing]'"
+        ) from error
+    tracer = OpenTelemetryTracer(otlp_provider())
+    stack.callback(tracer.close)
+    return tracer
 
 
 def _serve_metrics(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> int | None:

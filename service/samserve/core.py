@@ -19,7 +19,13 @@ from samserve.adapters.grpc_tracking import TrackingFace
 from samserve.adapters.image_decoder import PillowImageDecoder
 from samserve.adapters.local_lease import LocalEncodeLease
 from samserve.adapters.metrics import Metrics
-from samserve.adapters.observed import ObservedImageEmbedder, ObservedMaskDecoder
+from samserve.adapters.observed import (
+    ObservedEmbeddingCache,
+    ObservedImageDecoder,
+    ObservedImageEmbedder,
+    ObservedImageEncoder,
+    ObservedMaskDecoder,
+)
 from samserve.adapters.redis import Breaker, GuardedRedis, RedisEmbeddingCache, RedisEncodeLease, connect
 from samserve.adapters.tiered_cache import TieredEmbeddingCache
 from samserve.admission import Admission
@@ -75,9 +81,9 @@ class GatewayCore:
         cache, lease = self._caches(models)
         self._embedder = embedder = ObservedImageEmbedder(
             manifest=models.manifest,
-            image_decoder=self._image_decoder,
-            image_encoder=models.encoder,
-            cache=cache,
+            image_decoder=ObservedImageDecoder(self._image_decoder),
+            image_encoder=ObservedImageEncoder(models.encoder),
+            cache=ObservedEmbeddingCache(cache),
             lease=lease,
             encodes=self._encodes,
             cache_secret=self._settings.cache_secret.get_secret_value().encode(),

@@ -9,6 +9,7 @@ from typing import Protocol
 from samserve.adapters.embedded import EmbeddedImageEncoder, EmbeddedMaskDecoder
 from samserve.adapters.memory_cache import MemoryEmbeddingCache
 from samserve.adapters.triton import TritonEngine, TritonSession
+from samserve.calls import Tracer
 from samserve.domain.manifest import ModelManifest
 from samserve.ports import CacheObserver, EmbeddingCache, ImageEncoder, MaskDecoder
 from samserve.settings import Settings
@@ -47,7 +48,7 @@ class Core(Protocol):
 StartEngine = Callable[[Core], Awaitable[None]]
 
 
-def embedded(settings: Settings, observer: CacheObserver, resources: AsyncExitStack) -> StartEngine:
+def embedded(settings: Settings, observer: CacheObserver, tracer: Tracer, resources: AsyncExitStack) -> StartEngine:
     """The models of a repository, in process.
 
     Raises:
@@ -62,7 +63,7 @@ def embedded(settings: Settings, observer: CacheObserver, resources: AsyncExitSt
     return lambda core: core.serve(Models(manifest, encoder, decoder, memory, "in_process", lambda: encoder.queued))
 
 
-def triton(settings: Settings, observer: CacheObserver, resources: AsyncExitStack) -> StartEngine:
+def triton(settings: Settings, observer: CacheObserver, tracer: Tracer, resources: AsyncExitStack) -> StartEngine:
     """The models on Triton, whenever it is there. Starting looks once, and goes on looking in the background."""
     engine = TritonEngine(
         settings.triton,
@@ -70,6 +71,7 @@ def triton(settings: Settings, observer: CacheObserver, resources: AsyncExitStac
         cache_bytes=settings.memory_cache_bytes,
         scratch_bytes=settings.triton_scratch_bytes,
         infer_seconds=settings.triton_timeout_seconds,
+        headers=tracer.headers,
     )
     resources.push_async_callback(engine.aclose)
 

@@ -25,6 +25,11 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=50051, ge=0, le=65535, description="gRPC port; 0 takes a free one")
     metrics_port: int | None = Field(default=None, ge=0, le=65535, description="Prometheus port; none by default")
+    log_format: Literal["json", "text"] | None = Field(
+        default=None, description="by default text if standard error is a terminal, JSON if not"
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="INFO has every call")
+    tracing: bool = Field(default=False, description="OpenTelemetry traces by OTLP, set up by the OTEL_ variables")
     stop_grace_seconds: float = Field(default=20.0, ge=0, description="time for calls in flight when stopping")
 
     engine: Literal["embedded", "triton"] = Field(default="embedded", description="what runs the models")

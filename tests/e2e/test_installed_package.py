@@ -26,7 +26,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = tmp_path_factory.mktemp("installed") / "samserve"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(environment / "bin/python")]
-    subprocess.run([*pip, "install", "--quiet", "--constraint", str(CONSTRAINTS), str(ROOT)], check=True)
+    subprocess.run([*pip, "install", "--quiet", "--constraint", str(CONSTRAINTS), f"{ROOT}[tracing]"], check=True)
     return environment / "bin"
 
 

@@ -16,13 +16,13 @@ import grpc
 
 from samserve.adapters.grpc_errors import abort, status_code
 from samserve.admission import Admission
-from samserve.calls import Call, begin
+from samserve.calls import Call, Tracer, begin
 from samserve.domain.errors import SamserveError, ShuttingDown, StreamIdle
 from samserve.ports import RequestObserver
 
 _log = logging.getLogger(__name__)
+_calls_log = logging.getLogger("samserve.calls")
 
-TENANT_METADATA = "samserve-tenant"
 REQUEST_ID_METADATA = "x-request-id"
 # It is sent back as metadata and written to the log: what neither can take is not a request id.
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -49,9 +49,12 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         idle_seconds: longest wait for a client to take an answer of a stream.
     """
 
-    def __init__(self, service: str, observer: RequestObserver, streams: Admission, idle_seconds: float) -> None:
+    def __init__(
+        self, service: str, observer: RequestObserver, tracer: Tracer, streams: Admission, idle_seconds: float
+    ) -> None:
         self._prefix = f"/{service}/"
         self._observer = observer
+        self._tracer = tracer
         self._streams = streams
         self._idle_seconds = idle_seconds
         self._draining = False
@@ -76,25 +79,33 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
             return handler  # type: ignore[no-any-return]
         rpc = handler_call_details.method.removeprefix(self._prefix)
         call = self._call(rpc, handler_call_details.invocation_metadata)
-        serializers = _measured(call, handler)
+        deserialize, serialize = _measured(call, handler)
         if handler.unary_unary:
-            return grpc.unary_unary_rpc_method_handler(self._unary(call, handler.unary_unary), *serializers)
+            unary = self._unary(call, handler.unary_unary, serialize)
+            return grpc.unary_unary_rpc_method_handler(unary, deserialize)
         if handler.unary_stream:
-            return grpc.unary_stream_rpc_method_handler(self._stream(call, handler.unary_stream), *serializers)
+            return grpc.unary_stream_rpc_method_handler(
+                self._stream(call, handler.unary_stream), deserialize, serialize
+            )
         if handler.stream_stream:
-            return grpc.stream_stream_rpc_method_handler(self._bidirectional(call, handler.stream_stream), *serializers)
+            bidirectional = self._bidirectional(call, handler.stream_stream)
+            return grpc.stream_stream_rpc_method_handler(bidirectional, deserialize, serialize)
         raise AssertionError(f"{rpc} is of a kind that the proto does not have")
 
     def _call(self, rpc: str, metadata: Any) -> Call:
-        given = {key: str(value) for key, value in metadata or ()}
+        given = {key: value for key, value in metadata or () if isinstance(value, str)}
         request_id = given.get(REQUEST_ID_METADATA, "")
         if not _REQUEST_ID.fullmatch(request_id):
             request_id = uuid.uuid4().hex
-        return Call(rpc, request_id, given.get(TENANT_METADATA, ""), self._observer)
+        return Call(rpc, request_id, given, self._observer, self._tracer)
 
-    def _unary(self, call: Call, serve: Callable[[Any, Context], Any]) -> Any:
-        async def unary(request: Any, context: Context) -> Any:
-            return await self._guard(call, context, lambda: serve(request, context))
+    def _unary(self, call: Call, serve: Callable[[Any, Context], Any], serialize: Callable[[Any], bytes]) -> Any:
+        async def answer(request: Any, context: Context) -> bytes:
+            # Here and not by gRPC, which would do it once the call has ended to those who count it.
+            return serialize(await serve(request, context))
+
+        async def unary(request: Any, context: Context) -> bytes:
+            return await self._guard(call, context, lambda: answer(request, context))
 
         return unary
 
@@ -171,6 +182,13 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
 
     async def _guard(self, call: Call, context: Context, serve: Callable[[], Awaitable[R]]) -> R:
         begin(call)
+        try:
+            with call.traced():
+                return await self._serve(call, context, serve)
+        finally:
+            _calls_log.info("%s %s in %.1f ms", call.rpc, call.code, 1000 * call.seconds, extra=call.summary())
+
+    async def _serve(self, call: Call, context: Context, serve: Callable[[], Awaitable[R]]) -> R:
         started = time.perf_counter()
         code = grpc.StatusCode.OK
         try:
@@ -190,7 +208,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
             raise
         except Exception:
             code = grpc.StatusCode.INTERNAL
-            _log.exception("request %s to %s failed", call.request_id, call.rpc)
+            _log.exception("%s failed", call.rpc)
             await context.abort(code, f"internal error; ask the operator about request {call.request_id}")
         finally:
             call.ended(code.name, time.perf_counter() - started)

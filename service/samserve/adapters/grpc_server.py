@@ -8,6 +8,7 @@ from samserve.adapters.grpc_interceptor import RequestInterceptor
 from samserve.adapters.grpc_servicer import SegmentationServicer
 from samserve.adapters.grpc_switch import SwitchableHandler
 from samserve.admission import Admission
+from samserve.calls import Tracer
 from samserve.ports import RequestObserver
 from samserve.v1 import segmentation_pb2 as pb
 
@@ -40,10 +41,11 @@ class GrpcServer:
         max_message_bytes: int,
         max_concurrent_rpcs: int,
         observer: RequestObserver,
+        tracer: Tracer,
         streams: Admission,
         idle_seconds: float,
     ) -> None:
-        self._interceptor = RequestInterceptor(SERVICE, observer, streams, idle_seconds)
+        self._interceptor = RequestInterceptor(SERVICE, observer, tracer, streams, idle_seconds)
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
             interceptors=[self._interceptor],

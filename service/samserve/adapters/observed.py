@@ -1,13 +1,24 @@
-"""What the use cases are given in place of the ports' own implementations, so that each use is told of its call."""
+"""What the use cases are given in place of the ports' own implementations, so that their call is told of each use."""
 
 from collections.abc import Callable
 
 from samserve.calls import current_call
 from samserve.domain.embedding import Embedding
 from samserve.domain.geometry import CropBox, Size
+from samserve.domain.identity import EmbeddingKey
 from samserve.domain.prompts import PromptBatch
 from samserve.embedder import EmbeddedImage, ImageEmbedder, ImageSource
-from samserve.ports import DecodedMasks, MaskDecoder
+from samserve.ports import (
+    CachedEmbedding,
+    DecodedImage,
+    DecodedMasks,
+    EmbeddingCache,
+    EncodedImage,
+    ImageDecoder,
+    ImageEncoder,
+    MaskDecoder,
+    Stage,
+)
 
 
 class ObservedImageEmbedder(ImageEmbedder):
@@ -21,9 +32,59 @@ class ObservedImageEmbedder(ImageEmbedder):
         crop_box: CropBox | None = None,
     ) -> EmbeddedImage:
         """See `ImageEmbedder.embed`."""
+        call = current_call()
+        if image.image_id:
+            call.image_id = image.image_id
         embedded = await super().embed(image, tenant, check, crop_box)
-        current_call().embedded(embedded)
+        call.embedded(embedded)
         return embedded
+
+
+class ObservedEmbeddingCache:
+    """Implements `EmbeddingCache` by another one."""
+
+    def __init__(self, cache: EmbeddingCache) -> None:
+        self._cache = cache
+
+    async def get(self, key: EmbeddingKey) -> CachedEmbedding | None:
+        """See `EmbeddingCache.get`."""
+        with current_call().span("cache.get") as note:
+            hit = await self._cache.get(key)
+            note("samserve.found_in", hit.source.value if hit else "none")
+            return hit
+
+    async def put(self, key: EmbeddingKey, embedding: Embedding) -> None:
+        """See `EmbeddingCache.put`."""
+        with current_call().span("cache.put"):
+            await self._cache.put(key, embedding)
+
+
+class ObservedImageDecoder:
+    """Implements `ImageDecoder` by another one."""
+
+    def __init__(self, decoder: ImageDecoder) -> None:
+        self._decoder = decoder
+
+    def probe(self, data: bytes) -> Size:
+        """See `ImageDecoder.probe`."""
+        return self._decoder.probe(data)
+
+    async def decode(self, data: bytes, image_size: int, crop_box: CropBox | None = None) -> DecodedImage:
+        """See `ImageDecoder.decode`."""
+        with current_call().span(Stage.IMAGE_DECODE.value):
+            return await self._decoder.decode(data, image_size, crop_box)
+
+
+class ObservedImageEncoder:
+    """Implements `ImageEncoder` by another one."""
+
+    def __init__(self, encoder: ImageEncoder) -> None:
+        self._encoder = encoder
+
+    async def encode(self, image: DecodedImage) -> EncodedImage:
+        """See `ImageEncoder.encode`."""
+        with current_call().span(Stage.ENCODE.value):
+            return await self._encoder.encode(image)
 
 
 class ObservedMaskDecoder:
@@ -34,6 +95,8 @@ class ObservedMaskDecoder:
 
     async def decode(self, embedding: Embedding, prompts: PromptBatch) -> DecodedMasks:
         """See `MaskDecoder.decode`."""
-        decoded = await self._decoder.decode(embedding, prompts)
-        current_call().decoded(decoded)
+        call = current_call()
+        with call.span(Stage.MASK_DECODE.value):
+            decoded = await self._decoder.decode(embedding, prompts)
+        call.decoded(decoded)
         return decoded

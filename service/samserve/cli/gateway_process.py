@@ -1,5 +1,6 @@
 """A gateway in a process of its own, as users run it, for as long as somebody needs it."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -36,7 +37,8 @@ def gateway_process(*flags: str) -> Iterator[str]:
     command = [sys.executable, "-m", "samserve", "serve", "--host", "127.0.0.1", "--port", str(port), *flags]
     with tempfile.TemporaryFile("w+") as log:
         started = time.monotonic()
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        environment = {**os.environ, "SAMSERVE_LOG_FORMAT": "text"}
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
         try:
             _await_serving(process, address, started + _START_SECONDS)
             print(f"gateway serving on {address} after {time.monotonic() - started:.1f} s")

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +34,21 @@ def run(arguments: argparse.Namespace) -> None:
     """Serve until told to stop; returns once calls in flight have ended.
 
     Raises:
-        CommandFailed: the port is taken.
+        CommandFailed: the port is taken, or traces are asked for and cannot be made.
         InvalidManifest, ValidationError, OSError: the models, the settings or the metrics port are not as they must be.
     """
     # Loading the engine takes a moment that the other commands need not wait for.
-    from samserve.app import serve
+    from samserve.adapters.logs import configure_logging
+    from samserve.app import TracingMissing, serve
     from samserve.settings import Settings
 
     flags = {name: value for name, value in vars(arguments).items() if name != "run"}
     settings = Settings(**flags)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configure_logging(settings.log_format, settings.log_level)
     try:
         asyncio.run(serve(settings))
+    except TracingMissing as error:
+        raise CommandFailed(str(error)) from error
     except RuntimeError as error:
         if "bind" not in str(error):
             raise

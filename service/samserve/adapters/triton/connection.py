@@ -1,6 +1,6 @@
 """The connection to one Triton: its calls, and its failures as the gateway's own errors."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import grpc
@@ -43,20 +43,27 @@ class TritonConnection:
 
     Args:
         address: `host:port` of Triton's gRPC service.
-        encoder_address: likewise of other Tritons that serve the image encoder, taken in turns if the name has several
-            addresses; None if the first serves it too.
         poll_seconds: the longest that a call takes which runs no model.
         infer_seconds: the longest that a model's run takes, its queue included. A caller's own deadline cancels it
             earlier.
+        headers: what a model's run is sent along with; asked each time.
+        encoder_address: of other Tritons that serve the image encoder, taken in turns if the name has several
+            addresses; None if the first serves it too.
     """
 
     def __init__(
-        self, address: str, poll_seconds: float, infer_seconds: float, encoder_address: str | None = None
+        self,
+        address: str,
+        poll_seconds: float,
+        infer_seconds: float,
+        headers: Callable[[], Mapping[str, str]] = dict,
+        encoder_address: str | None = None,
     ) -> None:
         self.address = address if encoder_address is None else f"{address}, with the encoder at {encoder_address}"
         self.encodes_elsewhere = encoder_address is not None
         self._poll_seconds = poll_seconds
         self._infer_seconds = infer_seconds
+        self._headers = headers
         self._client = InferenceServerClient(address, channel_args=_OPTIONS)
         self._clients = {ENCODER: self._client, DECODER: self._client}
         if encoder_address is not None:
@@ -119,7 +126,13 @@ class TritonConnection:
             ModelUnavailable: anything else that went wrong.
         """
         return await self._answer(
-            self._clients[model].infer(model, inputs, outputs=outputs, client_timeout=self._infer_seconds)
+            self._clients[model].infer(
+                model,
+                inputs,
+                outputs=outputs,
+                client_timeout=self._infer_seconds,
+                headers=dict(self._headers()),
+            )
         )
 
     async def aclose(self) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from samserve.adapters.triton.connection import TritonConnection, TritonTimeout
 from samserve.adapters.triton.session import TritonSession
@@ -25,10 +25,11 @@ class TritonEngine:
 
     Args:
         address: `host:port` of Triton's gRPC service.
-        encoder_address: likewise of the image encoder's, if another Triton serves it.
         cache_bytes: of the slab of embeddings, where memory is shared.
         scratch_bytes: for the other tensors of requests in flight; 0 rules shared memory out.
         infer_seconds: the longest that a model's run takes.
+        headers: what a model's run is sent along with.
+        encoder_address: of the Triton that serves the image encoder, if it is another.
     """
 
     def __init__(
@@ -38,9 +39,10 @@ class TritonEngine:
         cache_bytes: int,
         scratch_bytes: int,
         infer_seconds: float,
+        headers: Callable[[], Mapping[str, str]],
         encoder_address: str | None = None,
     ) -> None:
-        self._connection = TritonConnection(address, _ANSWER_SECONDS, infer_seconds, encoder_address)
+        self._connection = TritonConnection(address, _ANSWER_SECONDS, infer_seconds, headers, encoder_address)
         self._cache_bytes = cache_bytes
         self._scratch_bytes = scratch_bytes
         self._session: TritonSession | None = None

@@ -1,0 +1,57 @@
+"""Log lines: JSON for machines, one object a line; text for people at a terminal."""
+
+import logging
+import sys
+from typing import Literal
+
+from pythonjsonlogger.json import JsonFormatter
+
+from samserve.calls import present_call
+
+LogFormat = Literal["json", "text"]
+
+_RENAMED = {"levelname": "level", "name": "logger", "exc_info": "traceback"}
+_TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+# What a plain record has, by which the fields that were added to one are found.
+_PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
+
+
+def configure_logging(log_format: LogFormat | None, level: str) -> None:
+    """Write the process's log to standard error.
+
+    Args:
+        log_format: None writes text if standard error is a terminal, and JSON if not.
+        level: a name of `logging`, in capitals.
+    """
+    if log_format is None:
+        log_format = "text" if sys.stderr.isatty() else "json"
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(json_formatter() if log_format == "json" else TextFormatter(_TEXT))
+    handler.addFilter(add_call_ids)
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+
+
+def json_formatter() -> logging.Formatter:
+    """One JSON object a line, tracebacks inside it, times in UTC."""
+    return JsonFormatter(["message", "levelname", "name"], rename_fields=_RENAMED, timestamp=True)
+
+
+class TextFormatter(logging.Formatter):
+    """The message, and the fields behind it as `name=value`. Control characters are escaped; tracebacks keep lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """See `logging.Formatter`."""
+        fields = {name: value for name, value in vars(record).items() if name not in _PLAIN}
+        return _printable(" ".join([super().formatMessage(record), *(f"{name}={fields[name]}" for name in fields)]))
+
+
+def add_call_ids(record: logging.LogRecord) -> bool:
+    """Whatever is logged while a call is worked on carries the call's ids."""
+    call = present_call()
+    if call is not None:
+        vars(record).update(call.ids())
+    return True
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
