@@ -138,10 +138,10 @@ MISTAKES: list[tuple[str, str, Mistake]] = [
      lambda r: r.manifests.remove(r.one("NetworkPolicy", "default-deny"))),
     ("everybody reaches Redis", "network_lets_through_what_is_used",
      lambda r: policy_of(r, "samserve-redis")["ingress"][0]["from"].append(
-         {"namespaceSelector": {"matchLabels": {"samserve.dev/client": "true"}}})),
+         {"namespaceSelector": {"matchLabels": {"samserve-client": "true"}}})),
     ("clients past Envoy", "network_lets_through_what_is_used",
      lambda r: policy_of(r, "samserve-gateway")["ingress"][0]["from"].append(
-         {"namespaceSelector": {"matchLabels": {"samserve.dev/client": "true"}}})),
+         {"namespaceSelector": {"matchLabels": {"samserve-client": "true"}}})),
     ("a way to Redis that is closed", "network_lets_through_what_is_used",
      lambda r: policy_of(r, "samserve-gateway")["egress"].pop(1)),
     ("a way that is open at one end", "policies_agree_at_both_ends",

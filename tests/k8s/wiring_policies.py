@@ -242,7 +242,7 @@ def _peers(peer: Manifest, components: dict[str, dict[str, str]]) -> list[str]:
     labels = peer.get("namespaceSelector", {}).get("matchLabels")
     if labels == {"kubernetes.io/metadata.name": MONITORING}:
         return [MONITORING]
-    if labels == {"samserve.dev/client": "true"}:
+    if labels == {"samserve-client": "true"}:
         return [CLIENTS]
     assert labels is None, f"who is {labels}?"
     return [name for name, pod in components.items() if selects(peer["podSelector"], pod)]
