@@ -1,4 +1,4 @@
-# make demo [IMAGE=photo.jpg POINT=x,y OUT=overlay.png]    make test    make serve [FLAGS=...]    make triton    make stack [FLAGS=...]    make load [HOST=...]    make lint    make proto
+# make demo [IMAGE=photo.jpg POINT=x,y OUT=overlay.png]    make test    make serve [FLAGS=...]    make triton    make stack [FLAGS=...]    make load [HOST=...]    make k8s    make lint    make proto
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ STACK := $(VENV)/.installed-stack
 DEV := $(VENV)/.installed-dev
 LOAD := $(VENV)/.installed-load
 
-.PHONY: demo serve triton stack load test lint proto check-proto venv venv-dev clean
+.PHONY: demo serve triton stack load k8s test lint proto check-proto venv venv-dev clean
 
 demo: $(RUNTIME)
 	@$(BIN)/samserve demo $(if $(IMAGE),--image "$(IMAGE)") $(if $(POINT),--point="$(POINT)") $(if $(OUT),--out "$(OUT)")
@@ -29,6 +29,10 @@ stack: $(STACK)
 # The knee of a gateway: one of its own, or HOST's. Writes runs/load/report.md.
 load: $(LOAD)
 	@$(BIN)/python -m tests.load $(if $(HOST),--host "$(HOST)") $(FLAGS)
+
+# The Kubernetes manifests, rendered and checked.
+k8s: $(DEV)
+	$(BIN)/pytest tests/k8s
 
 test: lint check-proto
 	sh tests/provide-redis.sh

@@ -121,8 +121,10 @@ MISTAKES: list[tuple[str, str, Mistake]] = [
     ("no monitor", "monitors_find_all_metrics_ports",
      lambda r: r.manifests.remove(r.one("PodMonitor", "samserve-triton"))),
     ("a ConfigMap that is not there", "references_are_there",
-     lambda r: container(r, "gateway")["envFrom"].append({"configMapRef": {"name": "samserve-gateway"}})
-     or r.manifests.append({"kind": "ConfigMap", "metadata": {"name": "other"}, "data": {}})),
+     lambda r: container(r, "gateway")["envFrom"][0]["configMapRef"].update(name="samserve-gateway")),
+    ("a variable that comes later", "variables_are_known_where_they_are_used", lambda r: variables(r).reverse()),
+    ("a folder after no variable", "variables_are_known_where_they_are_used",
+     lambda r: container(r, "triton").pop("env")),
     ("an autoscaler of nothing", "autoscalers_have_targets",
      lambda r: r.one("HorizontalPodAutoscaler", "samserve-triton")["spec"]["scaleTargetRef"].update(name="encoder")),
     ("an autoscaler that applies fight with", "autoscalers_have_targets",
@@ -136,10 +138,10 @@ MISTAKES: list[tuple[str, str, Mistake]] = [
      lambda r: r.manifests.remove(r.one("NetworkPolicy", "default-deny"))),
     ("everybody reaches Redis", "network_lets_through_what_is_used",
      lambda r: policy_of(r, "samserve-redis")["ingress"][0]["from"].append(
-         {"namespaceSelector": {"matchLabels": {"samserve.dev/client": "true"}}})),
+         {"namespaceSelector": {"matchLabels": {"samserve-client": "true"}}})),
     ("clients past Envoy", "network_lets_through_what_is_used",
      lambda r: policy_of(r, "samserve-gateway")["ingress"][0]["from"].append(
-         {"namespaceSelector": {"matchLabels": {"samserve.dev/client": "true"}}})),
+         {"namespaceSelector": {"matchLabels": {"samserve-client": "true"}}})),
     ("a way to Redis that is closed", "network_lets_through_what_is_used",
      lambda r: policy_of(r, "samserve-gateway")["egress"].pop(1)),
     ("a way that is open at one end", "policies_agree_at_both_ends",

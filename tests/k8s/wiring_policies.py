@@ -1,5 +1,6 @@
 """How the pieces have to fit together. A policy yields what is wrong, in words."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ Edge = tuple[str, str, int]
 """Who opens a connection to whom, on which port of theirs."""
 
 REDIS_BUS = 16379
+_USED_VARIABLE = re.compile(r"\$\((\w+)\)")
 METRICS_PORTS = {"metrics", "triton-metrics", "admin"}
 
 
@@ -97,6 +99,25 @@ def references_are_there(rendering: Rendering) -> Iterator[str]:
         for name in used:
             if name not in maps:
                 yield f"{workload.name}: the ConfigMap {name} is not there"
+
+
+def variables_are_known_where_they_are_used(rendering: Rendering) -> Iterator[str]:
+    """`$(NAME)` stands for itself if no variable of that name comes before."""
+    for workload in rendering.workloads():
+        for container in workload.containers:
+            where, known = f"{workload.name}, container {container['name']}", set[str]()
+            for variable in container.get("env", []):
+                for name in _USED_VARIABLE.findall(variable.get("value") or ""):
+                    if name not in known:
+                        yield f"{where}: {variable['name']} refers to {name}, which is not there before it"
+                known.add(variable["name"])
+            known |= rendering.environment(container).keys()
+            paths = [mount.get("subPathExpr", "") for mount in container.get("volumeMounts", [])]
+            for text in (*container.get("args", []), *paths):
+                # The shell has a use of its own for these characters.
+                if container.get("command") != ["sh", "-c"]:
+                    for name in set(_USED_VARIABLE.findall(text)) - known:
+                        yield f"{where}: {text} refers to {name}, which is not there"
 
 
 def autoscalers_have_targets(rendering: Rendering) -> Iterator[str]:
@@ -221,7 +242,7 @@ def _peers(peer: Manifest, components: dict[str, dict[str, str]]) -> list[str]:
     labels = peer.get("namespaceSelector", {}).get("matchLabels")
     if labels == {"kubernetes.io/metadata.name": MONITORING}:
         return [MONITORING]
-    if labels == {"samserve.dev/client": "true"}:
+    if labels == {"samserve-client": "true"}:
         return [CLIENTS]
     assert labels is None, f"who is {labels}?"
     return [name for name, pod in components.items() if selects(peer["podSelector"], pod)]

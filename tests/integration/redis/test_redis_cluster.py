@@ -75,7 +75,7 @@ class Cluster:
         for port in self.ports:
             with contextlib.suppress(RedisError, OSError):
                 async with Redis(port=port, password=PASSWORD, protocol=2) as client:
-                    info = await client.execute_command("CLUSTER INFO")
+                    info = await client.execute_command("CLUSTER INFO")  # type: ignore[no-untyped-call]
                     if (info["cluster_state"], info["cluster_slots_ok"]) == ("ok", str(SLOTS)):
                         continue
             return False

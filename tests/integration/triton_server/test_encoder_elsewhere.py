@@ -73,6 +73,25 @@ async def test_a_gateway_is_ready_while_both_tritons_are_and_keeps_its_embedding
             assert await transport(served) == "shared_memory"
 
 
+async def test_several_encoders_are_asked_in_turns(
+    tritons: tuple[TritonServer, TritonServer],
+    new_triton: Callable[[], TritonServer],
+    repository: Path,
+    tmp_path: Path,
+) -> None:
+    encoder, decoder = tritons
+    other = new_triton()
+    await start(other, part(repository, ENCODER, tmp_path / "second"))
+    async with on_triton(decoder, triton_encoder=f"ipv4:{encoder.address},{other.address}") as served:
+        before = [each.counted("nv_inference_request_success", model=ENCODER) for each in (encoder, other)]
+        for seed in range(12):
+            await served.stub.Segment(request(seed))
+        after = [each.counted("nv_inference_request_success", model=ENCODER) for each in (encoder, other)]
+        runs = [there - then for there, then in zip(after, before, strict=True)]
+        assert sum(runs) == 12
+        assert min(runs) >= 4
+
+
 async def test_models_of_two_builds_are_not_served(
     new_triton: Callable[[], TritonServer], repository: Path, other_repository: Path, tmp_path: Path
 ) -> None:

@@ -40,12 +40,12 @@ class TritonConnection:
 
     Args:
         address: `host:port` of Triton's gRPC service.
-        encoder_address: likewise of other Tritons that serve the image encoder, taken in turns if the name has several
-            addresses; None if the first serves it too.
         poll_seconds: the longest that a call takes which runs no model.
         infer_seconds: the longest that a model's run takes, its queue included. A caller's own deadline cancels it
             earlier.
         headers: what a model's run is sent along with; asked each time.
+        encoder_address: of other Tritons that serve the image encoder, taken in turns if the name has several
+            addresses; None if the first serves it too.
     """
 
     def __init__(
@@ -53,8 +53,8 @@ class TritonConnection:
         address: str,
         poll_seconds: float,
         infer_seconds: float,
-        encoder_address: str | None = None,
         headers: Callable[[], Mapping[str, str]] = dict,
+        encoder_address: str | None = None,
     ) -> None:
         self.address = address if encoder_address is None else f"{address}, with the encoder at {encoder_address}"
         self.encodes_elsewhere = encoder_address is not None
@@ -62,9 +62,12 @@ class TritonConnection:
         self._infer_seconds = infer_seconds
         self._headers = headers
         self._client = InferenceServerClient(address, channel_args=_OPTIONS)
-        self._clients = {ENCODER: self._client, DECODER: self._client}
+        self._runs_on = dict.fromkeys((ENCODER, DECODER), self._client)
+        self._asks = dict(self._runs_on)
         if encoder_address is not None:
-            self._clients[ENCODER] = InferenceServerClient(encoder_address, channel_args=[*_OPTIONS, _IN_TURNS])
+            # Runs have turns of their own: with the questions between them, every other Triton would get none.
+            for clients in (self._runs_on, self._asks):
+                clients[ENCODER] = InferenceServerClient(encoder_address, channel_args=[*_OPTIONS, _IN_TURNS])
 
     async def manifest(self) -> ModelManifest:
         """What the models are, from their configurations; both have to be ready.
@@ -73,7 +76,7 @@ class TritonConnection:
             ModelUnavailable: Triton cannot be reached, a model is not ready, or the two do not belong together.
         """
         for model in (ENCODER, DECODER):
-            ready = self._clients[model].is_model_ready(model, client_timeout=self._poll_seconds)
+            ready = self._asks[model].is_model_ready(model, client_timeout=self._poll_seconds)
             if not await self._answer(ready):
                 raise self._unavailable(f"{model} is not ready")
         return self._read_manifest(*[await self._config(model) for model in (ENCODER, DECODER)])
@@ -123,7 +126,7 @@ class TritonConnection:
             ModelUnavailable: anything else that went wrong.
         """
         return await self._answer(
-            self._clients[model].infer(
+            self._runs_on[model].infer(
                 model,
                 inputs,
                 outputs=outputs,
@@ -134,11 +137,11 @@ class TritonConnection:
 
     async def aclose(self) -> None:
         """Close the connection."""
-        for client in set(self._clients.values()):
+        for client in {*self._runs_on.values(), *self._asks.values()}:
             await client.close()
 
     async def _config(self, model: str) -> pb.ModelConfig:
-        call = self._clients[model].get_model_config(model, client_timeout=self._poll_seconds)
+        call = self._asks[model].get_model_config(model, client_timeout=self._poll_seconds)
         return (await self._answer(call)).config
 
     async def _answer(self, call: Awaitable[Answer]) -> Answer:

@@ -25,11 +25,11 @@ class TritonEngine:
 
     Args:
         address: `host:port` of Triton's gRPC service.
-        encoder_address: likewise of the image encoder's, if another Triton serves it.
         cache_bytes: of the slab of embeddings, where memory is shared.
         scratch_bytes: for the other tensors of requests in flight; 0 rules shared memory out.
         infer_seconds: the longest that a model's run takes.
         headers: what a model's run is sent along with.
+        encoder_address: of the Triton that serves the image encoder, if it is another.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class TritonEngine:
         headers: Callable[[], Mapping[str, str]],
         encoder_address: str | None = None,
     ) -> None:
-        self._connection = TritonConnection(address, _ANSWER_SECONDS, infer_seconds, encoder_address, headers)
+        self._connection = TritonConnection(address, _ANSWER_SECONDS, infer_seconds, headers, encoder_address)
         self._cache_bytes = cache_bytes
         self._scratch_bytes = scratch_bytes
         self._session: TritonSession | None = None
