@@ -120,6 +120,7 @@ class SegmentationServicer(SegmentationServiceServicer):
             multimask_output=request.multimask_output,
             coordinate_space=read_space(request.coordinate_space),
             tenant=_tenant(context),
+            remaining_seconds=context.time_remaining(),
         )
         segmentation = await self._segmenter.segment(query, render)
         embedded = segmentation.embedded
@@ -192,7 +193,8 @@ class SegmentationServicer(SegmentationServiceServicer):
         )
 
     async def _embed(self, image: pb.Image, context: Context) -> EmbeddedImage:
-        embedded = await self._segmenter.embed(read_image(image, self._limits.max_image_bytes), _tenant(context))
+        source = read_image(image, self._limits.max_image_bytes)
+        embedded = await self._segmenter.embed(source, _tenant(context), context.time_remaining())
         self._observer.embedded(embedded.source)
         return embedded
 
