@@ -29,10 +29,9 @@ class Costs:
 
     Attributes:
         gateway_request: gateway processor time of a warm request with one prompt, the decoder's own excluded.
-        gateway_prompt: of each further prompt.
         gateway_new_image: of decoding an image file and resizing it.
         gateway_embedding: of reading or writing an embedding of Redis, header and checksum included.
-        gateway_gaze_sample: of one gaze sample.
+        gateway_gaze_sample: of one gaze sample, the masks of some included.
         redis_embedding: Redis' processor time for an embedding read or written.
         encode: a GPU's for an image.
         decode: a GPU's for a prompt, batched.
@@ -43,18 +42,17 @@ class Costs:
         cores: of one gateway machine; one gateway process runs on each.
     """
 
-    gateway_request: float = 3.0e-3
-    gateway_prompt: float = 1.5e-3
-    gateway_new_image: float = 30e-3
+    gateway_request: float = 8.2e-3
+    gateway_new_image: float = 32e-3
     gateway_embedding: float = 3.0e-3
-    gateway_gaze_sample: float = 0.5e-3
+    gateway_gaze_sample: float = 0.9e-3
     redis_embedding: float = 1.0e-3
     encode: float = 30e-3
     decode: float = 0.25e-3
     embedding_bytes: float = 2 * MIB
     image_bytes: float = 0.4 * MIB
     answer_bytes: float = 4096
-    gaze_decodes: float = 2.6
+    gaze_decodes: float = 2.2
     gaze_encodes: float = 0.2
     shard_bytes: float = 48 * GIB
     link_bytes: float = 25e9 / 8 * 0.6
@@ -226,12 +224,11 @@ def plan(demand: Demand, costs: Costs) -> Plan:
         + images * costs.gateway_embedding
         + encodes * costs.gateway_new_image
         + demand.gaze_streams * 120 * costs.gateway_gaze_sample
-        + gaze_decodes * costs.gateway_prompt
     )
     # Bytes: in and out of Redis, every image once a visit; between gateways and encoders, and clients, less than that.
     redis_bytes = (images + gaze_encodes) * costs.embedding_bytes
     needs = [
-        _queue("gateway cores", gateway_load, costs.gateway_request, 10e-3, 4.0),
+        _queue("gateway cores", gateway_load, costs.gateway_request, 10e-3, 1.0),
         _queue("encoder GPUs", encodes * costs.encode, costs.encode, 0.1, 0.0),
         _queue("decoder GPUs", decodes * costs.decode, costs.decode, 5e-3, 1.0),
         _share("Redis shards, memory", cached * costs.embedding_bytes / costs.shard_bytes, 1.0),
