@@ -21,6 +21,7 @@ from samserve.domain.prompts import (
     check_prompts,
 )
 from samserve.embedder import EmbeddedImage, ImageEmbedder, ImageSource
+from samserve.pace import Pace
 from samserve.ports import DecodedMasks, MaskDecoder
 
 R = TypeVar("R")
@@ -28,13 +29,14 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SegmentQuery:
-    """What to segment. The fields are those of the API's `SegmentRequest`."""
+    """What to segment. The fields are those of the API's `SegmentRequest`, and the time until the caller's deadline."""
 
     image: ImageSource
     prompts: Sequence[Prompt]
     multimask_output: bool = False
     coordinate_space: CoordinateSpace = CoordinateSpace.PIXELS
     tenant: str = ""
+    remaining_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,10 +71,11 @@ class Segmenter:
         self._mask_decoder = mask_decoder
         self._requests = requests
         self._limits = limits
+        self._pace = Pace()
 
-    async def embed(self, image: ImageSource, tenant: str) -> EmbeddedImage:
+    async def embed(self, image: ImageSource, tenant: str, remaining_seconds: float | None = None) -> EmbeddedImage:
         """Encode an image ahead of its prompts. Raises what `ImageEmbedder.embed` raises."""
-        with self._requests.admit():
+        with self._requests.admit(), self._pace.keep(remaining_seconds):
             return await self._embedder.embed(image, tenant)
 
     async def segment(self, query: SegmentQuery, render: Callable[[Mask], R]) -> Segmentation[R]:
@@ -84,11 +87,11 @@ class Segmenter:
 
         Raises:
             InvalidPrompt: a prompt is malformed or outside the image.
-            Overloaded: too many requests are in flight.
+            Overloaded: too many requests are in flight, or too many to end before the caller's deadline.
             Also what `ImageEmbedder.embed` and `MaskDecoder.decode` raise.
         """
         check_prompts(query.prompts, self._limits, self._manifest.low_res_size)
-        with self._requests.admit():
+        with self._requests.admit(), self._pace.keep(query.remaining_seconds):
             check = partial(check_inside, query.prompts, query.coordinate_space)
             embedded = await self._embedder.embed(query.image, query.tenant, check)
             frame = embedded.embedding.frame

@@ -174,7 +174,7 @@ def _draw_goodput(axes: Axes, phases: Sequence[Phase]) -> None:
     axes.axhline(MIN_GOODPUT_SHARE * good.max(), color="black", linestyle=":", label="90 % of the peak")
     axes.set_xticks(places, [phase.name for phase in phases])
     axes.set(title="What became of the requests", xlabel="arrivals, multiples of the capacity", ylabel="requests/s")
-    axes.legend()
+    axes.legend(loc="upper left")
 
 
 def _draw_latency(axes: Axes, phases: Sequence[Phase]) -> None:

@@ -74,7 +74,7 @@ class SegmentationServicer(SegmentationServiceServicer):
     async def EmbedImage(self, request: pb.EmbedImageRequest, context: Context) -> pb.EmbedImageResponse:
         """See the proto."""
         started = time.perf_counter()
-        embedded = await self._embed(request.image)
+        embedded = await self._embed(request.image, context)
         frame = embedded.embedding.frame
         return pb.EmbedImageResponse(
             image_id=embedded.image_id,
@@ -88,7 +88,7 @@ class SegmentationServicer(SegmentationServiceServicer):
     async def GetEmbedding(self, request: pb.GetEmbeddingRequest, context: Context) -> pb.GetEmbeddingResponse:
         """See the proto."""
         started = time.perf_counter()
-        embedded = await self._embed(request.image)
+        embedded = await self._embed(request.image, context)
         frame = embedded.embedding.frame
         return pb.GetEmbeddingResponse(
             image_id=embedded.image_id,
@@ -116,6 +116,7 @@ class SegmentationServicer(SegmentationServiceServicer):
             multimask_output=request.multimask_output,
             coordinate_space=read_space(request.coordinate_space),
             tenant=current_call().tenant,
+            remaining_seconds=context.time_remaining(),
         )
         segmentation = await self._segmenter.segment(query, render)
         embedded = segmentation.embedded
@@ -188,8 +189,9 @@ class SegmentationServicer(SegmentationServiceServicer):
             ),
         )
 
-    async def _embed(self, image: pb.Image) -> EmbeddedImage:
-        return await self._segmenter.embed(read_image(image, self._limits.max_image_bytes), current_call().tenant)
+    async def _embed(self, image: pb.Image, context: Context) -> EmbeddedImage:
+        source = read_image(image, self._limits.max_image_bytes)
+        return await self._segmenter.embed(source, current_call().tenant, context.time_remaining())
 
     def _check_size(self, request: pb.SegmentRequest) -> None:
         # Before a message is turned into arrays, so that refusing a huge one is cheap.
