@@ -67,7 +67,8 @@ LIMITS = ("requests", "encodes", "generations", "streams")
 """What a gateway counts while it is in flight, and refuses beyond a limit."""
 
 SHED_REASONS = (*LIMITS, "deadline", "edits", "triton_queue")
-"""The limits; deadlines that the requests in flight will outlast; edits of a session that wait for its image; and what Triton's own queues refuse."""
+"""The limits; deadlines that the requests in flight will outlast; edits of a session that wait for its image; and what
+Triton's own queues refuse."""
 
 
 class ModelUnavailable(RetryLater):

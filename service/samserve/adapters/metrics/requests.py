@@ -64,8 +64,8 @@ class RequestMetrics:
         )
         self._shed = Counter(
             "samserve_shed",
-            "Calls, and messages of streams, refused for load: a limit of the gateway, edits waiting for a session's "
-            "image, or a queue of Triton",
+            "Calls, and messages of streams, refused for load: a limit of the gateway, a deadline that those in flight "
+            "will outlast, edits waiting for a session's image, or a queue of Triton",
             ("reason",),
             registry=registry,
         )
