@@ -27,7 +27,7 @@ def table(metrics: Metrics) -> str:
             for label, listed in values.items()
         )
         name = family.name + "_total" * (family.type == "counter")
-        rows.append(f"| `{name}` | {family.type} | {'; '.join(labels)} | {family.documentation} |")
+        rows.append(f"| `{name}` | {family.type} | {labels} | {family.documentation} |")
     return HEADER + "\n".join(rows) + "\n"
 
 
