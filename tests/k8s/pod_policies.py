@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from modeling.triton_server import GRPC_PORT, METRICS_PORT
 from samserve.adapters.grpc_server import LIVENESS, SERVICE
-from samserve.adapters.triton.mask_decoder import MAX_PROMPTS
+from samserve.domain.prompts import PROMPTS_PER_DECODE
 from samserve.settings import Settings
 from tests.k8s.manifests import Manifest, Rendering, Workload, quantity
 
@@ -216,7 +216,7 @@ def memory_is_shared_where_triton_is_beside(rendering: Rendering) -> Iterator[st
         yield f"{workload.name}: gateway and Triton do not share /dev/shm"
         return
     volume = volumes[str(mounted[0])].get("emptyDir", {})
-    needed = settings.memory_cache_bytes + settings.triton_scratch_bytes + 4 * MAX_PROMPTS * LOW_RES_SIZE**2
+    needed = settings.memory_cache_bytes + settings.triton_scratch_bytes + 4 * PROMPTS_PER_DECODE * LOW_RES_SIZE**2
     if volume.get("medium") != "Memory" or quantity(volume.get("sizeLimit", 0)) < needed:
         yield f"{workload.name}: /dev/shm has to be memory, and {needed} bytes at least"
     if quantity(gateway["resources"]["limits"]["memory"]) < needed + 2**30:

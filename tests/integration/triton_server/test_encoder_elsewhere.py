@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modeling.triton_config import DECODER, ENCODER
+from samserve.domain.manifest import DECODER, ENCODER
 from samserve.v1 import segmentation_pb2 as pb
 from tests.integration.gateway.conftest import refusal, serving
 from tests.integration.triton_server.conftest import TritonServer
