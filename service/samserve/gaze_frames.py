@@ -10,7 +10,7 @@ import numpy as np
 
 from samserve.domain import homography as plane
 from samserve.domain.embedding import Embedding
-from samserve.domain.errors import InvalidImage, SamserveError
+from samserve.domain.errors import InvalidImage, SamserveError, within
 from samserve.domain.geometry import Size
 from samserve.domain.homography import Homography
 from samserve.domain.keyframes import KeyframePolicy, motion, scene_change
@@ -126,12 +126,14 @@ class GazeFrames:
         """Take a frame in; returns at once.
 
         Raises:
-            InvalidImage: its number does not rise, or its homography is not one.
+            InvalidImage: its number does not rise, or its homography is not one; names the field of the frame.
         """
         if frame.sequence <= self._last_sequence:
-            raise InvalidImage("frame.sequence", f"is {frame.sequence}, not above {self._last_sequence}: number frames")
+            raise InvalidImage("sequence", f"is {frame.sequence}, not above {self._last_sequence}: number frames")
         if frame.reference is not None and not plane.is_invertible(frame.reference):
-            raise InvalidImage("frame.reference_homography", "is not finite and invertible")
+            raise InvalidImage(
+                "reference_homography", "is not finite and invertible: leave it out where it is not known"
+            )
         self._last_sequence = frame.sequence
         self.received += 1
         self._observer.gaze_frame("received")
@@ -174,7 +176,8 @@ class GazeFrames:
     async def _look(self, frame: GazeFrame) -> _Seen:
         if frame.image.data is None:
             return _Seen(frame, None)
-        thumbnail = await self._thumbnails.thumbnail(frame.image.data)
+        with within(frame.image.field):
+            thumbnail = await self._thumbnails.thumbnail(frame.image.data)
         self._check_size(thumbnail.original_size)
         return _Seen(frame, thumbnail)
 
@@ -257,7 +260,9 @@ class GazeFrames:
         elif size != self.size:
             (height, width), first = size, self.size
             raise InvalidImage(
-                "frame.image", f"is {width} x {height}, the stream's first was {first.width} x {first.height}"
+                "image",
+                f"is {width} x {height}, the stream's first was {first.width} x {first.height}: open another stream for"
+                " frames of another size",
             )
 
     def _refuse(self, sequence: int, error: SamserveError) -> None:

@@ -37,9 +37,9 @@ class DecodedImage:
 
 
 class ImageDecoder(Protocol):
-    """Reads image files."""
+    """Reads image files. What is wrong with one is wrong with the field `data`."""
 
-    def probe(self, data: bytes) -> Size:
+    async def probe(self, data: bytes) -> Size:
         """Size after EXIF orientation, from the header alone.
 
         Raises:
@@ -221,7 +221,7 @@ class ThumbnailReader(Protocol):
         """Decode a file at a fraction of its size.
 
         Raises:
-            InvalidImage: as `ImageDecoder.decode`.
+            InvalidImage: as `ImageDecoder.decode`; of the field `data`.
         """
         ...
 

@@ -257,18 +257,21 @@ async def test_bad_samples_are_refused_one_by_one_and_the_stream_goes_on() -> No
     await bench.fixate(HERE)
     now = bench.sequence * 10_000_000
     bad = {
-        "sample.timestamp_nanoseconds": GazeSample(900, now, *HERE),
-        "sample.x": GazeSample(901, now + 1, float("nan"), 1.0),
-        "sample.y": GazeSample(902, now + 1, 1.0, float("inf")),
-        "sample.confidence": GazeSample(903, now + 1, 1.0, 1.0, confidence=float("nan")),
+        "timestamp_nanoseconds": GazeSample(900, now, *HERE),
+        "x": GazeSample(901, now + 1, float("nan"), 1.0),
+        "y": GazeSample(902, now + 1, 1.0, float("inf")),
+        "confidence": GazeSample(903, now + 1, 1.0, 1.0, confidence=float("nan")),
     }
     for field, sample in bad.items():
         bench.session.sample(sample)
         refused = await bench.refusal()
         assert isinstance(refused.error, InvalidArgument)
-        assert (refused.sequence, refused.error.field) == (sample.sequence, field)
+        assert (refused.message, refused.sequence, refused.error.field) == ("sample", sample.sequence, field)
+    for confidence in (-0.1, 1.1):
+        bench.session.sample(GazeSample(904, now + 1, 1.0, 1.0, confidence=confidence))
+        assert "from 0 to 1" in str((await bench.refusal()).error)
     answer = await bench.look(HERE)
-    assert (answer.state, answer.counts.samples_refused) == (GazeState.SAME_OBJECT, 4)
+    assert (answer.state, answer.counts.samples_refused) == (GazeState.SAME_OBJECT, 6)
 
 
 async def test_bad_frames_are_refused_and_the_old_keyframe_serves() -> None:
@@ -284,7 +287,7 @@ async def test_bad_frames_are_refused_and_the_old_keyframe_serves() -> None:
     for frame, kind in refusals:
         bench.session.frame(frame)
         refused = await bench.refusal()
-        assert (refused.sequence, type(refused.error)) == (frame.sequence, kind)
+        assert (refused.message, refused.sequence, type(refused.error)) == ("frame", frame.sequence, kind)
     answer = await bench.fixate(HERE)
     assert (answer.state, answer.keyframe_sequence) == (GazeState.NEW_MASK, 1)
 

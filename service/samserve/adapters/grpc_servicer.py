@@ -23,9 +23,9 @@ from samserve.adapters.grpc_messages import (
     timings_message,
 )
 from samserve.adapters.grpc_tracking import TrackingFace
-from samserve.domain.errors import InvalidPrompt
+from samserve.domain.errors import InvalidPrompt, within
 from samserve.domain.manifest import ModelManifest
-from samserve.domain.prompts import PromptLimits, check_count
+from samserve.domain.prompts import Prompt, PromptLimits, check_count
 from samserve.embedder import EmbeddedImage
 from samserve.ports import RequestObserver
 from samserve.segmenter import Segmenter, SegmentQuery
@@ -113,10 +113,7 @@ class SegmentationServicer(SegmentationServiceServicer):
         self._check_size(request)
         query = SegmentQuery(
             image=read_image(request.image, self._limits.max_image_bytes),
-            prompts=[
-                read_prompt(prompt, f"prompts[{index}]", self._limits.prompts)
-                for index, prompt in enumerate(request.prompts)
-            ],
+            prompts=self._prompts(request),
             multimask_output=request.multimask_output,
             coordinate_space=read_space(request.coordinate_space),
             tenant=_tenant(context),
@@ -195,6 +192,13 @@ class SegmentationServicer(SegmentationServiceServicer):
         embedded = await self._segmenter.embed(read_image(image, self._limits.max_image_bytes), _tenant(context))
         self._observer.embedded(embedded.source)
         return embedded
+
+    def _prompts(self, request: pb.SegmentRequest) -> list[Prompt]:
+        prompts = []
+        for index, prompt in enumerate(request.prompts):
+            with within(f"prompts[{index}]"):
+                prompts.append(read_prompt(prompt, self._limits.prompts))
+        return prompts
 
     def _check_size(self, request: pb.SegmentRequest) -> None:
         # Before a message is turned into arrays, so that refusing a huge one is cheap.

@@ -69,9 +69,14 @@ async def converse(
         await session.close()
 
 
-def error_message(sequence: int, error: SamserveError) -> pb.MessageError:
-    """A fault that does not end the stream."""
-    message = pb.MessageError(sequence=sequence, code=status_code(error).value[0], description=str(error))
+def error_message(sequence: int, error: SamserveError, field: str = "") -> pb.MessageError:
+    """A fault that does not end the stream.
+
+    Args:
+        field: what the client sent, where no field of it is to blame.
+    """
+    code = status_code(error).value[0]
+    message = pb.MessageError(sequence=sequence, code=code, field=field, description=str(error))
     if isinstance(error, InvalidArgument):
         message.field, message.description = error.field, error.description
     if isinstance(error, RetryLater):

@@ -24,7 +24,7 @@ MAX_JPEG_SCANS = 100
 """Progressive files have some ten. Each scan passes over all pixels, so that a small file of many takes minutes."""
 
 _START_OF_SCAN = b"\xff\xda"
-_FIELD = "image.data"
+_FIELD = "data"
 
 # Pillow's own limit warns or raises depending on the size; ours is checked on every open, before any pixel is decoded.
 Image.MAX_IMAGE_PIXELS = None
@@ -42,9 +42,9 @@ class PillowImageDecoder:
         self._max_pixels = max_pixels
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="image-decode")
 
-    def probe(self, data: bytes) -> Size:
+    async def probe(self, data: bytes) -> Size:
         """See `ImageDecoder.probe`."""
-        return self._open(data)[1]
+        return (await asyncio.get_running_loop().run_in_executor(self._executor, self._open, data))[1]
 
     async def decode(self, data: bytes, image_size: int, crop_box: CropBox | None = None) -> DecodedImage:
         """See `ImageDecoder.decode`. Cancelled while it waits for a worker, it never runs."""

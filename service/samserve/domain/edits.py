@@ -182,4 +182,4 @@ class PromptHistory:
 
     def _check_index(self, name: str, index: int) -> None:
         if not 0 <= index < len(self.current.points):
-            raise InvalidPrompt("index", f"is {index}, the prompt has {len(self.current.points)} points")
+            raise InvalidPrompt("index", f"is {index}, the prompt has {len(self.current.points)} points: count from 0")

@@ -32,7 +32,7 @@ class SegmentationServiceStub:
     top left pixel. Sizes are (height, width). A request may carry the metadata `samserve-tenant`; tenants never see
     each other's embeddings, so an image_id is known only to the tenant that sent the image.
 
-    Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field, NOT_FOUND for an image_id that is not cached
+    Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field by its path in the request, NOT_FOUND for an image_id that is not cached
     (send the bytes), RESOURCE_EXHAUSTED and UNAVAILABLE with google.rpc.RetryInfo.
     """
 
@@ -96,7 +96,7 @@ class SegmentationServiceServicer:
     top left pixel. Sizes are (height, width). A request may carry the metadata `samserve-tenant`; tenants never see
     each other's embeddings, so an image_id is known only to the tenant that sent the image.
 
-    Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field, NOT_FOUND for an image_id that is not cached
+    Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field by its path in the request, NOT_FOUND for an image_id that is not cached
     (send the bytes), RESOURCE_EXHAUSTED and UNAVAILABLE with google.rpc.RetryInfo.
     """
 
@@ -226,7 +226,7 @@ class SegmentationService:
     top left pixel. Sizes are (height, width). A request may carry the metadata `samserve-tenant`; tenants never see
     each other's embeddings, so an image_id is known only to the tenant that sent the image.
 
-    Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field, NOT_FOUND for an image_id that is not cached
+    Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field by its path in the request, NOT_FOUND for an image_id that is not cached
     (send the bytes), RESOURCE_EXHAUSTED and UNAVAILABLE with google.rpc.RetryInfo.
     """
 
