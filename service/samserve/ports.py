@@ -40,7 +40,7 @@ class ImageDecoder(Protocol):
     """Reads image files. What is wrong with one is wrong with the field `data`."""
 
     async def probe(self, data: bytes) -> Size:
-        """Size after EXIF orientation, from the header alone.
+        """Size after EXIF orientation, from the header alone. May wait for a worker, as `decode` does.
 
         Raises:
             InvalidImage: not an image that is served, or one that declares more pixels than the limit.

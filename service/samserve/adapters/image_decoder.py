@@ -23,11 +23,46 @@ THUMBNAIL_SIDE = 320
 MAX_JPEG_SCANS = 100
 """Progressive files have some ten. Each scan passes over all pixels, so that a small file of many takes minutes."""
 
+MAX_HEADER_READS = 4096
+"""Of the segments, chunks or blocks before the pixels, which Pillow walks through in Python, some three reads for each.
+The largest profiles and metadata that JPEG can split take fewer than 2,000."""
+
+BYTES_PER_READ = 256
+"""Beside as many as for the header, the pixels may take a read for so many bytes: PNG's chunks have kilobytes."""
+
 _START_OF_SCAN = b"\xff\xda"
 _FIELD = "data"
 
 # Pillow's own limit warns or raises depending on the size; ours is checked on every open, before any pixel is decoded.
 Image.MAX_IMAGE_PIXELS = None
+
+
+class _TooManyParts(Exception):
+    """A file of nothing but tiny parts."""
+
+    def __init__(self) -> None:
+        super().__init__("consists of too many tiny segments, chunks or blocks: save it anew")
+
+
+class _BoundedFile(io.BytesIO):
+    """A file that may be read so many times: a million empty segments would keep Pillow busy for a second.
+
+    The bound is on the work itself, and so the same for all formats.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._reads_left = MAX_HEADER_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._reads_left -= 1
+        if self._reads_left < 0:
+            raise _TooManyParts
+        return super().read(size)
+
+    def turn_to_pixels(self) -> None:
+        """The header has been read."""
+        self._reads_left = MAX_HEADER_READS + self.getbuffer().nbytes // BYTES_PER_READ
 
 
 class PillowImageDecoder:
@@ -84,14 +119,18 @@ class PillowImageDecoder:
     def _open(self, data: bytes) -> tuple[Image.Image, Size]:
         if not data:
             raise InvalidImage(_FIELD, "is empty: send an encoded image file")
+        file = _BoundedFile(data)
         try:
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            image = Image.open(file, formats=FORMATS)
         except UnidentifiedImageError:
             raise InvalidImage(_FIELD, f"is not an image in one of the formats {', '.join(FORMATS)}") from None
         except MemoryError:
             raise
+        except _TooManyParts as error:
+            raise InvalidImage(_FIELD, str(error)) from None
         except Exception as error:
             raise InvalidImage(_FIELD, f"has a corrupt header: {error}") from error
+        file.turn_to_pixels()
         if image.format == "JPEG" and data.count(_START_OF_SCAN) > MAX_JPEG_SCANS:
             raise InvalidImage(_FIELD, f"has more than {MAX_JPEG_SCANS} scans: save it anew")
         width, height = image.size
@@ -109,7 +148,7 @@ def _upright(image: Image.Image) -> Image.Image:
         return upright_rgb(image)
     except MemoryError:
         raise
-    except UnservedPixels as error:
+    except (UnservedPixels, _TooManyParts) as error:
         raise InvalidImage(_FIELD, str(error)) from None
     except Exception as error:  # Pillow's plugins let nearly anything out on corrupt data
         raise InvalidImage(_FIELD, f"is truncated or corrupt: {error}") from error

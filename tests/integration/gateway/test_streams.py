@@ -179,7 +179,7 @@ async def test_a_bad_gaze_message_gets_an_error_and_the_stream_goes_on(
     await call.write(message)
     error = (await call.read()).error
     assert (error.field, bool(error.description)) == (field, True)
-    assert error.sequence == getattr(message, message.WhichOneof("message") or "", pb.MessageError()).sequence
+    assert error.sequence == message.frame.sequence + message.sample.sequence
     expected = grpc.StatusCode.NOT_FOUND if field == "frame" else grpc.StatusCode.INVALID_ARGUMENT
     assert error.code == expected.value[0]
     await call.write(sample(5000))

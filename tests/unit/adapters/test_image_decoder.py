@@ -185,6 +185,60 @@ async def test_jpeg_of_very_many_scans_is_refused_from_the_header(decoder: Pillo
         await decoder.probe(bomb)
 
 
+def chunk(kind: bytes, content: bytes = b"") -> bytes:
+    """One chunk of a PNG."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def of_tiny_parts(kind: str, count: int) -> bytes:
+    """A sound file with so many parts more than it needs."""
+    rgb = Image.fromarray(RGB)
+    jpeg, png, gif = (file_of(rgb, file_format) for file_format in ("JPEG", "PNG", "GIF"))
+    blocks = 13 + 3 * 2 ** ((gif[10] & 7) + 1)
+    rows = zlib.compress(b"\0" * (3 * 40 + 1) * 24, 0)
+    return {
+        "JPEG segments": jpeg[:2] + b"\xff\xe5\0\2" * count + jpeg[2:],
+        "JPEG fill bytes": jpeg[:2] + b"\xff" * count + jpeg[2:],
+        "PNG chunks before the pixels": png[:33] + chunk(b"teXt") * count + png[33:],
+        "PNG chunks after the pixels": png[:-12] + chunk(b"teXt") * count + png[-12:],
+        "PNG pixels byte by byte": png[:33]
+        + b"".join(chunk(b"IDAT", rows[index : index + 1]) for index in range(len(rows)))
+        + chunk(b"IDAT") * count
+        + png[-12:],
+        "GIF comment byte by byte": gif[:blocks] + b"\x21\xfe" + b"\1x" * count + b"\0" + gif[blocks:],
+    }[kind]
+
+
+PARTS = (
+    "JPEG segments",
+    "JPEG fill bytes",
+    "PNG chunks before the pixels",
+    "PNG chunks after the pixels",
+    "PNG pixels byte by byte",
+    "GIF comment byte by byte",
+)
+
+
+@pytest.mark.parametrize("kind", PARTS)
+async def test_files_of_very_many_tiny_parts_are_refused(decoder: PillowImageDecoder, kind: str) -> None:
+    if kind != "PNG pixels byte by byte":
+        assert (await decoder.decode(of_tiny_parts(kind, 100), SIDE)).frame.original_size == Size(24, 40)
+    for work in (decoder.decode, lambda data, side: decoder.thumbnail(data)):
+        with pytest.raises(InvalidImage, match="too many tiny"):
+            await work(of_tiny_parts(kind, 100_000), SIDE)
+
+
+async def test_large_files_of_ordinary_parts_are_no_such_files(decoder: PillowImageDecoder) -> None:
+    noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (900, 1100, 3), dtype=np.uint8))
+    profile = bytes(8 << 20)
+    for data in (
+        file_of(noise),
+        file_of(noise, "JPEG", icc_profile=profile, quality=95),
+        file_of(noise, "TIFF", tiffinfo={278: 1}),
+    ):
+        assert (await decoder.decode(data, SIDE)).frame.original_size == Size(900, 1100)
+
+
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"])
 async def test_truncated_files_are_refused(decoder: PillowImageDecoder, file_format: str) -> None:
     data = file_of(Image.fromarray(RGB), file_format)
