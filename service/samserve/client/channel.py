@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
+from samserve.client.errors import InvalidRequest
 from samserve.v1 import segmentation_pb2 as pb
 from samserve.v1 import segmentation_pb2_grpc as pb_grpc
 
@@ -17,6 +18,9 @@ MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["SegmentationService"].full_name
 
 TENANT_METADATA_KEY = "samserve-tenant"
+
+# What gRPC sends as metadata; longer ones would crowd a server's limit on all of it, 8 KiB.
+_TENANT = re.compile(r"[\x20-\x7e]{0,1024}")
 
 ChannelOptions = Sequence[tuple[str, str | int]]
 
@@ -56,6 +60,17 @@ def channel_options(target: str, extra: ChannelOptions = ()) -> list[tuple[str, 
         "grpc.enable_http_proxy": 0 if _LOOPBACK.fullmatch(target) else 1,
     }
     return list((options | dict(extra)).items())
+
+
+def tenant_metadata(tenant: str) -> Sequence[tuple[str, str]]:
+    """What says in each call whose images these are.
+
+    Raises:
+        InvalidRequest: the tenant cannot be sent.
+    """
+    if not _TENANT.fullmatch(tenant):
+        raise InvalidRequest("tenant", f"is {tenant[:40]!r}: use at most 1024 printable ASCII characters")
+    return ((TENANT_METADATA_KEY, tenant),) if tenant else ()
 
 
 def methods(channel: grpc.Channel | grpc.aio.Channel) -> Mapping[str, Callable[..., Any]]:

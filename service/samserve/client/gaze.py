@@ -1,6 +1,7 @@
 """Gaze streams as the client has them."""
 
 import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,11 @@ from google.protobuf.duration_pb2 import Duration
 
 from samserve.client.errors import InvalidRequest
 from samserve.client.image import ImageLike
-from samserve.client.streaming import AsyncStream, Refused, StreamMask, image_message, read_error, read_mask
+from samserve.client.request import message_of
+from samserve.client.streaming import AsyncStream, Refused, Stream, StreamMask, image_message, read_error, read_mask
 from samserve.v1 import segmentation_pb2 as pb
+
+_MAX_HOLD_SECONDS = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,91 +62,147 @@ class GazeAnswer:
     total_seconds: float
 
 
-class AsyncGazeStream(AsyncStream[GazeAnswer | Refused]):
-    """`SegmentGaze`: send frames and samples, iterate for answers. Sending and iterating belong in separate tasks."""
+class _GazeMessages:
+    """The messages of one stream, numbered, the configuration before the first."""
 
-    def __init__(self, call: Any, target: str, config: pb.GazeConfig) -> None:
-        super().__init__(call, target)
-        self._config: pb.GazeConfig | None = config
-        self._frames = self._samples = 0
+    def __init__(self, config: pb.GazeConfig) -> None:
+        self._waiting = [pb.SegmentGazeRequest(config=config)]
+        self.frames = self.samples = 0
 
-    async def frame(self, image: ImageLike, reference_homography: npt.ArrayLike | None = None) -> int:
-        """Send the next frame and return its number.
-
-        Args:
-            reference_homography: `[3, 3]`, from this frame's pixels to a plane that stays fixed during the stream;
-                without it the server estimates the camera's motion from the frames.
-        """
-        message = await asyncio.to_thread(image_message, image)
+    def frame(self, image: pb.Image, reference_homography: npt.ArrayLike | None) -> list[pb.SegmentGazeRequest]:
+        """What to send for the next frame."""
         numbers: list[float] = []
         if reference_homography is not None:
             matrix = np.asarray(reference_homography, dtype=np.float64)
             if matrix.shape != (3, 3):
                 raise InvalidRequest("reference_homography", f"has shape {list(matrix.shape)}, not [3, 3]")
             numbers = matrix.reshape(9).tolist()
-        self._frames += 1
-        frame = pb.GazeFrame(sequence=self._frames, image=message, reference_homography=numbers)
-        await self._send(pb.SegmentGazeRequest(frame=frame))
-        return self._frames
+        self.frames += 1
+        frame = pb.GazeFrame(sequence=self.frames, image=image, reference_homography=numbers)
+        return self._after_what_waits(pb.SegmentGazeRequest(frame=frame))
 
-    async def sample(
-        self, timestamp_nanoseconds: int, x: float, y: float, valid: bool = True, confidence: float | None = None
-    ) -> int:
-        """Send the next gaze sample, on the last frame sent, and return its number. Timestamps must rise."""
-        self._samples += 1
-        sample = pb.GazeSample(
-            sequence=self._samples,
+    def sample(
+        self, timestamp_nanoseconds: int, x: float, y: float, valid: bool, confidence: float | None
+    ) -> list[pb.SegmentGazeRequest]:
+        """What to send for the next sample."""
+        sample = message_of(
+            pb.GazeSample,
+            sequence=self.samples + 1,
             timestamp_nanoseconds=timestamp_nanoseconds,
             x=x,
             y=y,
             valid=valid,
             confidence=confidence,
         )
-        await self._send(pb.SegmentGazeRequest(sample=sample))
-        return self._samples
+        self.samples += 1
+        return self._after_what_waits(pb.SegmentGazeRequest(sample=sample))
 
-    async def _send(self, message: Any) -> None:
-        if self._config is not None:
-            config, self._config = self._config, None
-            await super()._send(pb.SegmentGazeRequest(config=config))
-        await super()._send(message)
+    def _after_what_waits(self, request: pb.SegmentGazeRequest) -> list[pb.SegmentGazeRequest]:
+        waiting, self._waiting = self._waiting, []
+        return [*waiting, request]
+
+
+class GazeStream(Stream[GazeAnswer | Refused]):
+    """`SegmentGaze`: send frames and samples, iterate for answers. Sending and iterating belong in separate threads."""
+
+    def __init__(
+        self, method: Callable[..., Any], metadata: Sequence[tuple[str, str]], target: str, config: pb.GazeConfig
+    ) -> None:
+        super().__init__(method, metadata, target)
+        self._messages = _GazeMessages(config)
+
+    def frame(self, image: ImageLike, reference_homography: npt.ArrayLike | None = None) -> int:
+        """Send the next frame and return its number.
+
+        Args:
+            reference_homography: `[3, 3]`, from this frame's pixels to a plane that stays fixed during the stream;
+                without it the server estimates the camera's motion from the frames.
+        """
+        self._send(*self._messages.frame(image_message(image), reference_homography))
+        return self._messages.frames
+
+    def sample(
+        self, timestamp_nanoseconds: int, x: float, y: float, valid: bool = True, confidence: float | None = None
+    ) -> int:
+        """Send the next gaze sample, on the last frame sent, and return its number. Timestamps must rise."""
+        self._send(*self._messages.sample(timestamp_nanoseconds, x, y, valid, confidence))
+        return self._messages.samples
 
     def _read(self, message: pb.SegmentGazeResponse) -> GazeAnswer | Refused:
-        if message.WhichOneof("message") == "error":
-            return Refused(message.error.sequence, read_error(message.error))
-        answer, counts = message.answer, message.answer.counts
-        return GazeAnswer(
-            sequence=answer.sequence,
-            timestamp_nanoseconds=answer.timestamp_nanoseconds,
-            state=pb.GazeState.Name(answer.state).removeprefix("GAZE_STATE_").lower(),
-            object_id=answer.object_id,
-            mask=read_mask(answer.mask) if answer.HasField("mask") else None,
-            point=(answer.x, answer.y),
-            frame_sequence=answer.frame_sequence,
-            keyframe_sequence=answer.keyframe_sequence,
-            keyframe_pending=answer.keyframe_pending,
-            counts=GazeCounts(
-                counts.samples,
-                counts.samples_dropped,
-                counts.samples_skipped,
-                counts.samples_refused,
-                counts.decodes,
-                counts.frames,
-                counts.frames_dropped,
-                counts.keyframes,
-            ),
-            decode_seconds=answer.decode.ToNanoseconds() / 1e9,
-            total_seconds=answer.total.ToNanoseconds() / 1e9,
-        )
+        return _read_answer(message)
+
+
+class AsyncGazeStream(AsyncStream[GazeAnswer | Refused]):
+    """As `GazeStream`; sending and iterating belong in separate tasks."""
+
+    def __init__(self, call: Any, target: str, config: pb.GazeConfig) -> None:
+        super().__init__(call, target)
+        self._messages = _GazeMessages(config)
+
+    async def frame(self, image: ImageLike, reference_homography: npt.ArrayLike | None = None) -> int:
+        """As `GazeStream.frame`."""
+        read = await asyncio.to_thread(image_message, image)
+        requests = self._messages.frame(read, reference_homography)
+        number = self._messages.frames
+        await self._send(*requests)
+        return number
+
+    async def sample(
+        self, timestamp_nanoseconds: int, x: float, y: float, valid: bool = True, confidence: float | None = None
+    ) -> int:
+        """As `GazeStream.sample`."""
+        requests = self._messages.sample(timestamp_nanoseconds, x, y, valid, confidence)
+        number = self._messages.samples
+        await self._send(*requests)
+        return number
+
+    def _read(self, message: pb.SegmentGazeResponse) -> GazeAnswer | Refused:
+        return _read_answer(message)
+
+
+def _read_answer(message: pb.SegmentGazeResponse) -> GazeAnswer | Refused:
+    if message.WhichOneof("message") == "error":
+        return Refused(message.error.sequence, read_error(message.error), message.error.field)
+    answer, counts = message.answer, message.answer.counts
+    return GazeAnswer(
+        sequence=answer.sequence,
+        timestamp_nanoseconds=answer.timestamp_nanoseconds,
+        state=pb.GazeState.Name(answer.state).removeprefix("GAZE_STATE_").lower(),
+        object_id=answer.object_id,
+        mask=read_mask(answer.mask) if answer.HasField("mask") else None,
+        point=(answer.x, answer.y),
+        frame_sequence=answer.frame_sequence,
+        keyframe_sequence=answer.keyframe_sequence,
+        keyframe_pending=answer.keyframe_pending,
+        counts=GazeCounts(
+            counts.samples,
+            counts.samples_dropped,
+            counts.samples_skipped,
+            counts.samples_refused,
+            counts.decodes,
+            counts.frames,
+            counts.frames_dropped,
+            counts.keyframes,
+        ),
+        decode_seconds=answer.decode.ToNanoseconds() / 1e9,
+        total_seconds=answer.total.ToNanoseconds() / 1e9,
+    )
 
 
 def gaze_config(
     *, normalized: bool, field_of_view_degrees: float, max_mask_side: int, min_confidence: float, hold_seconds: float
 ) -> pb.GazeConfig:
-    """The first message of a gaze stream."""
+    """The first message of a gaze stream; `Client.gaze` explains the arguments.
+
+    Raises:
+        InvalidRequest: one cannot be sent.
+    """
+    if not abs(hold_seconds) < _MAX_HOLD_SECONDS:
+        raise InvalidRequest("hold_seconds", f"is {hold_seconds}: give seconds, from 0")
     hold = Duration()
     hold.FromNanoseconds(round(1e9 * hold_seconds))
-    return pb.GazeConfig(
+    return message_of(
+        pb.GazeConfig,
         coordinate_space=pb.COORDINATE_SPACE_NORMALIZED if normalized else pb.COORDINATE_SPACE_PIXELS,
         field_of_view_degrees=field_of_view_degrees,
         max_mask_side=max_mask_side,

@@ -1,8 +1,10 @@
 """What the client's streams have in common."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from queue import Full, Queue
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -25,6 +27,9 @@ from samserve.client.rle import decode_rle
 from samserve.v1 import segmentation_pb2 as pb
 
 _A = TypeVar("_A")
+
+_MAX_UNSENT = 16
+_POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,25 +62,89 @@ class Refused:
     Attributes:
         sequence: the message's number.
         error: what is wrong with it.
+        field: what is to blame, as a path in the message that was sent. In a gaze stream, where frames and samples are
+            numbered apart, it begins with `frame` or `sample`.
     """
 
     sequence: int
     error: ClientError
+    field: str = ""
+
+
+class Stream(Generic[_A]):
+    """A bidirectional call that numbers its messages itself.
+
+    Use it in a `with` statement; leaving it cancels what is not ended. Iterate over it for the answers: that raises a
+    `ClientError` where the call failed. One thread may send while another iterates. Sending waits while the server
+    takes no more.
+
+    Args:
+        method: of the stub.
+    """
+
+    def __init__(self, method: Callable[..., Any], metadata: Sequence[tuple[str, str]], target: str) -> None:
+        self._unsent: Queue[Any] = Queue(_MAX_UNSENT)
+        self._call = method(iter(self._unsent.get, None), metadata=metadata)
+        self._target = target
+        self._said_all = False
+
+    def end(self) -> None:
+        """Say that nothing more will be sent; what was sent is still answered."""
+        if not self._said_all:
+            self._said_all = True
+            self._put(None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._call.cancel()
+        # gRPC's own thread may wait for a message, and would for ever.
+        with suppress(Full):
+            self._unsent.put_nowait(None)
+
+    def __iter__(self) -> Iterator[_A]:
+        return self
+
+    def __next__(self) -> _A:
+        try:
+            return self._read(next(self._call))
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, self._target) from error
+
+    def _read(self, message: Any) -> _A:
+        raise NotImplementedError
+
+    def _send(self, *messages: Any) -> None:
+        for message in messages:
+            if self._said_all or not self._put(message):
+                raise self._ended()
+
+    def _put(self, message: Any) -> bool:
+        """Whether the call takes it, which an ended one does not."""
+        while self._call.is_active():
+            with suppress(Full):
+                self._unsent.put(message, timeout=_POLL_SECONDS)
+                return True
+        return False
+
+    def _ended(self) -> ClientError:
+        if self._said_all or self._call.code() is grpc.StatusCode.OK:
+            return InvalidRequest("", "the stream has ended: open another")
+        return from_rpc_error(self._call, self._target)
 
 
 class AsyncStream(Generic[_A]):
-    """A bidirectional call that numbers its messages itself.
-
-    Use it in an `async with` statement; leaving it cancels what is not ended. Iterate over it for the answers: that
-    raises a `ClientError` where the call failed.
-    """
+    """`Stream` with `await`: use it in an `async with` statement and iterate with `async for`."""
 
     def __init__(self, call: Any, target: str) -> None:
         self._call = call
         self._target = target
 
     async def end(self) -> None:
-        """Say that nothing more will be sent; what was sent is still answered."""
+        """As `Stream.end`."""
         await self._call.done_writing()
 
     async def __aenter__(self) -> Self:
@@ -98,9 +167,10 @@ class AsyncStream(Generic[_A]):
     def _read(self, message: Any) -> _A:
         raise NotImplementedError
 
-    async def _send(self, message: Any) -> None:
+    async def _send(self, *messages: Any) -> None:
         try:
-            await self._call.write(message)
+            for message in messages:
+                await self._call.write(message)
         except grpc.RpcError as error:
             raise from_rpc_error(error, self._target) from error
         except Exception as error:

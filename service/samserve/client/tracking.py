@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from samserve.client.errors import ServerError
 from samserve.client.image import ImageLike
 from samserve.client.request import Prompt, prompt_message
-from samserve.client.streaming import AsyncStream, StreamMask, image_message, read_error, read_mask
+from samserve.client.streaming import AsyncStream, Stream, StreamMask, image_message, read_error, read_mask
 from samserve.v1 import segmentation_pb2 as pb
 
 
@@ -36,20 +36,38 @@ class TrackedFrame:
     total_seconds: float
 
 
-class AsyncTracking(AsyncStream[TrackedFrame]):
+class Tracking(Stream[TrackedFrame]):
     """`TrackObjects`, one frame at a time."""
+
+    def track(self, sequence: int, frame: ImageLike, prompts: Mapping[int, Prompt], normalized: bool) -> TrackedFrame:
+        """Follow the objects onto the next frame."""
+        self._send(track_request(sequence, frame, prompts, normalized))
+        for tracked in self:
+            return tracked
+        raise _unanswered()
+
+    def _read(self, message: pb.TrackObjectsResponse) -> TrackedFrame:
+        return read_tracked(message)
+
+
+class AsyncTracking(AsyncStream[TrackedFrame]):
+    """As `Tracking`."""
 
     async def track(
         self, sequence: int, frame: ImageLike, prompts: Mapping[int, Prompt], normalized: bool
     ) -> TrackedFrame:
-        """Follow the objects onto the next frame."""
+        """As `Tracking.track`."""
         await self._send(await asyncio.to_thread(track_request, sequence, frame, prompts, normalized))
         async for tracked in self:
             return tracked
-        raise ServerError("the server ended the stream before it answered", "UNKNOWN")
+        raise _unanswered()
 
     def _read(self, message: pb.TrackObjectsResponse) -> TrackedFrame:
         return read_tracked(message)
+
+
+def _unanswered() -> ServerError:
+    return ServerError("the server ended the stream before it answered", "UNKNOWN")
 
 
 def track_request(
