@@ -23,6 +23,8 @@ def test_a_person_looks_at_a_photo_in_one_thread_and_is_answered_in_another(clie
         size = photo.height, photo.width
     samples = list(simulate_gaze(size, 2.0, seed=1, targets=[(300, 230), (100, 100)]))
     client.embed(PHOTO)
+    received: list[GazeAnswer | Refused] = []
+    refused_twice = threading.Event()
     with client.gaze(max_mask_side=200) as stream:
 
         def send() -> None:
@@ -33,11 +35,15 @@ def test_a_person_looks_at_a_photo_in_one_thread_and_is_answered_in_another(clie
                 if number == len(samples) // 2:
                     stream.frame(b"no image")
             stream.sample(samples[-1].timestamp_nanoseconds, 1.0, 1.0)
+            refused_twice.wait(60)
             stream.end()
 
         sending = threading.Thread(target=send)
         sending.start()
-        received = list(stream)
+        for answer in stream:
+            received.append(answer)
+            if sum(isinstance(item, Refused) for item in received) == 2:
+                refused_twice.set()
         sending.join()
     answers = [answer for answer in received if isinstance(answer, GazeAnswer)]
     refused = {answer.field: answer for answer in received if isinstance(answer, Refused)}

@@ -129,7 +129,7 @@ class PillowImageDecoder:
         except _TooManyParts as error:
             raise InvalidImage(_FIELD, str(error)) from None
         except Exception as error:
-            raise InvalidImage(_FIELD, f"has a corrupt header: {error}") from error
+            raise InvalidImage(_FIELD, f"has a corrupt header ({error}): save it anew") from error
         file.turn_to_pixels()
         if image.format == "JPEG" and data.count(_START_OF_SCAN) > MAX_JPEG_SCANS:
             raise InvalidImage(_FIELD, f"has more than {MAX_JPEG_SCANS} scans: save it anew")
@@ -139,7 +139,9 @@ class PillowImageDecoder:
                 _FIELD, f"declares {width} x {height} pixels, the limit is {self._max_pixels}: scale it down"
             )
         if not 0 < max(width, height) <= MAX_SIDE_PIXELS or min(width, height) < 1:
-            raise InvalidImage(_FIELD, f"declares {width} x {height} pixels, a side must be 1 to {MAX_SIDE_PIXELS}")
+            raise InvalidImage(
+                _FIELD, f"declares {width} x {height} pixels, a side must be 1 to {MAX_SIDE_PIXELS}: scale it"
+            )
         return image, Size(*upright_size(image))
 
 
@@ -151,4 +153,4 @@ def _upright(image: Image.Image) -> Image.Image:
     except (UnservedPixels, _TooManyParts) as error:
         raise InvalidImage(_FIELD, str(error)) from None
     except Exception as error:  # Pillow's plugins let nearly anything out on corrupt data
-        raise InvalidImage(_FIELD, f"is truncated or corrupt: {error}") from error
+        raise InvalidImage(_FIELD, f"is truncated or corrupt ({error}): send the whole file") from error

@@ -182,4 +182,6 @@ class PromptHistory:
 
     def _check_index(self, name: str, index: int) -> None:
         if not 0 <= index < len(self.current.points):
-            raise InvalidPrompt("index", f"is {index}, the prompt has {len(self.current.points)} points: count from 0")
+            raise InvalidPrompt(
+                "index", f"is {index}: points are numbered from 0, and there are {len(self.current.points)}"
+            )

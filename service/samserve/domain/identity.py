@@ -28,7 +28,9 @@ class ImageId(str):
             InvalidImage: of the field `image_id`: it is not `sha256:` and 64 lowercase hexadecimal digits.
         """
         if not _IMAGE_ID.fullmatch(text):
-            raise InvalidImage("image_id", "is not 'sha256:' followed by 64 lowercase hexadecimal digits")
+            raise InvalidImage(
+                "image_id", "is not 'sha256:' followed by 64 lowercase hexadecimal digits: send the image"
+            )
         return cls(text)
 
 
