@@ -30,6 +30,10 @@ The largest profiles and metadata that JPEG can split take fewer than 2,000."""
 BYTES_PER_READ = 256
 """Beside as many as for the header, the pixels may take a read for so many bytes: PNG's chunks have kilobytes."""
 
+MAX_EXIF_RECORDS = 64
+"""Files have one, and one more for each picture inside. Pillow joins those of a JPEG one by one, copying all before."""
+
+_EXIF = b"Exif\0\0"
 _START_OF_SCAN = b"\xff\xda"
 _FIELD = "data"
 
@@ -119,6 +123,8 @@ class PillowImageDecoder:
     def _open(self, data: bytes) -> tuple[Image.Image, Size]:
         if not data:
             raise InvalidImage(_FIELD, "is empty: send an encoded image file")
+        if data.count(_EXIF) > MAX_EXIF_RECORDS:
+            raise InvalidImage(_FIELD, f"has more than {MAX_EXIF_RECORDS} EXIF records: save it anew")
         file = _BoundedFile(data)
         try:
             image = Image.open(file, formats=FORMATS)

@@ -228,6 +228,14 @@ async def test_files_of_very_many_tiny_parts_are_refused(decoder: PillowImageDec
             await work(of_tiny_parts(kind, 100_000), SIDE)
 
 
+async def test_a_jpeg_of_very_many_exif_records_is_refused(decoder: PillowImageDecoder) -> None:
+    data = file_of(Image.fromarray(RGB), "JPEG")
+    record = b"\xff\xe1" + struct.pack(">H", 65_535) + b"Exif\0\0" + bytes(65_527)
+    assert await decoder.probe(data[:2] + record * 2 + data[2:]) == Size(24, 40)
+    with pytest.raises(InvalidImage, match="EXIF records"):
+        await decoder.probe(data[:2] + record * 65 + data[2:])
+
+
 async def test_large_files_of_ordinary_parts_are_no_such_files(decoder: PillowImageDecoder) -> None:
     noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (900, 1100, 3), dtype=np.uint8))
     profile = bytes(8 << 20)
