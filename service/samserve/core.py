@@ -37,6 +37,7 @@ from samserve.domain.masks import Mask
 from samserve.domain.prompts import PromptLimits, click_prompts
 from samserve.edges import EdgeDetector
 from samserve.embedder import ImageEmbedder
+from samserve.encode_pace import EncodePace
 from samserve.engines import Models
 from samserve.gaze import GazeSession
 from samserve.gaze_frames import GazeFrames
@@ -71,6 +72,7 @@ class GatewayCore:
         self._generations = Admission("generations", settings.max_generations, RETRY_AFTER_SECONDS)
         for admission in (self._encodes, self._requests, self._generations):
             metrics.load.watch(admission)
+        self._pace = EncodePace(settings.gaze_encodes_per_second)
         self._prompt_limits = PromptLimits(settings.max_prompts, settings.max_points_per_prompt)
         self._embedder: ImageEmbedder | None = None
         resources.push_async_callback(self._close)
@@ -167,6 +169,7 @@ class GatewayCore:
             frames = partial(
                 GazeFrames,
                 tenant=tenant,
+                pace=self._pace,
                 embedder=embedder,
                 thumbnails=self._image_decoder,
                 motion_estimator=OpenCvMotionEstimator(),

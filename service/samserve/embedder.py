@@ -8,7 +8,7 @@ from functools import partial
 
 from samserve.admission import Admission
 from samserve.domain.embedding import Embedding
-from samserve.domain.errors import EmbeddingNotFound
+from samserve.domain.errors import EmbeddingNotFound, within
 from samserve.domain.geometry import CropBox, Size
 from samserve.domain.identity import EmbeddingKey, ImageId
 from samserve.domain.manifest import ModelManifest
@@ -21,10 +21,15 @@ _LEASE_POLL_MAX_SECONDS = 0.25
 
 @dataclass(frozen=True, slots=True)
 class ImageSource:
-    """An image as a caller names it: the file's bytes, or the id of one that was sent before."""
+    """An image as a caller names it: the file's bytes, or the id of one that was sent before.
+
+    Attributes:
+        field: of the request that it came in, for errors.
+    """
 
     data: bytes | None = None
     image_id: ImageId | None = None
+    field: str = "image"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,7 +88,7 @@ class ImageEmbedder:
                 raises refuses the request.
 
         Raises:
-            InvalidImage: the file cannot be served.
+            InvalidImage: the file cannot be served; of `image.field`.
             EmbeddingNotFound: only an id was given, and its embedding is neither cached nor being made.
             Overloaded: too many encodes are in flight.
             ModelUnavailable: the encoder cannot be reached or failed.
@@ -98,11 +103,14 @@ class ImageEmbedder:
             check(cached.embedding.frame.original_size)
             return EmbeddedImage(image_id, cached.embedding, cached.source, cache_seconds)
         if image.data is not None:
-            check(await asyncio.to_thread(self._image_decoder.probe, image.data))
+            with within(image.field):
+                original_size = await self._image_decoder.probe(image.data)
+            check(original_size)
         elif key not in self._flights:
             raise EmbeddingNotFound(image_id)
         joined = time.perf_counter()
-        made, led = await self._flights.join(key, partial(self._lead, key, image_id, data, crop_box))
+        with within(image.field):
+            made, led = await self._flights.join(key, partial(self._lead, key, image_id, data, crop_box))
         if led:
             return replace(made, cache_seconds=cache_seconds + made.cache_seconds)
         check(made.embedding.frame.original_size)

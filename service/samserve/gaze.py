@@ -6,7 +6,8 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from functools import partial
+from typing import Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -62,8 +63,13 @@ class GazeAnswer(Generic[R]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Refusal:
-    """A sample or a frame that was refused."""
+    """A sample or a frame that was refused.
 
+    Attributes:
+        message: `sample` or `frame`; errors name fields of it. Empty for what is neither.
+    """
+
+    message: Literal["sample", "frame", ""]
     sequence: int
     error: SamserveError
 
@@ -101,10 +107,10 @@ class GazeSession(Generic[R]):
         self._objects = objects
         self._observer = observer
         self._clock = clock
-        self._frames = make_frames(report=self._report, fail=self.end)
+        self._frames = make_frames(report=partial(self.refuse, "frame"), fail=self.end)
         self._attention: Attention | None = None
         self._epoch: int | None = None
-        self._last_timestamp = -(1 << 63)
+        self._last_timestamp: int | None = None
         self._waiting: _Waiting | None = None
         self._refusals: deque[Refusal] = deque(maxlen=_MAX_WAITING_REFUSALS)
         self._news = asyncio.Event()
@@ -122,7 +128,7 @@ class GazeSession(Generic[R]):
     def refuse_frame(self, sequence: int, error: SamserveError) -> None:
         """Tell by `answers` that a frame could not be read."""
         self._observer.gaze_frame("refused")
-        self._report(sequence, error)
+        self.refuse("frame", sequence, error)
 
     def sample(self, sample: GazeSample) -> None:
         """Take a sample in; returns at once. One that is refused is told by `answers`."""
@@ -133,12 +139,17 @@ class GazeSession(Generic[R]):
         except InvalidPrompt as error:
             self._refused += 1
             self._observer.gaze_sample("refused")
-            self._report(sample.sequence, error)
+            self.refuse("sample", sample.sequence, error)
             return
         if self._waiting is not None:
             self._dropped += 1
             self._observer.gaze_sample("dropped")
         self._waiting = _Waiting(sample, look, arrived)
+        self._news.set()
+
+    def refuse(self, message: Literal["sample", "frame", ""], sequence: int, error: SamserveError) -> None:
+        """Tell by `answers` that a message was refused."""
+        self._refusals.append(Refusal(message, sequence, error))
         self._news.set()
 
     def end(self, failure: BaseException | None = None) -> None:
@@ -168,23 +179,20 @@ class GazeSession(Generic[R]):
             if self._ended and self._waiting is None and not self._refusals:
                 return
 
-    def _report(self, sequence: int, error: SamserveError) -> None:
-        self._refusals.append(Refusal(sequence, error))
-        self._news.set()
-
     def _look(self, sample: GazeSample) -> Look | None:
-        if sample.timestamp_nanoseconds <= self._last_timestamp:
+        if self._last_timestamp is not None and sample.timestamp_nanoseconds <= self._last_timestamp:
             raise InvalidPrompt(
-                "sample.timestamp_nanoseconds",
-                f"is {sample.timestamp_nanoseconds}, not after the last sample's {self._last_timestamp}",
+                "timestamp_nanoseconds",
+                f"is {sample.timestamp_nanoseconds}, not after the last sample's {self._last_timestamp}: use a clock"
+                " that only rises",
             )
-        if not math.isfinite(sample.confidence):
-            raise InvalidPrompt("sample.confidence", f"is {sample.confidence}: it must be finite")
+        if not 0 <= sample.confidence <= 1:
+            raise InvalidPrompt("confidence", f"is {sample.confidence:g}: it must be from 0 to 1")
         seen = sample.valid and sample.confidence >= self._options.min_confidence
         if seen:
             for axis, value in (("x", sample.x), ("y", sample.y)):
                 if not math.isfinite(value):
-                    raise InvalidPrompt(f"sample.{axis}", f"is {value}: it must be finite while valid is true")
+                    raise InvalidPrompt(axis, f"is {value}: it must be finite while valid is true")
         self._last_timestamp = sample.timestamp_nanoseconds
         if self._frames.size is None:
             return None
@@ -225,7 +233,7 @@ class GazeSession(Generic[R]):
         except SamserveError as error:
             self._observer.gaze_sample("failed")
             self._refused += 1
-            return Refusal(waiting.sample.sequence, error)
+            return Refusal("sample", waiting.sample.sequence, error)
         self._observer.gaze_sample(state.value)
         self._skipped += state is not GazeState.NEW_MASK
         return GazeAnswer(

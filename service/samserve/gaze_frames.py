@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +10,12 @@ import numpy as np
 
 from samserve.domain import homography as plane
 from samserve.domain.embedding import Embedding
-from samserve.domain.errors import InvalidImage, SamserveError
+from samserve.domain.errors import InvalidImage, SamserveError, within
 from samserve.domain.geometry import Size
 from samserve.domain.homography import Homography
 from samserve.domain.keyframes import KeyframePolicy, motion, scene_change
 from samserve.embedder import ImageEmbedder, ImageSource
+from samserve.encode_pace import EncodePace
 from samserve.ports import EmbeddingSource, GazeObserver, MotionEstimator, Thumbnail, ThumbnailReader
 
 
@@ -78,6 +79,7 @@ class GazeFrames:
     the newest is kept. So a stream holds five files at most, the one that was looked at last included.
 
     Args:
+        pace: of all streams of a user, beside the stream's own, which `policy` says.
         report: is told of frames that were refused, by their sequence.
         fail: is told of faults of ours.
         clock: seconds, for the age of keyframes and the rate of encodes.
@@ -87,6 +89,7 @@ class GazeFrames:
         self,
         *,
         tenant: str,
+        pace: EncodePace,
         embedder: ImageEmbedder,
         thumbnails: ThumbnailReader,
         motion_estimator: MotionEstimator,
@@ -97,6 +100,9 @@ class GazeFrames:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._tenant = tenant
+        self._pace = pace
+        # Nothing tells the people of no tenant apart, and one must not be able to hold up all: each stream is a user.
+        self._user: Hashable = tenant or self
         self._embedder = embedder
         self._thumbnails = thumbnails
         self._motion_estimator = motion_estimator
@@ -126,12 +132,14 @@ class GazeFrames:
         """Take a frame in; returns at once.
 
         Raises:
-            InvalidImage: its number does not rise, or its homography is not one.
+            InvalidImage: its number does not rise, or its homography is not one; names the field of the frame.
         """
         if frame.sequence <= self._last_sequence:
-            raise InvalidImage("frame.sequence", f"is {frame.sequence}, not above {self._last_sequence}: number frames")
+            raise InvalidImage("sequence", f"is {frame.sequence}, not above {self._last_sequence}: number frames")
         if frame.reference is not None and not plane.is_invertible(frame.reference):
-            raise InvalidImage("frame.reference_homography", "is not finite and invertible")
+            raise InvalidImage(
+                "reference_homography", "is not finite and invertible: leave it out where it is not known"
+            )
         self._last_sequence = frame.sequence
         self.received += 1
         self._observer.gaze_frame("received")
@@ -174,7 +182,8 @@ class GazeFrames:
     async def _look(self, frame: GazeFrame) -> _Seen:
         if frame.image.data is None:
             return _Seen(frame, None)
-        thumbnail = await self._thumbnails.thumbnail(frame.image.data)
+        with within(frame.image.field):
+            thumbnail = await self._thumbnails.thumbnail(frame.image.data)
         self._check_size(thumbnail.original_size)
         return _Seen(frame, thumbnail)
 
@@ -225,6 +234,7 @@ class GazeFrames:
             while self._wanted is not None:
                 if self._wanted.frame.image.data is not None:
                     await asyncio.sleep(self._next_encode_seconds - self._clock())
+                    await self._pace.turn(self._user)
                 seen, self._wanted = self._wanted, None
                 started = self._clock()
                 try:
@@ -235,6 +245,8 @@ class GazeFrames:
                     continue
                 if embedded.source is EmbeddingSource.ENCODED:
                     self._next_encode_seconds = started + 1 / self._policy.max_encodes_per_second
+                elif seen.frame.image.data is not None:
+                    self._pace.give_back(self._user)
                 self._adopt(seen, embedded.embedding, started)
         finally:
             self._encoding = None
@@ -257,7 +269,9 @@ class GazeFrames:
         elif size != self.size:
             (height, width), first = size, self.size
             raise InvalidImage(
-                "frame.image", f"is {width} x {height}, the stream's first was {first.width} x {first.height}"
+                "image",
+                f"is {width} x {height}, the stream's first was {first.width} x {first.height}: open another stream for"
+                " frames of another size",
             )
 
     def _refuse(self, sequence: int, error: SamserveError) -> None:

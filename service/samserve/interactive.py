@@ -12,11 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from samserve.domain.edits import Edit, PromptHistory
-from samserve.domain.errors import InvalidArgument, InvalidPrompt, Overloaded, SamserveError
+from samserve.domain.errors import InvalidArgument, InvalidPrompt, Overloaded, SamserveError, within
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.manifest import ModelManifest
 from samserve.domain.masks import MULTIMASK, SINGLE_MASK, Mask, upsample_mask
-from samserve.domain.prompts import CoordinateSpace, Prompt, PromptLimits, batch_prompts, check_inside, check_prompts
+from samserve.domain.prompts import (
+    CoordinateSpace,
+    Prompt,
+    PromptLimits,
+    batch_prompts,
+    check_prompt,
+    check_prompt_inside,
+)
 from samserve.embedder import EmbeddedImage, ImageEmbedder, ImageSource
 from samserve.ports import MaskDecoder
 
@@ -106,9 +113,7 @@ class InteractiveSession(Generic[R]):
             return
         self._cancel()
         self._start, self._size, self._history, self._early = start, None, PromptHistory(), []
-        self._embedding = asyncio.create_task(
-            self._embedder.embed(start.image, self._tenant, partial(self._know_size, start))
-        )
+        self._embedding = asyncio.create_task(self._embed(start))
         self._undecoded = sequence
         self._news.set()
 
@@ -180,21 +185,30 @@ class InteractiveSession(Generic[R]):
         assert self._size is not None
         assert self._start is not None
         try:
-            changed = self._history.changed(edit)
-            prompt = changed.prompt()
-            if not changed.is_empty:
-                check_prompts([prompt], self._limits, self._manifest.low_res_size)
-                check_inside([prompt], self._start.coordinate_space, self._size)
+            with within(edit.name):
+                changed = self._history.changed(edit)
+                if not changed.is_empty:
+                    self._check(changed.prompt(), self._start.coordinate_space, self._size)
         except InvalidPrompt as error:
-            # The edit's own field, in place of the whole prompt's.
-            path = f"{edit.name}.{error.field.rpartition('.')[2]}".rstrip(".")
-            self.refuse(sequence, InvalidPrompt(path, error.description))
+            self.refuse(sequence, error)
             return
         self._history.push(changed, edit)
         self._undecoded = sequence
         if self._decoding is not None:
             self._decoding.cancel()
         self._news.set()
+
+    def _check(self, prompt: Prompt, space: CoordinateSpace, size: Size) -> None:
+        try:
+            check_prompt(prompt, self._limits, self._manifest.low_res_size)
+            check_prompt_inside(prompt, space, size)
+        except InvalidPrompt as error:
+            # What was there before is right: it is the edit's point or box, whose fields the edit has as its own.
+            raise InvalidPrompt(error.field.partition(".")[2], error.description) from None
+
+    async def _embed(self, start: SessionStart) -> EmbeddedImage:
+        with within("start_session"):
+            return await self._embedder.embed(start.image, self._tenant, partial(self._know_size, start))
 
     async def _latest(self) -> SessionMasks[R] | RefusedEdit | None:
         """The masks of the latest prompt; None where a newer edit cancelled them."""

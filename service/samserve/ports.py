@@ -37,10 +37,10 @@ class DecodedImage:
 
 
 class ImageDecoder(Protocol):
-    """Reads image files."""
+    """Reads image files. What is wrong with one is wrong with the field `data`."""
 
-    def probe(self, data: bytes) -> Size:
-        """Size after EXIF orientation, from the header alone.
+    async def probe(self, data: bytes) -> Size:
+        """Size after EXIF orientation, from the header alone. May wait for a worker, as `decode` does.
 
         Raises:
             InvalidImage: not an image that is served, or one that declares more pixels than the limit.
@@ -256,7 +256,7 @@ class ThumbnailReader(Protocol):
         """Decode a file at a fraction of its size.
 
         Raises:
-            InvalidImage: as `ImageDecoder.decode`.
+            InvalidImage: as `ImageDecoder.decode`; of the field `data`.
         """
         ...
 

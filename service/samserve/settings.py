@@ -72,7 +72,9 @@ class Settings(BaseSettings):
     stream_idle_seconds: float = Field(default=30.0, gt=0, description="silence after which a stream is ended")
     max_frame_bytes: int = Field(default=8 * _MIB, gt=0, description="largest frame of a stream")
     max_tracked_objects: int = Field(default=32, gt=0, description="objects of one tracking stream")
-    gaze_encodes_per_second: float = Field(default=2.0, gt=0, description="encodes of one gaze stream")
+    gaze_encodes_per_second: float = Field(
+        default=2.0, gt=0, description="encodes of one tenant's gaze streams together; of each one without a tenant"
+    )
 
     @property
     def max_message_bytes(self) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samserve.domain.embedding import Embedding
-from samserve.domain.errors import InvalidImage, InvalidPrompt
+from samserve.domain.errors import InvalidImage, InvalidPrompt, within
 from samserve.domain.geometry import Size
 from samserve.domain.low_res_masks import LowResMask
 from samserve.domain.manifest import ModelManifest
@@ -22,8 +22,8 @@ from samserve.domain.prompts import (
     Prompt,
     PromptLimits,
     batch_prompts,
-    check_inside,
-    check_prompts,
+    check_prompt,
+    check_prompt_inside,
     in_pixels,
 )
 from samserve.domain.tracking import TrackingLimits, appearance, choose, following_prompt
@@ -48,7 +48,7 @@ class TrackQuery:
 
     Attributes:
         sequence: the client's number; rises.
-        prompts: by object id, of objects that start, or start anew, on this frame.
+        prompts: by object id, of objects that start, or start anew, on this frame; in the request's order.
         removed: ids of objects that are followed no longer.
     """
 
@@ -173,20 +173,26 @@ class TrackingSession(Generic[R]):
     def _check(self, query: TrackQuery) -> None:
         if query.sequence <= self._last_sequence:
             raise InvalidImage("sequence", f"is {query.sequence}, not above {self._last_sequence}: number the frames")
-        if query.prompts:
-            check_prompts(list(query.prompts.values()), self._prompt_limits, self._manifest.low_res_size)
+        for index, prompt in enumerate(query.prompts.values()):
+            with within(f"prompts[{index}].prompt"):
+                check_prompt(prompt, self._prompt_limits, self._manifest.low_res_size)
         names = set(self._tracks).difference(query.removed) | set(query.prompts)
         if not names:
             raise InvalidPrompt("prompts", "is empty, and no object is followed: give at least one to start with")
         if len(names) > self._max_objects:
-            raise InvalidPrompt("prompts", f"make {len(names)} objects, the limit is {self._max_objects}: remove some")
+            limit = self._max_objects
+            raise InvalidPrompt("prompts", f"would make it {len(names)} objects, the limit is {limit}: remove some")
 
     def _check_size(self, query: TrackQuery, size: Size) -> None:
         if self._size is not None and size != self._size:
             raise InvalidImage(
-                "frame", f"is {size.width} x {size.height}, the first was {self._size.width} x {self._size.height}"
+                "frame",
+                f"is {size.width} x {size.height}, the first was {self._size.width} x {self._size.height}: open another"
+                " stream for frames of another size",
             )
-        check_inside(list(query.prompts.values()), query.coordinate_space, size)
+        for index, prompt in enumerate(query.prompts.values()):
+            with within(f"prompts[{index}].prompt"):
+                check_prompt_inside(prompt, query.coordinate_space, size)
 
     async def _decode(self, embedded: EmbeddedImage, prompts: list[Prompt]) -> DecodedMasks:
         low_res_size = self._manifest.low_res_size

@@ -27,17 +27,17 @@ def image(scene: int, size: Size = SIZE, nonce: int = 0) -> ImageSource:
 class SceneDecoder:
     """Implements `ImageDecoder` and `ThumbnailReader` for such files."""
 
-    def probe(self, data: bytes) -> Size:
+    async def probe(self, data: bytes) -> Size:
         if data == b"broken":
-            raise InvalidImage("image.data", "is not an image")
+            raise InvalidImage("data", "is not an image")
         _, height, width, _ = data.split()
         return Size(int(height), int(width))
 
     async def decode(self, data: bytes, image_size: int, crop_box: CropBox | None = None) -> DecodedImage:
-        return DecodedImage(np.zeros((3, 64, 64), np.uint8), ImageFrame(self.probe(data), image_size), 0.001)
+        return DecodedImage(np.zeros((3, 64, 64), np.uint8), ImageFrame(await self.probe(data), image_size), 0.001)
 
     async def thumbnail(self, data: bytes) -> Thumbnail:
-        size = self.probe(data)
+        size = await self.probe(data)
         rng = np.random.default_rng(int(data.split()[0]))
         gray = np.kron(rng.integers(0, 255, (6, 8)), np.ones((40, 40))).astype(np.uint8)
         return Thumbnail(gray, size)

@@ -26,9 +26,9 @@ class CountingDecoder:
         self.decoded = 0
         self.crops: list[CropBox | None] = []
 
-    def probe(self, data: bytes) -> Size:
+    async def probe(self, data: bytes) -> Size:
         if data == b"not an image":
-            raise InvalidImage("image.data", "is not an image")
+            raise InvalidImage("data", "is not an image")
         return SIZE
 
     async def decode(self, data: bytes, image_size: int, crop_box: CropBox | None = None) -> DecodedImage:

@@ -19,6 +19,7 @@ from samserve.domain.keyframes import KeyframePolicy
 from samserve.domain.masks import Mask
 from samserve.domain.prompts import CoordinateSpace
 from samserve.embedder import ImageSource
+from samserve.encode_pace import EncodePace
 from samserve.gaze import GazeAnswer, GazeSession, Refusal
 from samserve.gaze_frames import GazeFrame, GazeFrames
 from samserve.gaze_objects import GazeObjects
@@ -55,7 +56,7 @@ class Counted:
 class Bench:
     """One session, its models, and a device that samples at 100 Hz."""
 
-    def __init__(self, options: GazeOptions | None = None) -> None:
+    def __init__(self, options: GazeOptions | None = None, tenant: str = "", pace: EncodePace | None = None) -> None:
         self.encoder, self.decoder, self.motion, self.counted = (
             HeldEncoder(),
             HeldMaskDecoder(),
@@ -71,7 +72,8 @@ class Bench:
             options,
             make_frames=partial(
                 GazeFrames,
-                tenant="",
+                tenant=tenant,
+                pace=pace or EncodePace(1e6),
                 embedder=embedder(self.encoder, scenes),
                 thumbnails=scenes,
                 motion_estimator=self.motion,
@@ -257,18 +259,21 @@ async def test_bad_samples_are_refused_one_by_one_and_the_stream_goes_on() -> No
     await bench.fixate(HERE)
     now = bench.sequence * 10_000_000
     bad = {
-        "sample.timestamp_nanoseconds": GazeSample(900, now, *HERE),
-        "sample.x": GazeSample(901, now + 1, float("nan"), 1.0),
-        "sample.y": GazeSample(902, now + 1, 1.0, float("inf")),
-        "sample.confidence": GazeSample(903, now + 1, 1.0, 1.0, confidence=float("nan")),
+        "timestamp_nanoseconds": GazeSample(900, now, *HERE),
+        "x": GazeSample(901, now + 1, float("nan"), 1.0),
+        "y": GazeSample(902, now + 1, 1.0, float("inf")),
+        "confidence": GazeSample(903, now + 1, 1.0, 1.0, confidence=float("nan")),
     }
     for field, sample in bad.items():
         bench.session.sample(sample)
         refused = await bench.refusal()
         assert isinstance(refused.error, InvalidArgument)
-        assert (refused.sequence, refused.error.field) == (sample.sequence, field)
+        assert (refused.message, refused.sequence, refused.error.field) == ("sample", sample.sequence, field)
+    for confidence in (-0.1, 1.1):
+        bench.session.sample(GazeSample(904, now + 1, 1.0, 1.0, confidence=confidence))
+        assert "from 0 to 1" in str((await bench.refusal()).error)
     answer = await bench.look(HERE)
-    assert (answer.state, answer.counts.samples_refused) == (GazeState.SAME_OBJECT, 4)
+    assert (answer.state, answer.counts.samples_refused) == (GazeState.SAME_OBJECT, 6)
 
 
 async def test_bad_frames_are_refused_and_the_old_keyframe_serves() -> None:
@@ -284,7 +289,7 @@ async def test_bad_frames_are_refused_and_the_old_keyframe_serves() -> None:
     for frame, kind in refusals:
         bench.session.frame(frame)
         refused = await bench.refusal()
-        assert (refused.sequence, type(refused.error)) == (frame.sequence, kind)
+        assert (refused.message, refused.sequence, type(refused.error)) == ("frame", frame.sequence, kind)
     answer = await bench.fixate(HERE)
     assert (answer.state, answer.keyframe_sequence) == (GazeState.NEW_MASK, 1)
 
@@ -325,7 +330,7 @@ async def test_the_keyframe_ages() -> None:
 
 
 async def test_encodes_are_limited_and_the_newest_frame_is_taken_then() -> None:
-    bench = await started(GazeOptions(smoothing=None, keyframes=KeyframePolicy(max_encodes_per_second=5)))
+    bench = await started(GazeOptions(smoothing=None, keyframes=KeyframePolicy(max_encodes_per_second=2)))
     bench.motion.to_keyframe = None
     for scene in range(2, 30):
         bench.frame(image(scene))
@@ -333,6 +338,20 @@ async def test_encodes_are_limited_and_the_newest_frame_is_taken_then() -> None:
     assert bench.encoder.encoded == 1
     await bench.until_keyframe(29)
     assert bench.encoder.encoded == 2
+
+
+async def test_streams_of_one_tenant_share_its_encodes_and_those_of_none_do_not() -> None:
+    pace = EncodePace(0.001)
+    for tenant in ("a", "b", "", ""):
+        bench = Bench(tenant=tenant, pace=pace)
+        bench.frame(image(1))
+        await bench.until_keyframe(1)
+    late = Bench(tenant="a", pace=pace)
+    late.frame(image(1))
+    await asyncio.sleep(0.05)
+    assert (await late.look(HERE)).keyframe_pending
+    assert late.encoder.encoded == 0
+    await late.session.close()
 
 
 async def test_gaze_is_mapped_into_the_keyframe_and_the_mask_back_by_the_clients_pose() -> None:
@@ -362,7 +381,10 @@ async def test_what_the_keyframe_does_not_show_is_not_decoded() -> None:
     bench.frame(image(1), plane.IDENTITY)
     await bench.until_keyframe(1)
     bench.frame(image(1, nonce=1), np.array([[1.0, 0, 200], [0, 1, 0], [0, 0, 1]]))
-    await asyncio.sleep(0.05)
+    for _ in range(2000):
+        if (view := bench.session._frames.view) is not None and view.sequence == 2:
+            break
+        await asyncio.sleep(0.001)
     for _ in range(10):
         answer = await bench.look((390.0, 100.0))
     assert (answer.state, bench.decoder.begun) == (GazeState.NO_FRAME, 0)

@@ -145,8 +145,8 @@ async def test_bad_frames_are_refused_and_change_nothing() -> None:
     refused: list[tuple[TrackQuery, str]] = [
         (TrackQuery(1, image(1)), "sequence"),
         (TrackQuery(9, image(1, Size(100, 100))), "frame"),
-        (TrackQuery(9, image(1), {2: click(401, 1)}), "prompts[0].points[0].x"),
-        (TrackQuery(9, image(1), {2: click(float("nan"), 1)}), "prompts[0].points[0].x"),
+        (TrackQuery(9, image(1), {2: click(401, 1)}), "prompts[0].prompt.points[0].x"),
+        (TrackQuery(9, image(1), {2: click(float("nan"), 1)}), "prompts[0].prompt.points[0].x"),
         (TrackQuery(9, image(1), {2: click(1, 1), 3: click(1, 1)}), "prompts"),
     ]
     for query, field in refused:

@@ -12,7 +12,7 @@ from samserve.adapters.grpc_masks import mask_renderer
 from samserve.adapters.grpc_messages import duration, read_image, read_space
 from samserve.adapters.grpc_streams import converse, error_message, next_request, seconds
 from samserve.calls import current_call
-from samserve.domain.errors import InvalidArgument, InvalidImage, InvalidPrompt
+from samserve.domain.errors import InvalidArgument, InvalidImage, InvalidPrompt, within
 from samserve.domain.gaze.fixations import DispersionThreshold, FixationClassifier, VelocityThreshold
 from samserve.domain.gaze.one_euro import OneEuroParameters
 from samserve.domain.gaze.stream import GazeCounts, GazeOptions, GazeSample, GazeState
@@ -76,8 +76,9 @@ class GazeFace:
             return
         if first.WhichOneof("message") != "config":
             raise InvalidArgument("config", "is missing: the first message of a gaze stream configures it")
-        options = read_options(first.config, self._max_encodes_per_second)
-        render = mask_renderer(first.config.mask_format, include_low_res_masks=False)
+        with within("config"):
+            options = read_options(first.config, self._max_encodes_per_second)
+            render = mask_renderer(first.config.mask_format, include_low_res_masks=False)
         session = self._make_session(options, tenant, render)
         async for answer in converse(session, requests, partial(self._receive, session), self._idle_seconds):
             made = time.perf_counter()
@@ -100,17 +101,18 @@ class GazeFace:
                 else:
                     session.frame(frame)
             case "config":
-                raise InvalidArgument("config", "was given before: a stream is configured once, by its first message")
+                again = InvalidArgument("config", "was given before and stays: open another stream to change it")
+                session.refuse("", 0, again)
             case _:
-                raise InvalidArgument("message", "is empty: send a frame or a sample")
+                # Or of a kind that only newer servers know.
+                session.refuse("", 0, InvalidArgument("message", "is empty: send a frame or a sample"))
 
     def _frame(self, frame: pb.GazeFrame) -> GazeFrame:
         reference = None
         if frame.reference_homography:
             if len(frame.reference_homography) != 9:
-                raise InvalidImage(
-                    "frame.reference_homography", f"has {len(frame.reference_homography)} numbers: 9 are needed"
-                )
+                count = len(frame.reference_homography)
+                raise InvalidImage("reference_homography", f"has {count} numbers: 9 are needed")
             reference = np.array(frame.reference_homography, dtype=np.float64).reshape(3, 3)
         return GazeFrame(frame.sequence, read_image(frame.image, self._max_frame_bytes), reference)
 
@@ -119,16 +121,16 @@ def read_options(config: pb.GazeConfig, max_encodes_per_second: float) -> GazeOp
     """The configuration of a stream, with the defaults where a field is zero or absent.
 
     Raises:
-        InvalidArgument: naming the field that is out of range.
+        InvalidArgument: naming the field of the configuration that is out of range.
     """
-    angle = _number("config.field_of_view_degrees", config.field_of_view_degrees, _DEFAULTS.field_of_view_degrees)
+    angle = _number("field_of_view_degrees", config.field_of_view_degrees, _DEFAULTS.field_of_view_degrees)
     if angle >= 180:
-        raise InvalidArgument("config.field_of_view_degrees", f"is {angle:g}: it must be below 180")
+        raise InvalidArgument("field_of_view_degrees", f"is {angle:g}: it must be below 180")
     hold = seconds(config.hold) if config.HasField("hold") else _DEFAULTS.hold_seconds
     if hold < 0:
-        raise InvalidArgument("config.hold", f"is {hold:g} s: it must not be negative")
+        raise InvalidArgument("hold", f"is {hold:g} s: it must not be negative")
     if not 0 <= config.min_confidence <= 1:
-        raise InvalidArgument("config.min_confidence", f"is {config.min_confidence:g}: it must be from 0 to 1")
+        raise InvalidArgument("min_confidence", f"is {config.min_confidence:g}: it must be from 0 to 1")
     return GazeOptions(
         coordinate_space=read_space(config.coordinate_space),
         field_of_view_degrees=angle,
@@ -145,23 +147,25 @@ def _smoothing(given: pb.OneEuroFilter) -> OneEuroParameters | None:
     default = OneEuroParameters()
     if given.disabled:
         return None
-    return OneEuroParameters(
-        _number("config.filter.min_cutoff_hertz", given.min_cutoff_hertz, default.min_cutoff_hertz),
-        _number("config.filter.beta", given.beta, default.beta),
-        _number("config.filter.d_cutoff_hertz", given.d_cutoff_hertz, default.d_cutoff_hertz),
-    )
+    with within("filter"):
+        return OneEuroParameters(
+            _number("min_cutoff_hertz", given.min_cutoff_hertz, default.min_cutoff_hertz),
+            _number("beta", given.beta, default.beta),
+            _number("d_cutoff_hertz", given.d_cutoff_hertz, default.d_cutoff_hertz),
+        )
 
 
 def _classifier(config: pb.GazeConfig) -> Callable[[Viewing], FixationClassifier]:
     velocity, dispersion = config.velocity_threshold, config.dispersion_threshold
     match config.WhichOneof("classifier"):
         case "velocity_threshold":
-            limit, in_pixels = _threshold("config.velocity_threshold", velocity)
+            with within("velocity_threshold"):
+                limit, in_pixels = _threshold(velocity)
             return lambda viewing: VelocityThreshold(viewing, limit * (viewing.degrees_per_pixel if in_pixels else 1))
         case "dispersion_threshold":
-            path = "config.dispersion_threshold"
-            limit, in_pixels = _threshold(path, dispersion)
-            min_seconds = _number(f"{path}.min_duration", seconds(dispersion.min_duration), 0.1)
+            with within("dispersion_threshold"):
+                limit, in_pixels = _threshold(dispersion)
+                min_seconds = _number("min_duration", seconds(dispersion.min_duration), 0.1)
             return lambda viewing: DispersionThreshold(
                 viewing, limit * (viewing.degrees_per_pixel if in_pixels else 1), min_seconds
             )
@@ -169,24 +173,24 @@ def _classifier(config: pb.GazeConfig) -> Callable[[Viewing], FixationClassifier
             return VelocityThreshold
 
 
-def _threshold(path: str, given: pb.VelocityThreshold | pb.DispersionThreshold) -> tuple[float, bool]:
+def _threshold(given: pb.VelocityThreshold | pb.DispersionThreshold) -> tuple[float, bool]:
     """The threshold, and whether it is in pixels."""
     unit = given.WhichOneof("threshold")
     if unit is None:
-        raise InvalidPrompt(f"{path}.threshold", "is missing: give it in degrees or in pixels")
-    return _number(f"{path}.{unit}", getattr(given, unit), None), unit.startswith("pixels")
+        raise InvalidPrompt("threshold", "is missing: give it in degrees or in pixels")
+    return _number(unit, getattr(given, unit), None), unit.startswith("pixels")
 
 
 def _policy(given: pb.KeyframePolicy, max_encodes_per_second: float) -> KeyframePolicy:
     default = KeyframePolicy()
-    path = "config.keyframes"
-    rate = _number(f"{path}.max_encodes_per_second", given.max_encodes_per_second, max_encodes_per_second)
-    return KeyframePolicy(
-        _number(f"{path}.max_scene_change", given.max_scene_change, default.max_scene_change),
-        _number(f"{path}.max_motion", given.max_motion, default.max_motion),
-        _number(f"{path}.max_age", seconds(given.max_age), default.max_age_seconds),
-        min(rate, max_encodes_per_second),
-    )
+    with within("keyframes"):
+        rate = _number("max_encodes_per_second", given.max_encodes_per_second, max_encodes_per_second)
+        return KeyframePolicy(
+            _number("max_scene_change", given.max_scene_change, default.max_scene_change),
+            _number("max_motion", given.max_motion, default.max_motion),
+            _number("max_age", seconds(given.max_age), default.max_age_seconds),
+            min(rate, max_encodes_per_second),
+        )
 
 
 def _number(field: str, given: float, default: float | None) -> float:
@@ -210,7 +214,10 @@ def _sample(sample: pb.GazeSample) -> GazeSample:
 
 def _message(answer: Answer) -> pb.SegmentGazeResponse:
     if isinstance(answer, Refusal):
-        return pb.SegmentGazeResponse(error=error_message(answer.sequence, answer.error))
+        error = answer.error
+        if answer.message and isinstance(error, InvalidArgument):
+            error = error.within(answer.message)
+        return pb.SegmentGazeResponse(error=error_message(answer.sequence, error, answer.message))
     x, y = answer.point or (0.0, 0.0)
     return pb.SegmentGazeResponse(
         answer=pb.GazeAnswer(

@@ -9,7 +9,7 @@ from samserve.adapters.grpc_messages import duration, read_image, read_label, re
 from samserve.adapters.grpc_streams import converse, error_message
 from samserve.calls import current_call
 from samserve.domain.edits import AddPoint, ClearPrompt, Edit, MovePoint, RemovePoint, SetBox, Undo
-from samserve.domain.errors import InvalidArgument
+from samserve.domain.errors import InvalidArgument, within
 from samserve.domain.masks import Mask
 from samserve.domain.prompts import PointLabel
 from samserve.interactive import InteractiveSession, RefusedEdit, SessionMasks, SessionStart
@@ -50,25 +50,27 @@ class InteractiveFace:
     def _receive(self, session: InteractiveSession[pb.Mask], form: MaskForm, request: pb.SegmentStreamRequest) -> None:
         try:
             if request.WhichOneof("edit") == "start_session":
-                start = request.start_session
-                read = SessionStart(
-                    read_image(start.image, self._max_image_bytes),
-                    read_space(start.coordinate_space),
-                    start.multimask_output,
-                )
-                form.choose(start.mask_format)
-                session.start(request.sequence, read)
+                with within("start_session"):
+                    start = self._start(request.start_session, form)
+                session.start(request.sequence, start)
             else:
                 session.edit(request.sequence, _edit(request))
         except InvalidArgument as error:
             session.refuse(request.sequence, error)
+
+    def _start(self, start: pb.StartSession, form: MaskForm) -> SessionStart:
+        image = read_image(start.image, self._max_image_bytes)
+        space = read_space(start.coordinate_space)
+        form.choose(start.mask_format)
+        return SessionStart(image, space, start.multimask_output)
 
 
 def _edit(request: pb.SegmentStreamRequest) -> Edit:
     match request.WhichOneof("edit"):
         case "add_point":
             point = request.add_point
-            return AddPoint(point.x, point.y, read_label(point, "add_point"))
+            with within("add_point"):
+                return AddPoint(point.x, point.y, read_label(point))
         case "move_point":
             return MovePoint(request.move_point.index, request.move_point.x, request.move_point.y)
         case "remove_point":

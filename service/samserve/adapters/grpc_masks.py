@@ -24,7 +24,9 @@ def mask_renderer(mask_format: pb.MaskFormat.ValueType, include_low_res_masks: b
     try:
         fill = _FORMS[mask_format]
     except KeyError:
-        raise InvalidPrompt("mask_format", f"is {mask_format}, which this server does not know") from None
+        raise InvalidPrompt(
+            "mask_format", f"is {mask_format}, which this server does not know: use one of its proto"
+        ) from None
 
     def render(mask: Mask) -> pb.Mask:
         x0, y0, x1, y1 = mask.bbox

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf.duration_pb2 import Duration
 
-from samserve.domain.errors import InvalidImage, InvalidPrompt
+from samserve.domain.errors import InvalidImage, InvalidPrompt, within
 from samserve.domain.geometry import Size
 from samserve.domain.identity import ImageId
 from samserve.domain.prompts import CoordinateSpace, PointLabel, Prompt, PromptLimits, check_point_count
@@ -33,21 +33,27 @@ _SOURCES = {
 }
 
 
-def read_image(image: pb.Image, max_image_bytes: int) -> ImageSource:
+def read_image(image: pb.Image, max_image_bytes: int, field: str = "image") -> ImageSource:
     """An image as the request names it.
 
+    Args:
+        field: of the request.
+
     Raises:
-        InvalidImage: it names none, has a malformed id, or is larger than the limit.
+        InvalidImage: it names none, has a malformed id, or is larger than the limit; of the field.
     """
-    match image.WhichOneof("source"):
-        case "data":
-            if len(image.data) > max_image_bytes:
-                raise InvalidImage("image.data", f"has {len(image.data)} bytes, the limit is {max_image_bytes}")
-            return ImageSource(data=image.data)
-        case "image_id":
-            return ImageSource(image_id=ImageId.parse(image.image_id))
-        case _:
-            raise InvalidImage("image", "is missing: set data or image_id")
+    with within(field):
+        match image.WhichOneof("source"):
+            case "data":
+                if len(image.data) > max_image_bytes:
+                    raise InvalidImage(
+                        "data", f"has {len(image.data)} bytes, the limit is {max_image_bytes}: compress or scale it"
+                    )
+                return ImageSource(data=image.data, field=field)
+            case "image_id":
+                return ImageSource(image_id=ImageId.parse(image.image_id), field=field)
+            case _:
+                raise InvalidImage("", "is missing: set data or image_id")
 
 
 def read_space(space: pb.CoordinateSpace.ValueType) -> CoordinateSpace:
@@ -57,45 +63,49 @@ def read_space(space: pb.CoordinateSpace.ValueType) -> CoordinateSpace:
         InvalidPrompt: it is unknown.
     """
     if space not in _SPACES:
-        raise InvalidPrompt("coordinate_space", f"is {space}, which this server does not know")
+        raise InvalidPrompt("coordinate_space", f"is {space}, which this server does not know: use one of its proto")
     return _SPACES[space]
 
 
-def read_prompt(prompt: pb.Prompt, path: str, limits: PromptLimits) -> Prompt:
+def read_prompt(prompt: pb.Prompt, limits: PromptLimits) -> Prompt:
     """A prompt, its values not yet checked.
 
-    Args:
-        path: of the prompt in the request, for errors.
-
     Raises:
-        InvalidPrompt: there are too many points, a label is unknown, or the logits are not a square of float16.
+        InvalidPrompt: there are too many points, a label is unknown, or the logits are not a square of float16; names
+            the field of the prompt.
     """
     # Counted before they are read, or a message of nothing but points keeps everybody waiting.
-    check_point_count(len(prompt.points), path, limits)
-    labels = [read_label(point, f"{path}.points[{index}]") for index, point in enumerate(prompt.points)]
+    check_point_count(len(prompt.points), limits)
+    labels = []
+    for index, point in enumerate(prompt.points):
+        try:
+            labels.append(read_label(point))
+        except InvalidPrompt as error:
+            raise error.within(f"points[{index}]") from None
     box = prompt.box
     return Prompt(
         point_coords=np.array([(p.x, p.y) for p in prompt.points], dtype=np.float64).reshape(-1, 2),
         point_labels=np.array(labels, dtype=np.int32),
         box=np.array([box.x0, box.y0, box.x1, box.y1], dtype=np.float64) if prompt.HasField("box") else None,
-        mask_input=_read_low_res(prompt.mask_input, f"{path}.mask_input") if prompt.HasField("mask_input") else None,
+        mask_input=_read_low_res(prompt.mask_input) if prompt.HasField("mask_input") else None,
     )
 
 
-def read_label(point: pb.Point, path: str) -> PointLabel:
+def read_label(point: pb.Point) -> PointLabel:
     """What a point says.
 
     Raises:
-        InvalidPrompt: its label is unknown, or not said.
+        InvalidPrompt: of the field `label`: it is unknown, or not said.
     """
     if point.label not in _POINT_LABELS:
-        raise InvalidPrompt(f"{path}.label", f"is {point.label}: use POINT_LABEL_FOREGROUND or _BACKGROUND")
+        raise InvalidPrompt("label", f"is {point.label}: use POINT_LABEL_FOREGROUND or _BACKGROUND")
     return _POINT_LABELS[point.label]
 
 
-def _read_low_res(mask: pb.LowResMask, path: str) -> npt.NDArray[np.float32]:
+def _read_low_res(mask: pb.LowResMask) -> npt.NDArray[np.float32]:
     if len(mask.data) != 2 * mask.size**2 or not mask.size:
-        raise InvalidPrompt(f"{path}.data", f"has {len(mask.data)} bytes: {mask.size} x {mask.size} float16 are needed")
+        size, count = mask.size, len(mask.data)
+        raise InvalidPrompt("mask_input.data", f"has {count} bytes: {size} x {size} float16 are needed")
     return np.frombuffer(mask.data, dtype="<f2").reshape(mask.size, mask.size).astype(np.float32)
 
 

@@ -24,9 +24,9 @@ from samserve.adapters.grpc_messages import (
 )
 from samserve.adapters.grpc_tracking import TrackingFace
 from samserve.calls import current_call
-from samserve.domain.errors import InvalidPrompt
+from samserve.domain.errors import InvalidPrompt, within
 from samserve.domain.manifest import ModelManifest
-from samserve.domain.prompts import PromptLimits, check_count
+from samserve.domain.prompts import Prompt, PromptLimits, check_count
 from samserve.embedder import EmbeddedImage
 from samserve.segmenter import Segmenter, SegmentQuery
 from samserve.v1 import segmentation_pb2 as pb
@@ -109,10 +109,7 @@ class SegmentationServicer(SegmentationServiceServicer):
         self._check_size(request)
         query = SegmentQuery(
             image=read_image(request.image, self._limits.max_image_bytes),
-            prompts=[
-                read_prompt(prompt, f"prompts[{index}]", self._limits.prompts)
-                for index, prompt in enumerate(request.prompts)
-            ],
+            prompts=self._prompts(request),
             multimask_output=request.multimask_output,
             coordinate_space=read_space(request.coordinate_space),
             tenant=current_call().tenant,
@@ -192,6 +189,13 @@ class SegmentationServicer(SegmentationServiceServicer):
     async def _embed(self, image: pb.Image, context: Context) -> EmbeddedImage:
         source = read_image(image, self._limits.max_image_bytes)
         return await self._segmenter.embed(source, current_call().tenant, context.time_remaining())
+
+    def _prompts(self, request: pb.SegmentRequest) -> list[Prompt]:
+        prompts = []
+        for index, prompt in enumerate(request.prompts):
+            with within(f"prompts[{index}]"):
+                prompts.append(read_prompt(prompt, self._limits.prompts))
+        return prompts
 
     def _check_size(self, request: pb.SegmentRequest) -> None:
         # Before a message is turned into arrays, so that refusing a huge one is cheap.

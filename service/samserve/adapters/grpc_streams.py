@@ -70,10 +70,15 @@ async def converse(
         await session.close()
 
 
-def error_message(sequence: int, error: SamserveError) -> pb.MessageError:
-    """A fault that does not end the stream; the call is told of it."""
+def error_message(sequence: int, error: SamserveError, field: str = "") -> pb.MessageError:
+    """A fault that does not end the stream; the call is told of it.
+
+    Args:
+        field: what the client sent, where no field of it is to blame.
+    """
     current_call().refused(error)
-    message = pb.MessageError(sequence=sequence, code=status_code(error).value[0], description=str(error))
+    code = status_code(error).value[0]
+    message = pb.MessageError(sequence=sequence, code=code, field=field, description=str(error))
     if isinstance(error, InvalidArgument):
         message.field, message.description = error.field, error.description
     if isinstance(error, RetryLater):

@@ -8,10 +8,14 @@ from typing import Any, NoReturn, TypeAlias
 
 import grpc
 
+from samserve.adapters.grpc_unreadable import refusing_unreadable
 from samserve.domain.errors import ModelUnavailable
+from samserve.v1 import segmentation_pb2 as pb
 from samserve.v1.segmentation_pb2_grpc import SegmentationServiceServicer, add_SegmentationServiceServicer_to_server
 
 _RETRY_AFTER_SECONDS = 1.0
+
+_RPCS = pb.DESCRIPTOR.services_by_name["SegmentationService"].methods_by_name
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
@@ -65,7 +69,9 @@ class _Recorder:
 def _handlers(servicer: SegmentationServiceServicer) -> Mapping[str, Handler]:
     recorder = _Recorder()
     add_SegmentationServiceServicer_to_server(servicer, recorder)  # type: ignore[arg-type]
-    return recorder.handlers
+    return {
+        rpc: refusing_unreadable(handler, _RPCS[rpc].input_type.full_name) for rpc, handler in recorder.handlers.items()
+    }
 
 
 def _refusing(handler: Handler) -> Handler:

@@ -8,7 +8,7 @@ from samserve.adapters.grpc_masks import MaskForm
 from samserve.adapters.grpc_messages import read_image, read_prompt, read_space, timings_message
 from samserve.adapters.grpc_streams import error_message, next_request
 from samserve.calls import current_call
-from samserve.domain.errors import InvalidPrompt, SamserveError
+from samserve.domain.errors import InvalidPrompt, SamserveError, within
 from samserve.domain.masks import Mask
 from samserve.domain.prompts import PromptLimits, check_count
 from samserve.tracking import TrackedFrame, TrackingSession, TrackQuery, TrackState
@@ -78,10 +78,11 @@ class TrackingFace:
             if given.object_id == 0 or given.object_id in prompts:
                 what = "is 0" if given.object_id == 0 else f"is {given.object_id}, which another prompt has"
                 raise InvalidPrompt(f"prompts[{index}].object_id", f"{what}: number the objects from 1")
-            prompts[given.object_id] = read_prompt(given.prompt, f"prompts[{index}].prompt", self._prompt_limits)
+            with within(f"prompts[{index}].prompt"):
+                prompts[given.object_id] = read_prompt(given.prompt, self._prompt_limits)
         return TrackQuery(
             request.sequence,
-            read_image(request.frame, self._max_frame_bytes),
+            read_image(request.frame, self._max_frame_bytes, "frame"),
             prompts,
             request.removed_object_ids,
             read_space(request.coordinate_space),

@@ -23,11 +23,50 @@ THUMBNAIL_SIDE = 320
 MAX_JPEG_SCANS = 100
 """Progressive files have some ten. Each scan passes over all pixels, so that a small file of many takes minutes."""
 
+MAX_HEADER_READS = 4096
+"""Of the segments, chunks or blocks before the pixels, which Pillow walks through in Python, some three reads for each.
+The largest profiles and metadata that JPEG can split take fewer than 2,000."""
+
+BYTES_PER_READ = 256
+"""Beside as many as for the header, the pixels may take a read for so many bytes: PNG's chunks have kilobytes."""
+
+MAX_EXIF_RECORDS = 64
+"""Files have one, and one more for each picture inside. Pillow joins those of a JPEG one by one, copying all before."""
+
+_EXIF = b"Exif\0\0"
 _START_OF_SCAN = b"\xff\xda"
-_FIELD = "image.data"
+_FIELD = "data"
 
 # Pillow's own limit warns or raises depending on the size; ours is checked on every open, before any pixel is decoded.
 Image.MAX_IMAGE_PIXELS = None
+
+
+class _TooManyParts(Exception):
+    """A file of nothing but tiny parts."""
+
+    def __init__(self) -> None:
+        super().__init__("consists of too many tiny segments, chunks or blocks: save it anew")
+
+
+class _BoundedFile(io.BytesIO):
+    """A file that may be read so many times: a million empty segments would keep Pillow busy for a second.
+
+    The bound is on the work itself, and so the same for all formats.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._reads_left = MAX_HEADER_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._reads_left -= 1
+        if self._reads_left < 0:
+            raise _TooManyParts
+        return super().read(size)
+
+    def turn_to_pixels(self) -> None:
+        """The header has been read."""
+        self._reads_left = MAX_HEADER_READS + self.getbuffer().nbytes // BYTES_PER_READ
 
 
 class PillowImageDecoder:
@@ -42,9 +81,9 @@ class PillowImageDecoder:
         self._max_pixels = max_pixels
         self._executor = compute_threads(workers, "image-decode")
 
-    def probe(self, data: bytes) -> Size:
+    async def probe(self, data: bytes) -> Size:
         """See `ImageDecoder.probe`."""
-        return self._open(data)[1]
+        return (await asyncio.get_running_loop().run_in_executor(self._executor, self._open, data))[1]
 
     async def decode(self, data: bytes, image_size: int, crop_box: CropBox | None = None) -> DecodedImage:
         """See `ImageDecoder.decode`. Cancelled while it waits for a worker, it never runs."""
@@ -84,14 +123,20 @@ class PillowImageDecoder:
     def _open(self, data: bytes) -> tuple[Image.Image, Size]:
         if not data:
             raise InvalidImage(_FIELD, "is empty: send an encoded image file")
+        if data.count(_EXIF) > MAX_EXIF_RECORDS:
+            raise InvalidImage(_FIELD, f"has more than {MAX_EXIF_RECORDS} EXIF records: save it anew")
+        file = _BoundedFile(data)
         try:
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            image = Image.open(file, formats=FORMATS)
         except UnidentifiedImageError:
             raise InvalidImage(_FIELD, f"is not an image in one of the formats {', '.join(FORMATS)}") from None
         except MemoryError:
             raise
+        except _TooManyParts as error:
+            raise InvalidImage(_FIELD, str(error)) from None
         except Exception as error:
-            raise InvalidImage(_FIELD, f"has a corrupt header: {error}") from error
+            raise InvalidImage(_FIELD, f"has a corrupt header ({error}): save it anew") from error
+        file.turn_to_pixels()
         if image.format == "JPEG" and data.count(_START_OF_SCAN) > MAX_JPEG_SCANS:
             raise InvalidImage(_FIELD, f"has more than {MAX_JPEG_SCANS} scans: save it anew")
         width, height = image.size
@@ -100,7 +145,9 @@ class PillowImageDecoder:
                 _FIELD, f"declares {width} x {height} pixels, the limit is {self._max_pixels}: scale it down"
             )
         if not 0 < max(width, height) <= MAX_SIDE_PIXELS or min(width, height) < 1:
-            raise InvalidImage(_FIELD, f"declares {width} x {height} pixels, a side must be 1 to {MAX_SIDE_PIXELS}")
+            raise InvalidImage(
+                _FIELD, f"declares {width} x {height} pixels, a side must be 1 to {MAX_SIDE_PIXELS}: scale it"
+            )
         return image, Size(*upright_size(image))
 
 
@@ -109,7 +156,7 @@ def _upright(image: Image.Image) -> Image.Image:
         return upright_rgb(image)
     except MemoryError:
         raise
-    except UnservedPixels as error:
+    except (UnservedPixels, _TooManyParts) as error:
         raise InvalidImage(_FIELD, str(error)) from None
     except Exception as error:  # Pillow's plugins let nearly anything out on corrupt data
-        raise InvalidImage(_FIELD, f"is truncated or corrupt: {error}") from error
+        raise InvalidImage(_FIELD, f"is truncated or corrupt ({error}): send the whole file") from error

@@ -65,9 +65,9 @@ class ObservedImageDecoder:
     def __init__(self, decoder: ImageDecoder) -> None:
         self._decoder = decoder
 
-    def probe(self, data: bytes) -> Size:
+    async def probe(self, data: bytes) -> Size:
         """See `ImageDecoder.probe`."""
-        return self._decoder.probe(data)
+        return await self._decoder.probe(data)
 
     async def decode(self, data: bytes, image_size: int, crop_box: CropBox | None = None) -> DecodedImage:
         """See `ImageDecoder.decode`."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 
 from samserve.adapters.pillow_images import UnservedPixels, upright_rgb
 
@@ -82,11 +82,17 @@ def read_photo(data: bytes) -> Picture:
     Raises:
         OSError: it is not an image, or broken.
     """
-    with Image.open(io.BytesIO(data)) as image:
-        try:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
             return np.asarray(upright_rgb(image))
-        except UnservedPixels as error:
-            raise OSError(f"the photo {error}") from None
+    except MemoryError:
+        raise
+    except UnidentifiedImageError:
+        raise OSError("the photo is not an image that can be read") from None
+    except UnservedPixels as error:
+        raise OSError(f"the photo {error}") from None
+    except Exception as error:  # Pillow's plugins let nearly anything out on corrupt data
+        raise OSError(f"the photo is truncated or corrupt: {error}") from error
 
 
 def draw_overlays(photo: Picture, overlays: Sequence[MaskOverlay], marks: PromptMarks) -> Picture:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from samserve.cli import prompt, report
 from samserve.cli.gateway_process import gateway_process
+from samserve.cli.output import output_file
 from samserve.cli.prompt import PromptFlags
 from samserve.client import Client, Segmentation
 
@@ -24,7 +25,9 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     parser.add_argument(
         "--point", type=prompt.point, metavar="X,Y", help="a point on the object; the centre by default"
     )
-    parser.add_argument("--out", type=Path, default=Path("demo.png"), metavar="OVERLAY.png", help="default: demo.png")
+    parser.add_argument(
+        "--out", type=output_file, default=Path("demo.png"), metavar="OVERLAY.png", help="default: demo.png"
+    )
     parser.set_defaults(run=run)
 
 

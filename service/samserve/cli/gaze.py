@@ -18,6 +18,7 @@ from samserve.adapters.overlay import read_photo
 from samserve.cli import prompt
 from samserve.cli.connection import add_server_flag, connect
 from samserve.cli.errors import CommandFailed
+from samserve.cli.output import output_file
 from samserve.client import AsyncClient, GazeAnswer, Refused
 from samserve.simulation.gaze import GazeModel, SimulatedSample, simulate_gaze
 
@@ -54,7 +55,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     parser.add_argument("--seconds", type=float, default=6.0, help="how long; default: 6")
     parser.add_argument("--rate", type=float, default=120.0, help="samples a second; default: 120")
     parser.add_argument("--seed", type=int, default=0, help="another seed is another person; default: 0")
-    parser.add_argument("--out", type=Path, metavar="FILE.gif", help="write an animation: .gif, .webp or .png")
+    parser.add_argument("--out", type=output_file, metavar="FILE.gif", help="write an animation: .gif, .webp or .png")
     add_server_flag(parser)
     parser.set_defaults(run=run)
 
@@ -77,7 +78,10 @@ def run(arguments: argparse.Namespace) -> None:
     if not (0 < arguments.seconds <= 600 and 1 <= arguments.rate <= 1000):
         raise CommandFailed("--seconds must be above 0 and at most 600, --rate from 1 to 1000")
     data = arguments.image.read_bytes()
-    photo = read_photo(data)
+    try:
+        photo = read_photo(data)
+    except OSError as error:
+        raise CommandFailed(f"{arguments.image}: {error}") from None
     samples = list(
         simulate_gaze(
             photo.shape[:2],

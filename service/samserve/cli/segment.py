@@ -7,6 +7,7 @@ from pathlib import Path
 from samserve.cli import boxes, prompt, report
 from samserve.cli.connection import add_server_flag, connect
 from samserve.cli.errors import CommandFailed
+from samserve.cli.output import output_file
 from samserve.cli.prompt import PromptFlags
 from samserve.client import Segmentation
 
@@ -24,12 +25,16 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     parser.add_argument("--normalized", action="store_true", help="coordinates are 0 to 1 across the photo's sides")
     parser.add_argument("--single", action="store_true", help="one mask instead of three (whole, part, subpart)")
     parser.add_argument("--json", action="store_true", help="print JSON, the masks as COCO RLE")
-    parser.add_argument("--out", type=Path, metavar="OVERLAY.png", help="write a picture of the masks on the photo")
+    parser.add_argument(
+        "--out", type=output_file, metavar="OVERLAY.png", help="write a picture of the masks on the photo"
+    )
     add_server_flag(parser)
     parser.add_argument(
         "--boxes", type=Path, metavar="DETECTIONS.json", help="a detector's boxes, in COCO's results format: bbox XYWH"
     )
-    parser.add_argument("--coco", type=Path, metavar="OUT.json", help="with --boxes: COCO results, the masks as RLE")
+    parser.add_argument(
+        "--coco", type=output_file, metavar="OUT.json", help="with --boxes: COCO results, the masks as RLE"
+    )
     parser.set_defaults(run=run)
 
 

@@ -10,6 +10,7 @@ from samserve.adapters.animation import Picture, VideoFile, draw_objects, frames
 from samserve.cli import prompt
 from samserve.cli.connection import add_server_flag, connect
 from samserve.cli.errors import CommandFailed
+from samserve.cli.output import output_file
 from samserve.client import Prompt, TrackedFrame
 
 
@@ -30,7 +31,9 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         metavar="X0,Y0,X1,Y1",
         help="a box around an object; several boxes are several objects",
     )
-    parser.add_argument("--out", type=Path, metavar="OVERLAY.mp4", help="write a video of the masks: .mp4 or .avi")
+    parser.add_argument(
+        "--out", type=output_file, metavar="OVERLAY.mp4", help="write a video of the masks: .mp4 or .avi"
+    )
     add_server_flag(parser)
     parser.set_defaults(run=run)
 

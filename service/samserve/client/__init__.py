@@ -16,10 +16,10 @@ from samserve.client.errors import (
     ServerError,
     Unavailable,
 )
-from samserve.client.gaze import AsyncGazeStream, GazeAnswer, GazeCounts
+from samserve.client.gaze import AsyncGazeStream, GazeAnswer, GazeCounts, GazeStream
 from samserve.client.generation import GeneratedMask, MaskGenerationParameters
 from samserve.client.image import ImageLike
-from samserve.client.interactive import AsyncInteractiveSession, SessionMasks
+from samserve.client.interactive import AsyncInteractiveSession, InteractiveSession, SessionMasks
 from samserve.client.request import Prompt
 from samserve.client.result import (
     CocoRle,
@@ -48,11 +48,13 @@ __all__ = [
     "EmbeddedImage",
     "GazeAnswer",
     "GazeCounts",
+    "GazeStream",
     "GeneratedMask",
     "ImageEmbedding",
     "ImageId",
     "ImageLike",
     "ImageNotFound",
+    "InteractiveSession",
     "InvalidRequest",
     "Limits",
     "MaskGenerationParameters",

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samserve.client import exchange
-from samserve.client.channel import TENANT_METADATA_KEY, ChannelOptions, Metadata, about, channel_options, methods
+from samserve.client.channel import ChannelOptions, about, channel_options, methods, tenant_metadata
 from samserve.client.errors import from_rpc_error
 from samserve.client.gaze import AsyncGazeStream, gaze_config
 from samserve.client.generation import (
@@ -27,7 +27,7 @@ from samserve.client.image import ImageLike, KnownImages
 from samserve.client.interactive import AsyncInteractiveSession
 from samserve.client.request import Prompt
 from samserve.client.result import EmbeddedImage, ImageEmbedding, Segmentation, ServerInfo
-from samserve.client.streaming import OpenCall
+from samserve.client.streaming import AsyncOpenCall
 from samserve.client.tracking import AsyncTracking, TrackedFrame
 
 _T = TypeVar("_T")
@@ -50,7 +50,7 @@ class AsyncClient:
         extra_channel_options: ChannelOptions = (),
     ) -> None:
         """As `Client`."""
-        options = channel_options(target, extra_channel_options)
+        metadata, options = tenant_metadata(tenant), channel_options(target, extra_channel_options)
         if credentials is None:
             self._channel = grpc.aio.insecure_channel(target, options)
         else:
@@ -58,7 +58,7 @@ class AsyncClient:
         self._methods = {**methods(self._channel)}
         self._methods["GenerateMasks"] = opening_async(self._methods["GenerateMasks"])
         self._target = target
-        self._metadata: Metadata = ((TENANT_METADATA_KEY, tenant),) if tenant else ()
+        self._metadata = metadata
         self._timeout_seconds = timeout_seconds
         self._known = KnownImages()
 
@@ -146,15 +146,7 @@ class AsyncClient:
         min_confidence: float = 0.0,
         hold_seconds: float = 0.3,
     ) -> AsyncGazeStream:
-        """Segment what a person looks at: send frames and gaze samples, iterate over the stream for answers.
-
-        Args:
-            normalized: points are [0, 1] across a frame's width and height.
-            field_of_view_degrees: that a frame spans horizontally.
-            max_mask_side: masks are scaled down to this longest side; 0 leaves them at the frame's size.
-            min_confidence: samples below it count as invalid.
-            hold_seconds: how long invalid samples hold the object.
-        """
+        """As `Client.gaze`."""
         config = gaze_config(
             normalized=normalized,
             field_of_view_degrees=field_of_view_degrees,
@@ -167,7 +159,7 @@ class AsyncClient:
     def interactive(
         self, image: ImageLike, *, multimask_output: bool = True, normalized: bool = False
     ) -> AsyncInteractiveSession:
-        """Edit a prompt on one image: clicks and a box, added, moved and undone, each answer refining the last."""
+        """As `Client.interactive`."""
         return AsyncInteractiveSession(
             self._opening("SegmentStream"), self._target, image, normalized, multimask_output
         )
@@ -210,7 +202,7 @@ class AsyncClient:
     def _timeout(self, timeout_seconds: float | None) -> float:
         return self._timeout_seconds if timeout_seconds is None else timeout_seconds
 
-    def _opening(self, rpc: str) -> OpenCall:
+    def _opening(self, rpc: str) -> AsyncOpenCall:
         return lambda image_id: self._methods[rpc](metadata=about(image_id, self._metadata))
 
     async def _on_image(self, call: exchange.ImageCall[_T], image: ImageLike, timeout_seconds: float | None) -> _T:

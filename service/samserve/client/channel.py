@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
+from samserve.client.errors import InvalidRequest
 from samserve.domain.identity import ImageId
 from samserve.v1 import segmentation_pb2 as pb
 from samserve.v1 import segmentation_pb2_grpc as pb_grpc
@@ -24,6 +25,9 @@ IMAGE_ID_METADATA_KEY = "samserve-image-id"
 whose memory has its embedding. A hint: gateways do not read it."""
 
 Metadata = tuple[tuple[str, str], ...]
+
+# What gRPC sends as metadata; longer ones would crowd a server's limit on all of it, 8 KiB.
+_TENANT = re.compile(r"[\x20-\x7e]{0,1024}")
 
 ChannelOptions = Sequence[tuple[str, str | int]]
 
@@ -68,6 +72,17 @@ def channel_options(target: str, extra: ChannelOptions = ()) -> list[tuple[str, 
 def about(image_id: ImageId | None, metadata: Metadata) -> Metadata:
     """The metadata of a call about this image, or of one about none."""
     return metadata if image_id is None else (*metadata, (IMAGE_ID_METADATA_KEY, image_id))
+
+
+def tenant_metadata(tenant: str) -> Metadata:
+    """What says in each call whose images these are.
+
+    Raises:
+        InvalidRequest: the tenant cannot be sent.
+    """
+    if not _TENANT.fullmatch(tenant):
+        raise InvalidRequest("tenant", f"is {tenant[:40]!r}: use at most 1024 printable ASCII characters")
+    return ((TENANT_METADATA_KEY, tenant),) if tenant else ()
 
 
 def methods(channel: grpc.Channel | grpc.aio.Channel) -> Mapping[str, Callable[..., Any]]:

@@ -2,7 +2,6 @@
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,9 +9,20 @@ from google.protobuf.duration_pb2 import Duration
 
 from samserve.client.errors import InvalidRequest
 from samserve.client.image import ImageLike, ImageSource
-from samserve.client.streaming import AsyncStream, OpenCall, Refused, StreamMask, read_error, read_mask
-from samserve.domain.identity import ImageId
+from samserve.client.request import message_of
+from samserve.client.streaming import (
+    AsyncOpenCall,
+    AsyncStream,
+    OpenCall,
+    Refused,
+    Stream,
+    StreamMask,
+    read_error,
+    read_mask,
+)
 from samserve.v1 import segmentation_pb2 as pb
+
+_MAX_HOLD_SECONDS = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,91 +69,146 @@ class GazeAnswer:
     total_seconds: float
 
 
-class AsyncGazeStream(AsyncStream[GazeAnswer | Refused]):
-    """`SegmentGaze`: send frames and samples, iterate for answers. Sending and iterating belong in separate tasks."""
+class _GazeMessages:
+    """The messages of one stream, numbered, the configuration before the first."""
 
-    def __init__(self, open_call: OpenCall, target: str, config: pb.GazeConfig) -> None:
-        super().__init__(open_call, target)
-        self._config: pb.GazeConfig | None = config
-        self._frames = self._samples = 0
+    def __init__(self, config: pb.GazeConfig) -> None:
+        self._waiting = [pb.SegmentGazeRequest(config=config)]
+        self.frames = self.samples = 0
 
-    async def frame(self, image: ImageLike, reference_homography: npt.ArrayLike | None = None) -> int:
-        """Send the next frame and return its number.
-
-        Args:
-            reference_homography: `[3, 3]`, from this frame's pixels to a plane that stays fixed during the stream;
-                without it the server estimates the camera's motion from the frames.
-        """
-        source = await asyncio.to_thread(ImageSource.of, image)
+    def frame(self, image: pb.Image, reference_homography: npt.ArrayLike | None) -> list[pb.SegmentGazeRequest]:
+        """What to send for the next frame."""
         numbers: list[float] = []
         if reference_homography is not None:
             matrix = np.asarray(reference_homography, dtype=np.float64)
             if matrix.shape != (3, 3):
                 raise InvalidRequest("reference_homography", f"has shape {list(matrix.shape)}, not [3, 3]")
             numbers = matrix.reshape(9).tolist()
-        self._frames += 1
-        frame = pb.GazeFrame(sequence=self._frames, image=source.message, reference_homography=numbers)
-        await self._send(pb.SegmentGazeRequest(frame=frame), source.image_id)
-        return self._frames
+        self.frames += 1
+        frame = pb.GazeFrame(sequence=self.frames, image=image, reference_homography=numbers)
+        return self._after_what_waits(pb.SegmentGazeRequest(frame=frame))
 
-    async def sample(
-        self, timestamp_nanoseconds: int, x: float, y: float, valid: bool = True, confidence: float | None = None
-    ) -> int:
-        """Send the next gaze sample, on the last frame sent, and return its number. Timestamps must rise."""
-        self._samples += 1
-        sample = pb.GazeSample(
-            sequence=self._samples,
+    def sample(
+        self, timestamp_nanoseconds: int, x: float, y: float, valid: bool, confidence: float | None
+    ) -> list[pb.SegmentGazeRequest]:
+        """What to send for the next sample."""
+        sample = message_of(
+            pb.GazeSample,
+            sequence=self.samples + 1,
             timestamp_nanoseconds=timestamp_nanoseconds,
             x=x,
             y=y,
             valid=valid,
             confidence=confidence,
         )
-        await self._send(pb.SegmentGazeRequest(sample=sample))
-        return self._samples
+        self.samples += 1
+        return self._after_what_waits(pb.SegmentGazeRequest(sample=sample))
 
-    async def _send(self, message: Any, image_id: ImageId | None = None) -> None:
-        if self._config is not None:
-            config, self._config = self._config, None
-            await super()._send(pb.SegmentGazeRequest(config=config), image_id)
-        await super()._send(message, image_id)
+    def _after_what_waits(self, request: pb.SegmentGazeRequest) -> list[pb.SegmentGazeRequest]:
+        waiting, self._waiting = self._waiting, []
+        return [*waiting, request]
+
+
+class GazeStream(Stream[GazeAnswer | Refused]):
+    """`SegmentGaze`: send frames and samples, iterate for answers. Sending and iterating belong in separate threads."""
+
+    def __init__(self, open_call: OpenCall, target: str, config: pb.GazeConfig) -> None:
+        super().__init__(open_call, target)
+        self._messages = _GazeMessages(config)
+
+    def frame(self, image: ImageLike, reference_homography: npt.ArrayLike | None = None) -> int:
+        """Send the next frame and return its number.
+
+        Args:
+            reference_homography: `[3, 3]`, from this frame's pixels to a plane that stays fixed during the stream;
+                without it the server estimates the camera's motion from the frames.
+        """
+        source = ImageSource.of(image)
+        self._send(*self._messages.frame(source.message, reference_homography), image_id=source.image_id)
+        return self._messages.frames
+
+    def sample(
+        self, timestamp_nanoseconds: int, x: float, y: float, valid: bool = True, confidence: float | None = None
+    ) -> int:
+        """Send the next gaze sample, on the last frame sent, and return its number. Timestamps must rise."""
+        self._send(*self._messages.sample(timestamp_nanoseconds, x, y, valid, confidence))
+        return self._messages.samples
 
     def _read(self, message: pb.SegmentGazeResponse) -> GazeAnswer | Refused:
-        if message.WhichOneof("message") == "error":
-            return Refused(message.error.sequence, read_error(message.error))
-        answer, counts = message.answer, message.answer.counts
-        return GazeAnswer(
-            sequence=answer.sequence,
-            timestamp_nanoseconds=answer.timestamp_nanoseconds,
-            state=pb.GazeState.Name(answer.state).removeprefix("GAZE_STATE_").lower(),
-            object_id=answer.object_id,
-            mask=read_mask(answer.mask) if answer.HasField("mask") else None,
-            point=(answer.x, answer.y),
-            frame_sequence=answer.frame_sequence,
-            keyframe_sequence=answer.keyframe_sequence,
-            keyframe_pending=answer.keyframe_pending,
-            counts=GazeCounts(
-                counts.samples,
-                counts.samples_dropped,
-                counts.samples_skipped,
-                counts.samples_refused,
-                counts.decodes,
-                counts.frames,
-                counts.frames_dropped,
-                counts.keyframes,
-            ),
-            decode_seconds=answer.decode.ToNanoseconds() / 1e9,
-            total_seconds=answer.total.ToNanoseconds() / 1e9,
-        )
+        return _read_answer(message)
+
+
+class AsyncGazeStream(AsyncStream[GazeAnswer | Refused]):
+    """As `GazeStream`; sending and iterating belong in separate tasks."""
+
+    def __init__(self, open_call: AsyncOpenCall, target: str, config: pb.GazeConfig) -> None:
+        super().__init__(open_call, target)
+        self._messages = _GazeMessages(config)
+
+    async def frame(self, image: ImageLike, reference_homography: npt.ArrayLike | None = None) -> int:
+        """As `GazeStream.frame`."""
+        source = await asyncio.to_thread(ImageSource.of, image)
+        requests = self._messages.frame(source.message, reference_homography)
+        number = self._messages.frames
+        await self._send(*requests, image_id=source.image_id)
+        return number
+
+    async def sample(
+        self, timestamp_nanoseconds: int, x: float, y: float, valid: bool = True, confidence: float | None = None
+    ) -> int:
+        """As `GazeStream.sample`."""
+        requests = self._messages.sample(timestamp_nanoseconds, x, y, valid, confidence)
+        number = self._messages.samples
+        await self._send(*requests)
+        return number
+
+    def _read(self, message: pb.SegmentGazeResponse) -> GazeAnswer | Refused:
+        return _read_answer(message)
+
+
+def _read_answer(message: pb.SegmentGazeResponse) -> GazeAnswer | Refused:
+    if message.WhichOneof("message") == "error":
+        return Refused(message.error.sequence, read_error(message.error), message.error.field)
+    answer, counts = message.answer, message.answer.counts
+    return GazeAnswer(
+        sequence=answer.sequence,
+        timestamp_nanoseconds=answer.timestamp_nanoseconds,
+        state=pb.GazeState.Name(answer.state).removeprefix("GAZE_STATE_").lower(),
+        object_id=answer.object_id,
+        mask=read_mask(answer.mask) if answer.HasField("mask") else None,
+        point=(answer.x, answer.y),
+        frame_sequence=answer.frame_sequence,
+        keyframe_sequence=answer.keyframe_sequence,
+        keyframe_pending=answer.keyframe_pending,
+        counts=GazeCounts(
+            counts.samples,
+            counts.samples_dropped,
+            counts.samples_skipped,
+            counts.samples_refused,
+            counts.decodes,
+            counts.frames,
+            counts.frames_dropped,
+            counts.keyframes,
+        ),
+        decode_seconds=answer.decode.ToNanoseconds() / 1e9,
+        total_seconds=answer.total.ToNanoseconds() / 1e9,
+    )
 
 
 def gaze_config(
     *, normalized: bool, field_of_view_degrees: float, max_mask_side: int, min_confidence: float, hold_seconds: float
 ) -> pb.GazeConfig:
-    """The first message of a gaze stream."""
+    """The first message of a gaze stream; `Client.gaze` explains the arguments.
+
+    Raises:
+        InvalidRequest: one cannot be sent.
+    """
+    if not abs(hold_seconds) < _MAX_HOLD_SECONDS:
+        raise InvalidRequest("hold_seconds", f"is {hold_seconds}: give seconds, from 0")
     hold = Duration()
     hold.FromNanoseconds(round(1e9 * hold_seconds))
-    return pb.GazeConfig(
+    return message_of(
+        pb.GazeConfig,
         coordinate_space=pb.COORDINATE_SPACE_NORMALIZED if normalized else pb.COORDINATE_SPACE_PIXELS,
         field_of_view_degrees=field_of_view_degrees,
         max_mask_side=max_mask_side,

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samserve.client.exchange import ImageCall
+from samserve.client.request import message_of
 from samserve.client.response import read_rle, read_xyxy
 from samserve.client.result import CocoRle
 from samserve.client.rle import decode_rle
@@ -80,10 +81,17 @@ class OpenedStream:
 
 
 def generation_call(**parameters: Unpack[MaskGenerationParameters]) -> ImageCall[OpenedStream]:
-    """`GenerateMasks` with these parameters."""
+    """`GenerateMasks` with these parameters.
+
+    Raises:
+        InvalidRequest: one is unknown, or of another type.
+    """
+    given = message_of(pb.GenerateMasksRequest, **parameters)
 
     def request(image: pb.Image) -> pb.GenerateMasksRequest:
-        return pb.GenerateMasksRequest(image=image, mask_format=pb.MASK_FORMAT_COCO_RLE, **parameters)
+        asked = pb.GenerateMasksRequest(image=image, mask_format=pb.MASK_FORMAT_COCO_RLE)
+        asked.MergeFrom(given)
+        return asked
 
     # The server may know an image and not its crops.
     return ImageCall("GenerateMasks", request, _as_it_is, upload=bool(parameters.get("crop_n_layers")))

@@ -1,7 +1,8 @@
 """Prompts as SAM's users write them, and the requests that they become."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,8 @@ from samserve.client.result import Detection
 from samserve.v1 import segmentation_pb2 as pb
 
 _LABELS = {1: pb.POINT_LABEL_FOREGROUND, 0: pb.POINT_LABEL_BACKGROUND}
+_M = TypeVar("_M")
+
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
@@ -34,6 +37,23 @@ class Prompt:
     box: npt.ArrayLike | None = None
     mask_input: npt.ArrayLike | None = None
     detection: Detection | None = None
+
+
+def message_of(kind: Callable[..., _M], **fields: Any) -> _M:
+    """A message of this type.
+
+    Raises:
+        InvalidRequest: naming the first field that does not take its value.
+    """
+    try:
+        return kind(**fields)
+    except (TypeError, ValueError) as error:
+        for name, value in fields.items():
+            try:
+                kind(**{name: value})
+            except (TypeError, ValueError) as reason:
+                raise InvalidRequest(name, f"is {value!r}, which cannot be sent: {reason}") from None
+        raise AssertionError("each field alone is right") from error
 
 
 def segment_request(

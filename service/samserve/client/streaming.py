@@ -1,9 +1,12 @@
 """What the client's streams have in common."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from queue import Full, Queue
 from types import TracebackType
 from typing import Any, Generic, Self, TypeAlias, TypeVar
 
@@ -27,8 +30,14 @@ from samserve.v1 import segmentation_pb2 as pb
 
 _A = TypeVar("_A")
 
-OpenCall: TypeAlias = Callable[[ImageId | None], Any]
-"""Makes the call, about this image if it is about one."""
+OpenCall: TypeAlias = Callable[[Iterator[Any], ImageId | None], Any]
+"""Makes a call of these requests, about this image if it is about one."""
+
+AsyncOpenCall: TypeAlias = Callable[[ImageId | None], Any]
+"""The same where requests are written to the call."""
+
+_MAX_UNSENT = 16
+_POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,26 +70,100 @@ class Refused:
     Attributes:
         sequence: the message's number.
         error: what is wrong with it.
+        field: what is to blame, as a path in the message that was sent. In a gaze stream, where frames and samples are
+            numbered apart, it begins with `frame` or `sample`.
     """
 
     sequence: int
     error: ClientError
+    field: str = ""
 
 
-class AsyncStream(Generic[_A]):
+class Stream(Generic[_A]):
     """A bidirectional call that numbers its messages itself.
 
-    Use it in an `async with` statement; leaving it cancels what is not ended. Iterate over it for the answers: that
-    waits for the first message to be sent, with which the call begins, and raises a `ClientError` where it failed.
+    Use it in a `with` statement; leaving it cancels what is not ended. Iterate over it for the answers: that waits for
+    the first message to be sent, with which the call begins, and raises a `ClientError` where it failed. One thread may
+    send while another iterates. Sending waits while the server takes no more.
     """
 
     def __init__(self, open_call: OpenCall, target: str) -> None:
+        self._unsent: Queue[Any] = Queue(_MAX_UNSENT)
+        self._open_call = open_call
+        self._opened: Future[Any] = Future()
+        self._target = target
+        self._said_all = False
+
+    def end(self) -> None:
+        """Say that nothing more will be sent; what was sent is still answered."""
+        if not self._said_all:
+            self._said_all = True
+            self._put(self._begin(), None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if not self._opened.cancel():
+            self._opened.result().cancel()
+        # gRPC's own thread may wait for a message, and would for ever.
+        with suppress(Full):
+            self._unsent.put_nowait(None)
+
+    def __iter__(self) -> Iterator[_A]:
+        return self
+
+    def __next__(self) -> _A:
+        try:
+            return self._read(next(self._opened.result()))
+        except CancelledError:
+            raise StopIteration from None
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, self._target) from error
+
+    def _read(self, message: Any) -> _A:
+        raise NotImplementedError
+
+    def _begin(self, image_id: ImageId | None = None) -> Any:
+        """The call; it is made by the first who sends, and named by that one's image."""
+        if not self._opened.done():
+            self._opened.set_result(self._open_call(iter(self._unsent.get, None), image_id))
+        return self._opened.result()
+
+    def _send(self, *messages: Any, image_id: ImageId | None = None) -> None:
+        if self._opened.cancelled():
+            raise _closed()
+        call = self._begin(image_id)
+        for message in messages:
+            if self._said_all or not self._put(call, message):
+                raise self._ended(call)
+
+    def _put(self, call: Any, message: Any) -> bool:
+        """Whether the call takes it, which an ended one does not."""
+        while call.is_active():
+            with suppress(Full):
+                self._unsent.put(message, timeout=_POLL_SECONDS)
+                return True
+        return False
+
+    def _ended(self, call: Any) -> ClientError:
+        if self._said_all or call.code() is grpc.StatusCode.OK:
+            return _closed()
+        return from_rpc_error(call, self._target)
+
+
+class AsyncStream(Generic[_A]):
+    """`Stream` with `await`: use it in an `async with` statement and iterate with `async for`."""
+
+    def __init__(self, open_call: AsyncOpenCall, target: str) -> None:
         self._open_call = open_call
         self._target = target
         self._opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     async def end(self) -> None:
-        """Say that nothing more will be sent; what was sent is still answered."""
+        """As `Stream.end`."""
         await self._begin().done_writing()
 
     async def __aenter__(self) -> Self:
@@ -110,10 +193,13 @@ class AsyncStream(Generic[_A]):
             self._opened.set_result(self._open_call(image_id))
         return self._opened.result()
 
-    async def _send(self, message: Any, image_id: ImageId | None = None) -> None:
+    async def _send(self, *messages: Any, image_id: ImageId | None = None) -> None:
+        if self._opened.cancelled():
+            raise _closed()
         call = self._begin(image_id)
         try:
-            await call.write(message)
+            for message in messages:
+                await call.write(message)
         except grpc.RpcError as error:
             raise from_rpc_error(error, self._target) from error
         except Exception as error:
@@ -140,6 +226,10 @@ class AsyncStream(Generic[_A]):
             grpc.aio.AioRpcError(code, await call.initial_metadata(), await call.trailing_metadata(), details),
             self._target,
         )
+
+
+def _closed() -> InvalidRequest:
+    return InvalidRequest("", "the stream has ended: open another")
 
 
 def read_mask(mask: pb.Mask) -> StreamMask:

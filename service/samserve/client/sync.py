@@ -3,17 +3,17 @@
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, TypeVar, Unpack
+from typing import TypeVar, Unpack
 
 import grpc
 import numpy as np
 import numpy.typing as npt
 
 from samserve.client import exchange
-from samserve.client.channel import TENANT_METADATA_KEY, ChannelOptions, Metadata, about, channel_options, methods
+from samserve.client.channel import ChannelOptions, about, channel_options, methods, tenant_metadata
 from samserve.client.errors import from_rpc_error
+from samserve.client.gaze import GazeStream, gaze_config
 from samserve.client.generation import (
     GENERATION_TIMEOUT_SECONDS,
     GeneratedMask,
@@ -23,10 +23,12 @@ from samserve.client.generation import (
     opening,
     read_event,
 )
-from samserve.client.image import ImageLike, ImageSource, KnownImages
+from samserve.client.image import ImageLike, KnownImages
+from samserve.client.interactive import InteractiveSession
 from samserve.client.request import Prompt
 from samserve.client.result import EmbeddedImage, ImageEmbedding, Segmentation, ServerInfo
-from samserve.client.tracking import TrackedFrame, read_tracked, track_request
+from samserve.client.streaming import OpenCall
+from samserve.client.tracking import TrackedFrame, Tracking
 
 _T = TypeVar("_T")
 
@@ -62,7 +64,7 @@ class Client:
             credentials: for TLS; without, the connection is plain text.
             extra_channel_options: gRPC channel arguments, which win over the client's.
         """
-        options = channel_options(target, extra_channel_options)
+        metadata, options = tenant_metadata(tenant), channel_options(target, extra_channel_options)
         if credentials is None:
             self._channel = grpc.insecure_channel(target, options)
         else:
@@ -70,7 +72,7 @@ class Client:
         self._methods = {**methods(self._channel)}
         self._methods["GenerateMasks"] = opening(self._methods["GenerateMasks"])
         self._target = target
-        self._metadata: Metadata = ((TENANT_METADATA_KEY, tenant),) if tenant else ()
+        self._metadata = metadata
         self._timeout_seconds = timeout_seconds
         self._known = KnownImages()
 
@@ -170,6 +172,39 @@ class Client:
         """The embedding itself, for a decoder that runs elsewhere."""
         return self._on_image(exchange.GET_EMBEDDING, image, timeout_seconds)
 
+    def gaze(
+        self,
+        *,
+        normalized: bool = False,
+        field_of_view_degrees: float = 60.0,
+        max_mask_side: int = 0,
+        min_confidence: float = 0.0,
+        hold_seconds: float = 0.3,
+    ) -> GazeStream:
+        """Segment what a person looks at: send frames and gaze samples, iterate over the stream for answers.
+
+        Args:
+            normalized: points are [0, 1] across a frame's width and height.
+            field_of_view_degrees: that a frame spans horizontally.
+            max_mask_side: masks are scaled down to this longest side; 0 leaves them at the frame's size.
+            min_confidence: samples below it count as invalid.
+            hold_seconds: how long invalid samples hold the object.
+        """
+        config = gaze_config(
+            normalized=normalized,
+            field_of_view_degrees=field_of_view_degrees,
+            max_mask_side=max_mask_side,
+            min_confidence=min_confidence,
+            hold_seconds=hold_seconds,
+        )
+        return GazeStream(self._opening("SegmentGaze"), self._target, config)
+
+    def interactive(
+        self, image: ImageLike, *, multimask_output: bool = True, normalized: bool = False
+    ) -> InteractiveSession:
+        """Edit a prompt on one image: clicks and a box, added, moved and undone, each answer refining the last."""
+        return InteractiveSession(self._opening("SegmentStream"), self._target, image, normalized, multimask_output)
+
     def track(
         self, frames: Iterable[ImageLike], prompts: Mapping[int, Prompt], *, normalized: bool = False
     ) -> Iterator[TrackedFrame]:
@@ -180,22 +215,10 @@ class Client:
             prompts: what to follow, by a number of the caller's that is not 0, on the first frame.
             normalized: coordinates are [0, 1] across a frame's width and height.
         """
-        requests: SimpleQueue[Any] = SimpleQueue()
-        call = None
-        try:
+        with Tracking(self._opening("TrackObjects"), self._target) as stream:
             for sequence, frame in enumerate(frames, start=1):
-                source = ImageSource.of(frame)
-                requests.put(track_request(sequence, source, prompts if sequence == 1 else {}, normalized))
-                if call is None:
-                    metadata = about(source.image_id, self._metadata)
-                    call = self._methods["TrackObjects"](iter(requests.get, None), metadata=metadata)
-                yield read_tracked(next(call))
-        except grpc.RpcError as error:
-            raise from_rpc_error(error, self._target) from error
-        finally:
-            requests.put(None)
-            if call is not None:
-                call.cancel()
+                yield stream.track(sequence, frame, prompts if sequence == 1 else {}, normalized)
+            stream.end()
 
     def server_info(self, *, timeout_seconds: float | None = None) -> ServerInfo:
         """The served model and the server's limits."""
@@ -219,6 +242,9 @@ class Client:
 
     def _timeout(self, timeout_seconds: float | None) -> float:
         return self._timeout_seconds if timeout_seconds is None else timeout_seconds
+
+    def _opening(self, rpc: str) -> OpenCall:
+        return lambda requests, image_id: self._methods[rpc](requests, metadata=about(image_id, self._metadata))
 
     def _on_image(self, call: exchange.ImageCall[_T], image: ImageLike, timeout_seconds: float | None) -> _T:
         return self._run(exchange.on_image(call, image, self._known, self._timeout(timeout_seconds)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from samserve.client.errors import ServerError
 from samserve.client.image import ImageLike, ImageSource
 from samserve.client.request import Prompt, prompt_message
-from samserve.client.streaming import AsyncStream, StreamMask, read_error, read_mask
+from samserve.client.streaming import AsyncStream, Stream, StreamMask, read_error, read_mask
 from samserve.v1 import segmentation_pb2 as pb
 
 
@@ -36,27 +36,45 @@ class TrackedFrame:
     total_seconds: float
 
 
-class AsyncTracking(AsyncStream[TrackedFrame]):
+class Tracking(Stream[TrackedFrame]):
     """`TrackObjects`, one frame at a time."""
 
-    async def track(
-        self, sequence: int, frame: ImageLike, prompts: Mapping[int, Prompt], normalized: bool
-    ) -> TrackedFrame:
+    def track(self, sequence: int, frame: ImageLike, prompts: Mapping[int, Prompt], normalized: bool) -> TrackedFrame:
         """Follow the objects onto the next frame."""
-        source = await asyncio.to_thread(ImageSource.of, frame)
-        await self._send(track_request(sequence, source, prompts, normalized), source.image_id)
-        async for tracked in self:
+        source = ImageSource.of(frame)
+        self._send(_request(sequence, source, prompts, normalized), image_id=source.image_id)
+        for tracked in self:
             return tracked
-        raise ServerError("the server ended the stream before it answered", "UNKNOWN")
+        raise _unanswered()
 
     def _read(self, message: pb.TrackObjectsResponse) -> TrackedFrame:
         return read_tracked(message)
 
 
-def track_request(
+class AsyncTracking(AsyncStream[TrackedFrame]):
+    """As `Tracking`."""
+
+    async def track(
+        self, sequence: int, frame: ImageLike, prompts: Mapping[int, Prompt], normalized: bool
+    ) -> TrackedFrame:
+        """As `Tracking.track`."""
+        source = await asyncio.to_thread(ImageSource.of, frame)
+        await self._send(_request(sequence, source, prompts, normalized), image_id=source.image_id)
+        async for tracked in self:
+            return tracked
+        raise _unanswered()
+
+    def _read(self, message: pb.TrackObjectsResponse) -> TrackedFrame:
+        return read_tracked(message)
+
+
+def _unanswered() -> ServerError:
+    return ServerError("the server ended the stream before it answered", "UNKNOWN")
+
+
+def _request(
     sequence: int, frame: ImageSource, prompts: Mapping[int, Prompt], normalized: bool
 ) -> pb.TrackObjectsRequest:
-    """The request for one frame."""
     return pb.TrackObjectsRequest(
         sequence=sequence,
         frame=frame.message,

@@ -182,4 +182,6 @@ class PromptHistory:
 
     def _check_index(self, name: str, index: int) -> None:
         if not 0 <= index < len(self.current.points):
-            raise InvalidPrompt("index", f"is {index}, the prompt has {len(self.current.points)} points")
+            raise InvalidPrompt(
+                "index", f"is {index}: the points are numbered from 0, their number is {len(self.current.points)}"
+            )

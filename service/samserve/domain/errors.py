@@ -1,5 +1,9 @@
 """What can go wrong, named by the condition. Adapters translate foreign exceptions into these and these into gRPC."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self
+
 
 class SamserveError(Exception):
     """Base of every error that samserve itself raises."""
@@ -9,14 +13,29 @@ class InvalidArgument(SamserveError):
     """The request can never succeed as it is.
 
     Attributes:
-        field: path of the offending field in the request message, such as `prompts[1].box.x1`.
+        field: path of the offending field in the request message, such as `prompts[1].box.x1`; empty where it is the
+            message as a whole. What judges a part names the path inside the part, and who knows where the part lies
+            adds that by `within`.
         description: what is wrong with it and what to do.
     """
 
     def __init__(self, field: str, description: str) -> None:
-        super().__init__(f"{field}: {description}")
+        super().__init__(f"{field}: {description}" if field else description)
         self.field = field
         self.description = description
+
+    def within(self, part: str) -> Self:
+        """The same error, seen from a message that has what it was raised for as its field `part`."""
+        return type(self)(f"{part}.{self.field}" if self.field else part, self.description)
+
+
+@contextmanager
+def within(part: str) -> Iterator[None]:
+    """What is wrong inside is wrong with the field `part`: see `InvalidArgument.within`."""
+    try:
+        yield
+    except InvalidArgument as error:
+        raise error.within(part) from error.__cause__
 
 
 class InvalidPrompt(InvalidArgument):

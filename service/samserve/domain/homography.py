@@ -19,6 +19,9 @@ IDENTITY: Homography = np.eye(3)
 _MAX_CONDITION = 1e12
 _MAX_STRETCH = 8.0
 
+# Clients send any nine numbers: what overflows is not finite then, and judged by that.
+_silent = np.errstate(all="ignore")
+
 
 def apply(homography: Homography, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Map points `[..., 2]`; NaN for those that lie on or behind the horizon."""
@@ -29,9 +32,11 @@ def apply(homography: Homography, points: npt.NDArray[np.float64]) -> npt.NDArra
     return result
 
 
+@_silent
 def between(reference_from_a: Homography, reference_from_b: Homography) -> Homography:
-    """From pixels of b to pixels of a, where both are known to a common reference."""
-    return _oriented(np.linalg.solve(reference_from_a, reference_from_b))
+    """From pixels of b to pixels of a, where both are known to a common reference; finite where a camera moved so."""
+    a, b = (homography / np.abs(homography).max() for homography in (reference_from_a, reference_from_b))
+    return _oriented(np.linalg.solve(a, b))
 
 
 def inverse(homography: Homography) -> Homography:
@@ -50,11 +55,13 @@ def corners(size: Size) -> npt.NDArray[np.float64]:
     return np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float64)
 
 
+@_silent
 def is_invertible(homography: Homography) -> bool:
     """Whether it is finite and far enough from collapsing the plane to a line."""
     return bool(np.isfinite(homography).all() and np.linalg.cond(homography) < _MAX_CONDITION)
 
 
+@_silent
 def is_plausible(homography: Homography, size: Size) -> bool:
     """Whether a camera could have moved so between two frames of this size that overlap.
 

@@ -21,14 +21,16 @@ class ImageId(str):
         return cls(f"sha256:{hashlib.sha256(data).hexdigest()}")
 
     @classmethod
-    def parse(cls, text: str, field: str = "image.image_id") -> "ImageId":
+    def parse(cls, text: str) -> "ImageId":
         """Check an id that a caller sent.
 
         Raises:
-            InvalidImage: it is not `sha256:` and 64 lowercase hexadecimal digits.
+            InvalidImage: of the field `image_id`: it is not `sha256:` and 64 lowercase hexadecimal digits.
         """
         if not _IMAGE_ID.fullmatch(text):
-            raise InvalidImage(field, "is not 'sha256:' followed by 64 lowercase hexadecimal digits")
+            raise InvalidImage(
+                "image_id", "is not 'sha256:' followed by 64 lowercase hexadecimal digits: send the image"
+            )
         return cls(text)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from samserve.domain.errors import InvalidPrompt
+from samserve.domain.errors import InvalidPrompt, within
 from samserve.domain.geometry import ImageFrame, Size
 
 PROMPTS_PER_DECODE = 32
@@ -106,34 +106,53 @@ def check_prompts(prompts: Sequence[Prompt], limits: PromptLimits, low_res_size:
     """Refuse what no image could make valid.
 
     Raises:
-        InvalidPrompt: none or too many prompts, an empty prompt, too many points, an unknown label, a coordinate or
-            logit that is not finite, a box inside out, or a mask of the wrong size.
+        InvalidPrompt: none or too many prompts, or what `check_prompt` raises, of `prompts[...]`.
     """
     if not prompts:
         raise InvalidPrompt("prompts", "is empty: give at least one prompt with points, a box or a mask_input")
     check_count(len(prompts), limits)
     for index, prompt in enumerate(prompts):
-        path = f"prompts[{index}]"
-        if not len(prompt.point_coords) and prompt.box is None and prompt.mask_input is None:
-            raise InvalidPrompt(path, "is empty: give points, a box or a mask_input")
-        _check_points(path, prompt, limits)
-        if prompt.box is not None:
-            _check_box(f"{path}.box", prompt.box)
-        if prompt.mask_input is not None:
-            _check_mask_input(f"{path}.mask_input", prompt.mask_input, low_res_size)
+        with within(f"prompts[{index}]"):
+            check_prompt(prompt, limits, low_res_size)
+
+
+def check_prompt(prompt: Prompt, limits: PromptLimits, low_res_size: int) -> None:
+    """Refuse a prompt that no image could make valid.
+
+    Raises:
+        InvalidPrompt: it is empty, or has too many points, an unknown label, a coordinate or logit that is not finite,
+            a box inside out, or a mask of the wrong size; names the field of the prompt.
+    """
+    if not len(prompt.point_coords) and prompt.box is None and prompt.mask_input is None:
+        raise InvalidPrompt("", "is empty: give points, a box or a mask_input")
+    _check_points(prompt, limits)
+    if prompt.box is not None:
+        _check_box(prompt.box)
+    if prompt.mask_input is not None:
+        _check_mask_input(prompt.mask_input, low_res_size)
 
 
 def check_inside(prompts: Sequence[Prompt], space: CoordinateSpace, original_size: Size) -> None:
     """Refuse coordinates outside the image.
 
     Raises:
-        InvalidPrompt: naming the first coordinate that is outside.
+        InvalidPrompt: naming the first coordinate of `prompts[...]` that is outside.
+    """
+    for index, prompt in enumerate(prompts):
+        with within(f"prompts[{index}]"):
+            check_prompt_inside(prompt, space, original_size)
+
+
+def check_prompt_inside(prompt: Prompt, space: CoordinateSpace, original_size: Size) -> None:
+    """Refuse a prompt's coordinates outside the image.
+
+    Raises:
+        InvalidPrompt: naming the first coordinate of the prompt that is outside.
     """
     extent = np.array(_extent(space, original_size))
-    for index, prompt in enumerate(prompts):
-        _check_bounds(f"prompts[{index}].points[{{row}}].{{axis}}", prompt.point_coords, extent, space)
-        if prompt.box is not None:
-            _check_bounds(f"prompts[{index}].box.{{axis}}{{row}}", prompt.box.reshape(2, 2), extent, space)
+    _check_bounds("points[{row}].{axis}", prompt.point_coords, extent, space)
+    if prompt.box is not None:
+        _check_bounds("box.{axis}{row}", prompt.box.reshape(2, 2), extent, space)
 
 
 def in_pixels(prompt: Prompt, space: CoordinateSpace, original_size: Size) -> Prompt:
@@ -195,44 +214,48 @@ def _extent(space: CoordinateSpace, original_size: Size) -> tuple[float, float]:
     return float(original_size.width), float(original_size.height)
 
 
-def check_point_count(count: int, path: str, limits: PromptLimits) -> None:
+def check_point_count(count: int, limits: PromptLimits) -> None:
     """Refuse more points than one prompt may have.
 
     Raises:
-        InvalidPrompt: of the field `path`.points.
+        InvalidPrompt: of the field `points`.
     """
     if count > limits.max_points_per_prompt:
-        raise InvalidPrompt(f"{path}.points", f"has {count} entries, the limit is {limits.max_points_per_prompt}")
+        limit = limits.max_points_per_prompt
+        raise InvalidPrompt("points", f"has {count} entries, the limit is {limit}: keep those that say most")
 
 
-def _check_points(path: str, prompt: Prompt, limits: PromptLimits) -> None:
+def _check_points(prompt: Prompt, limits: PromptLimits) -> None:
     count = len(prompt.point_coords)
-    check_point_count(count, path, limits)
+    check_point_count(count, limits)
     if count != len(prompt.point_labels):
-        raise InvalidPrompt(f"{path}.points", f"has {count} coordinates and {len(prompt.point_labels)} labels")
-    _check_finite(f"{path}.points[{{row}}].{{axis}}", prompt.point_coords)
+        raise InvalidPrompt(
+            "points", f"has {count} coordinates and {len(prompt.point_labels)} labels: give one for each"
+        )
+    _check_finite("points[{row}].{axis}", prompt.point_coords)
     known = np.isin(prompt.point_labels, (PointLabel.FOREGROUND, PointLabel.BACKGROUND))
     if not known.all():
-        raise InvalidPrompt(f"{path}.points[{np.argmin(known)}].label", "is unknown: use foreground or background")
+        raise InvalidPrompt(f"points[{np.argmin(known)}].label", "is unknown: use foreground or background")
 
 
-def _check_box(path: str, box: npt.NDArray[np.float64]) -> None:
+def _check_box(box: npt.NDArray[np.float64]) -> None:
     corners = box.reshape(2, 2)
-    _check_finite(f"{path}.{{axis}}{{row}}", corners)
+    _check_finite("box.{axis}{row}", corners)
     for axis, low, high in zip("xy", *corners, strict=True):
         if low >= high:
             raise InvalidPrompt(
-                f"{path}.{axis}1", f"is {high:g}, not above {axis}0 = {low:g}: a box is top left, then bottom right"
+                f"box.{axis}1", f"is {high:g}, not above {axis}0 = {low:g}: a box is top left, then bottom right"
             )
 
 
-def _check_mask_input(path: str, mask_input: npt.NDArray[np.float32], low_res_size: int) -> None:
+def _check_mask_input(mask_input: npt.NDArray[np.float32], low_res_size: int) -> None:
     if mask_input.shape != (low_res_size, low_res_size):
         raise InvalidPrompt(
-            f"{path}.size", f"is {len(mask_input)}, this model's low-resolution masks have side {low_res_size}"
+            "mask_input.size",
+            f"is {len(mask_input)}, this model's low-resolution masks have side {low_res_size}: send one of its own",
         )
     if not np.isfinite(mask_input).all():
-        raise InvalidPrompt(f"{path}.data", "holds values that are not finite")
+        raise InvalidPrompt("mask_input.data", "holds values that are not finite: send the logits as they came")
 
 
 def _check_finite(name: str, coords: npt.NDArray[np.float64]) -> None:

@@ -945,11 +945,13 @@ class MessageError(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """The message's own `sequence`."""
+    """The message's own `sequence`; 0 where it has none."""
     code: _builtins.int
     """The gRPC status code that the same fault has in a unary call."""
     field: _builtins.str
-    """Path of the offending field; empty where no field is to blame."""
+    """Path of the offending field in the request, such as `prompts[0].prompt.box.x1`; empty where no field is to blame.
+    In a gaze stream, where frames and samples are numbered apart, it begins with `frame` or `sample` then too.
+    """
     description: _builtins.str
     """What is wrong and what to do."""
     @_builtins.property
@@ -1365,7 +1367,9 @@ Global___KeyframePolicy: _TypeAlias = KeyframePolicy  # noqa: Y015
 
 @_typing.final
 class GazeConfig(_message.Message):
-    """First message of a gaze stream."""
+    """First message of a gaze stream, which ends with INVALID_ARGUMENT where it is missing or wrong. Sent again it gets a
+    MessageError, and the first one stays; so does an empty message.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1481,7 +1485,7 @@ class GazeSample(_message.Message):
     valid: _builtins.bool
     """False while the eyes are closed or not tracked."""
     confidence: _builtins.float
-    """From 0 to 1, where the tracker tells."""
+    """From 0 to 1, where the tracker tells; counts as 1 where it does not."""
     def __init__(
         self,
         *,

@@ -32,8 +32,8 @@ class SegmentationServiceStub:
     top left pixel. Sizes are (height, width). A request may carry the metadata `samserve-tenant`; tenants never see
     each other's embeddings, so an image_id is known only to the tenant that sent the image.
 
-    Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field, NOT_FOUND for an image_id that is not cached
-    (send the bytes), RESOURCE_EXHAUSTED and UNAVAILABLE with google.rpc.RetryInfo.
+    Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field by its path in the request, NOT_FOUND for an
+    image_id that is not cached (send the bytes), RESOURCE_EXHAUSTED and UNAVAILABLE with google.rpc.RetryInfo.
     """
 
     def __init__(self, channel):
@@ -96,8 +96,8 @@ class SegmentationServiceServicer:
     top left pixel. Sizes are (height, width). A request may carry the metadata `samserve-tenant`; tenants never see
     each other's embeddings, so an image_id is known only to the tenant that sent the image.
 
-    Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field, NOT_FOUND for an image_id that is not cached
-    (send the bytes), RESOURCE_EXHAUSTED and UNAVAILABLE with google.rpc.RetryInfo.
+    Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field by its path in the request, NOT_FOUND for an
+    image_id that is not cached (send the bytes), RESOURCE_EXHAUSTED and UNAVAILABLE with google.rpc.RetryInfo.
     """
 
     def EmbedImage(self, request, context):
@@ -226,8 +226,8 @@ class SegmentationService:
     top left pixel. Sizes are (height, width). A request may carry the metadata `samserve-tenant`; tenants never see
     each other's embeddings, so an image_id is known only to the tenant that sent the image.
 
-    Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field, NOT_FOUND for an image_id that is not cached
-    (send the bytes), RESOURCE_EXHAUSTED and UNAVAILABLE with google.rpc.RetryInfo.
+    Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field by its path in the request, NOT_FOUND for an
+    image_id that is not cached (send the bytes), RESOURCE_EXHAUSTED and UNAVAILABLE with google.rpc.RetryInfo.
     """
 
     @staticmethod

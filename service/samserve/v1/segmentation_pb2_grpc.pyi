@@ -33,8 +33,8 @@ class SegmentationServiceStub:
     top left pixel. Sizes are (height, width). A request may carry the metadata `samserve-tenant`; tenants never see
     each other's embeddings, so an image_id is known only to the tenant that sent the image.
 
-    Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field, NOT_FOUND for an image_id that is not cached
-    (send the bytes), RESOURCE_EXHAUSTED and UNAVAILABLE with google.rpc.RetryInfo.
+    Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field by its path in the request, NOT_FOUND for an
+    image_id that is not cached (send the bytes), RESOURCE_EXHAUSTED and UNAVAILABLE with google.rpc.RetryInfo.
     """
 
     @_typing.overload
@@ -68,8 +68,8 @@ class SegmentationServiceAsyncStub(SegmentationServiceStub):
     top left pixel. Sizes are (height, width). A request may carry the metadata `samserve-tenant`; tenants never see
     each other's embeddings, so an image_id is known only to the tenant that sent the image.
 
-    Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field, NOT_FOUND for an image_id that is not cached
-    (send the bytes), RESOURCE_EXHAUSTED and UNAVAILABLE with google.rpc.RetryInfo.
+    Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field by its path in the request, NOT_FOUND for an
+    image_id that is not cached (send the bytes), RESOURCE_EXHAUSTED and UNAVAILABLE with google.rpc.RetryInfo.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -99,8 +99,8 @@ class SegmentationServiceServicer(metaclass=_abc_1.ABCMeta):
     top left pixel. Sizes are (height, width). A request may carry the metadata `samserve-tenant`; tenants never see
     each other's embeddings, so an image_id is known only to the tenant that sent the image.
 
-    Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field, NOT_FOUND for an image_id that is not cached
-    (send the bytes), RESOURCE_EXHAUSTED and UNAVAILABLE with google.rpc.RetryInfo.
+    Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field by its path in the request, NOT_FOUND for an
+    image_id that is not cached (send the bytes), RESOURCE_EXHAUSTED and UNAVAILABLE with google.rpc.RetryInfo.
     """
 
     @_abc_1.abstractmethod

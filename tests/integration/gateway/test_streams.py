@@ -45,6 +45,8 @@ def track(sequence: int, image: pb.Image | None = None, **fields: Any) -> pb.Tra
     return pb.TrackObjectsRequest(sequence=sequence, frame=image or pb.Image(data=photo(1)), **fields)
 
 
+OUTSIDE = pb.Prompt(points=[pb.Point(x=64.5, y=1, label=pb.POINT_LABEL_FOREGROUND)])
+UNSAID = pb.Prompt(points=[pb.Point(x=1, y=1)])
 START_TRACKING = track(1, prompts=[pb.TrackedPrompt(object_id=1, prompt=PNG_CLICK)])
 
 
@@ -158,13 +160,16 @@ async def test_a_mask_follows_the_camera_without_another_encode(served: Served, 
         (sample(900, x=float("nan")), "sample.x"),
         (sample(0), "sample.timestamp_nanoseconds"),
         (frame(1), "frame.sequence"),
-        (frame(900, pb.Image(data=b"hello")), "image.data"),
+        (frame(900, pb.Image(data=b"hello")), "frame.image.data"),
         (frame(901, pb.Image(data=photo(1, (20, 20)))), "frame.image"),
-        (frame(902, pb.Image()), "image"),
-        (frame(903, pb.Image(image_id="dog")), "image.image_id"),
-        (frame(904, pb.Image(image_id="sha256:" + "0" * 64)), ""),
+        (frame(902, pb.Image()), "frame.image"),
+        (frame(903, pb.Image(image_id="dog")), "frame.image.image_id"),
+        (frame(904, pb.Image(image_id="sha256:" + "0" * 64)), "frame"),
         (frame(905, reference_homography=[1.0] * 8), "frame.reference_homography"),
         (frame(906, reference_homography=[1.0] * 9), "frame.reference_homography"),
+        (frame(907, reference_homography=[1e300, 0, 0, 0, 1e-300, 0, 0, 0, 1e308]), "frame.reference_homography"),
+        (CONFIG, "config"),
+        (pb.SegmentGazeRequest(), "message"),
     ],
 )
 async def test_a_bad_gaze_message_gets_an_error_and_the_stream_goes_on(
@@ -174,7 +179,8 @@ async def test_a_bad_gaze_message_gets_an_error_and_the_stream_goes_on(
     await call.write(message)
     error = (await call.read()).error
     assert (error.field, bool(error.description)) == (field, True)
-    expected = grpc.StatusCode.INVALID_ARGUMENT if field else grpc.StatusCode.NOT_FOUND
+    assert error.sequence == message.frame.sequence + message.sample.sequence
+    expected = grpc.StatusCode.NOT_FOUND if field == "frame" else grpc.StatusCode.INVALID_ARGUMENT
     assert error.code == expected.value[0]
     await call.write(sample(5000))
     assert (await call.read()).answer.sequence == 5000
@@ -185,8 +191,8 @@ async def test_a_bad_gaze_message_gets_an_error_and_the_stream_goes_on(
     ("messages", "field"),
     [
         ([frame(1)], "config"),
-        ([CONFIG, CONFIG], "config"),
-        ([CONFIG, pb.SegmentGazeRequest()], "message"),
+        ([pb.SegmentGazeRequest()], "config"),
+        ([pb.SegmentGazeRequest(config=pb.GazeConfig(mask_format=99))], "config.mask_format"),  # type: ignore[arg-type]
         ([pb.SegmentGazeRequest(config=pb.GazeConfig(field_of_view_degrees=180))], "config.field_of_view_degrees"),
         (
             [pb.SegmentGazeRequest(config=pb.GazeConfig(filter=pb.OneEuroFilter(beta=float("nan"))))],
@@ -207,6 +213,14 @@ async def test_a_gaze_stream_that_cannot_go_on_ends_with_a_status(
         await call.write(message)
     refused = await refusal(drained(call))
     assert (refused.code, refused.field) == (grpc.StatusCode.INVALID_ARGUMENT, field)
+
+
+async def test_a_devices_clock_may_begin_anywhere(served: Served) -> None:
+    call: Any = served.stub.SegmentGaze()
+    await call.write(CONFIG)
+    await call.write(sample(1, step=-(1 << 63)))
+    assert (await call.read()).answer.timestamp_nanoseconds == -(1 << 63)
+    call.cancel()
 
 
 async def rest(call: Any) -> AsyncIterator[Any]:
@@ -246,9 +260,21 @@ async def test_an_interactive_session_refines_moves_and_undoes(served: Served) -
     assert (await send(7, add_point=pb.Point(x=1, y=1))).error.field == "add_point.label"
     assert (await send(8, move_point=pb.MovePoint(index=3, x=1, y=1))).error.field == "move_point.index"
     assert not (await send(9, clear_prompt=pb.ClearPrompt())).masks.masks
+    for sequence, (field, start) in enumerate(
+        {
+            "start_session.image": pb.StartSession(),
+            "start_session.image.data": pb.StartSession(image=pb.Image(data=b"hello")),
+            "start_session.mask_format": pb.StartSession(
+                image=pb.Image(data=photo(2)),
+                mask_format=99,  # type: ignore[arg-type]
+            ),
+        }.items(),
+        start=10,
+    ):
+        assert (await send(sequence, start_session=start)).error.field == field
     start = pb.StartSession(image=pb.Image(data=photo(2)), mask_format=pb.MASK_FORMAT_PNG, multimask_output=True)
-    assert not (await send(10, start_session=start)).masks.masks
-    other = await send(11, add_point=point)
+    assert not (await send(20, start_session=start)).masks.masks
+    other = await send(21, add_point=point)
     assert [mask.WhichOneof("form") for mask in other.masks.masks] == ["png"] * 3
     await call.done_writing()
     assert await call.read() == grpc.aio.EOF
@@ -260,9 +286,14 @@ async def test_objects_are_tracked_and_bad_frames_are_skipped(served: Served) ->
     bad = {
         "sequence": track(1),
         "frame": track(2, pb.Image(data=photo(1, (20, 20)))),
-        "image.data": track(2, pb.Image(data=b"hello")),
+        "frame.data": track(2, pb.Image(data=b"hello")),
+        "frame.image_id": track(2, pb.Image(image_id="dog")),
         "prompts[0].object_id": track(2, prompts=[pb.TrackedPrompt(prompt=PNG_CLICK)]),
-        "prompts[0]": track(2, prompts=[pb.TrackedPrompt(object_id=2)]),
+        "prompts[0].prompt": track(2, prompts=[pb.TrackedPrompt(object_id=2)]),
+        "prompts[0].prompt.points[0].x": track(2, prompts=[pb.TrackedPrompt(object_id=2, prompt=OUTSIDE)]),
+        "prompts[1].prompt.points[0].label": track(
+            2, prompts=[pb.TrackedPrompt(object_id=3, prompt=PNG_CLICK), pb.TrackedPrompt(object_id=2, prompt=UNSAID)]
+        ),
         "mask_format": track(2, mask_format=99),
         "removed_object_ids": track(2, removed_object_ids=[1] * 513),
     }

@@ -43,7 +43,7 @@ async def decoder() -> AsyncIterator[PillowImageDecoder]:
 async def decoded(decoder: PillowImageDecoder, data: bytes) -> npt.NDArray[np.uint8]:
     """The valid part of the encoder's input as `[H, W, 3]`, after checking that header and pixels agree."""
     image = await decoder.decode(data, SIDE)
-    assert decoder.probe(data) == image.frame.original_size
+    assert await decoder.probe(data) == image.frame.original_size
     height, width = image.frame.input_size
     assert image.pixels.shape == (3, SIDE, SIDE)
     assert not image.pixels[:, height:].any()
@@ -71,7 +71,7 @@ async def test_exif_orientation_is_applied(decoder: PillowImageDecoder, file_for
     with Image.open(io.BytesIO(data)) as image:
         upright = ImageOps.exif_transpose(image)
     np.testing.assert_array_equal(await decoded(decoder, data), resized(upright))
-    assert decoder.probe(data) == (Size(40, 24) if orientation >= 5 else Size(24, 40))
+    assert await decoder.probe(data) == (Size(40, 24) if orientation >= 5 else Size(24, 40))
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
@@ -151,10 +151,10 @@ async def test_32_bit_pixels_are_refused(decoder: PillowImageDecoder, mode: str)
     "data", [b"", b"x", b"hello world" * 100, b"%PDF-1.7", b"<svg/>", b"\x89PNG\r\n\x1a\n", b"GIF89a"]
 )
 async def test_what_is_no_image_is_refused(decoder: PillowImageDecoder, data: bytes) -> None:
-    for refusal in (lambda: decoder.probe(data), lambda: decoder._decode(data, SIDE)):
+    for refusal in (decoder.probe(data), decoder.decode(data, SIDE), decoder.thumbnail(data)):
         with pytest.raises(InvalidImage) as refused:
-            refusal()
-        assert refused.value.field == "image.data"
+            await refusal
+        assert refused.value.field == "data"
 
 
 def png(width: int, height: int, bit_depth: int = 8, pixel: bytes | None = None) -> bytes:
@@ -169,11 +169,11 @@ def png(width: int, height: int, bit_depth: int = 8, pixel: bytes | None = None)
 
 
 @pytest.mark.parametrize(("width", "height"), [(40_000, 40_000), (1001, 1000), (2**31 - 1, 2**31 - 1), (70_000, 1)])
-def test_too_many_declared_pixels_are_refused_from_the_header(width: int, height: int) -> None:
-    decoder = PillowImageDecoder(max_pixels=1_000_000, workers=1)
+async def test_too_many_declared_pixels_are_refused_from_the_header(
+    decoder: PillowImageDecoder, width: int, height: int
+) -> None:
     with pytest.raises(InvalidImage, match="declares"):
-        decoder.probe(png(width, height))
-    decoder.close()
+        await decoder.probe(png(width, height))
 
 
 async def test_jpeg_of_very_many_scans_is_refused_from_the_header(decoder: PillowImageDecoder) -> None:
@@ -182,7 +182,69 @@ async def test_jpeg_of_very_many_scans_is_refused_from_the_header(decoder: Pillo
     bomb = data[:-2] + data[scan_start:-2] * 40 + data[-2:]
     assert (await decoder.decode(data, SIDE)).frame.original_size == Size(24, 40)
     with pytest.raises(InvalidImage, match="scans"):
-        decoder.probe(bomb)
+        await decoder.probe(bomb)
+
+
+def chunk(kind: bytes, content: bytes = b"") -> bytes:
+    """One chunk of a PNG."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def of_tiny_parts(kind: str, count: int) -> bytes:
+    """A sound file with so many parts more than it needs."""
+    rgb = Image.fromarray(RGB)
+    jpeg, png, gif = (file_of(rgb, file_format) for file_format in ("JPEG", "PNG", "GIF"))
+    blocks = 13 + 3 * 2 ** ((gif[10] & 7) + 1)
+    rows = zlib.compress(b"\0" * (3 * 40 + 1) * 24, 0)
+    return {
+        "JPEG segments": jpeg[:2] + b"\xff\xe5\0\2" * count + jpeg[2:],
+        "JPEG fill bytes": jpeg[:2] + b"\xff" * count + jpeg[2:],
+        "PNG chunks before the pixels": png[:33] + chunk(b"teXt") * count + png[33:],
+        "PNG chunks after the pixels": png[:-12] + chunk(b"teXt") * count + png[-12:],
+        "PNG pixels byte by byte": png[:33]
+        + b"".join(chunk(b"IDAT", rows[index : index + 1]) for index in range(len(rows)))
+        + chunk(b"IDAT") * count
+        + png[-12:],
+        "GIF comment byte by byte": gif[:blocks] + b"\x21\xfe" + b"\1x" * count + b"\0" + gif[blocks:],
+    }[kind]
+
+
+PARTS = (
+    "JPEG segments",
+    "JPEG fill bytes",
+    "PNG chunks before the pixels",
+    "PNG chunks after the pixels",
+    "PNG pixels byte by byte",
+    "GIF comment byte by byte",
+)
+
+
+@pytest.mark.parametrize("kind", PARTS)
+async def test_files_of_very_many_tiny_parts_are_refused(decoder: PillowImageDecoder, kind: str) -> None:
+    if kind != "PNG pixels byte by byte":
+        assert (await decoder.decode(of_tiny_parts(kind, 100), SIDE)).frame.original_size == Size(24, 40)
+    for work in (decoder.decode, lambda data, side: decoder.thumbnail(data)):
+        with pytest.raises(InvalidImage, match="too many tiny"):
+            await work(of_tiny_parts(kind, 100_000), SIDE)
+
+
+async def test_a_jpeg_of_very_many_exif_records_is_refused(decoder: PillowImageDecoder) -> None:
+    data = file_of(Image.fromarray(RGB), "JPEG")
+    record = b"\xff\xe1" + struct.pack(">H", 65_535) + b"Exif\0\0" + bytes(65_527)
+    assert await decoder.probe(data[:2] + record * 2 + data[2:]) == Size(24, 40)
+    with pytest.raises(InvalidImage, match="EXIF records"):
+        await decoder.probe(data[:2] + record * 65 + data[2:])
+
+
+async def test_large_files_of_ordinary_parts_are_no_such_files(decoder: PillowImageDecoder) -> None:
+    noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (900, 1100, 3), dtype=np.uint8))
+    profile = bytes(8 << 20)
+    for data in (
+        file_of(noise),
+        file_of(noise, "JPEG", icc_profile=profile, quality=95),
+        file_of(noise, "TIFF", tiffinfo={278: 1}),
+    ):
+        assert (await decoder.decode(data, SIDE)).frame.original_size == Size(900, 1100)
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"])

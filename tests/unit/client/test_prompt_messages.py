@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from samserve.client import InvalidRequest, Prompt
+from samserve.client import AsyncClient, Client, InvalidRequest, Prompt
+from samserve.client.generation import generation_call
 from samserve.v1 import segmentation_pb2 as pb
 from tests.unit.client.scripted_gateway import ScriptedGateway
 
@@ -85,3 +86,20 @@ def test_a_malformed_argument_is_named_before_anything_is_sent(
         client.segment_many(b"image", [prompt])
     assert caught.value.field == field
     assert not gateway.requests
+
+
+@pytest.mark.parametrize("tenant", ["ü", "a\nb", "x" * 1025])
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+async def test_a_tenant_that_cannot_be_sent_is_named(kind: type[Client | AsyncClient], tenant: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        kind("127.0.0.1:1", tenant=tenant)
+    assert caught.value.field == "tenant"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"points_per_side": -1}, {"crop_n_layers": 1 << 40}, {"pred_iou_thresh": "high"}, {"points": 32}]
+)
+def test_a_generation_parameter_that_cannot_be_sent_is_named(wrong: Any) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        generation_call(box_nms_thresh=0.5, **wrong)
+    assert caught.value.field == next(iter(wrong))

@@ -55,6 +55,27 @@ def test_wrong_estimates_are_not_plausible() -> None:
         assert not plane.is_plausible(wrong, SIZE)
 
 
+extremes = st.lists(
+    st.one_of(st.floats(allow_nan=True, allow_infinity=True), st.sampled_from([0.0, 1.0, 1e300, -1e300, 5e-324])),
+    min_size=9,
+    max_size=9,
+).map(lambda numbers: np.array(numbers).reshape(3, 3))
+
+
+@given(extremes, extremes)
+def test_any_nine_numbers_are_judged_without_a_warning(first: plane.Homography, second: plane.Homography) -> None:
+    if plane.is_invertible(first) and plane.is_invertible(second):
+        between = plane.between(first, second)
+        if plane.is_plausible(between, SIZE):
+            assert motion(between, SIZE) < 100
+
+
+@given(homographies(), st.sampled_from([1e-300, 1e300]))
+def test_a_homographys_scale_means_nothing(homography: plane.Homography, scale: float) -> None:
+    assert plane.is_invertible(scale * homography)
+    np.testing.assert_allclose(plane.between(homography, scale * homography), plane.IDENTITY, atol=1e-9)
+
+
 def test_points_behind_the_horizon_are_nowhere() -> None:
     tilted = np.array([[1.0, 0, 0], [0, 1, 0], [-0.01, 0, 1]])
     assert np.isnan(plane.apply(tilted, np.array([200.0, 0.0]))).all()

@@ -20,7 +20,7 @@ def test_image_id_is_the_sha256_of_the_bytes() -> None:
 def test_malformed_ids_are_refused(text: str) -> None:
     with pytest.raises(InvalidImage) as refusal:
         ImageId.parse(text)
-    assert refusal.value.field == "image.image_id"
+    assert refusal.value.field == "image_id"
 
 
 def test_key_binds_secret_tenant_image_and_model() -> None:

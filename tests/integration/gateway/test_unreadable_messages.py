@@ -1,0 +1,65 @@
+"""Bytes that are no protobuf are refused like other bad input, by a status that says so and with nothing in the log."""
+
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+import pytest_asyncio
+
+from samserve.v1 import segmentation_pb2 as pb
+from tests.integration.gateway.conftest import PNG_CLICK, Served, photo, refusal, serving
+from tests.integration.gateway.test_streams import drained
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+SERVICE = pb.DESCRIPTOR.services_by_name["SegmentationService"]
+GARBAGE = b"\xff\xff\xff\xffgarbage"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def served() -> AsyncIterator[Served]:
+    async with serving() as served:
+        yield served
+
+
+def raw_call(served: Served, rpc: str) -> Any:
+    """The rpc with bytes for requests."""
+    method = SERVICE.methods_by_name[rpc]
+    kind = ("stream" if method.client_streaming else "unary") + ("_stream" if method.server_streaming else "_unary")
+    return getattr(served.channel, kind)(f"/{SERVICE.full_name}/{rpc}")
+
+
+@pytest.mark.parametrize("rpc", sorted(SERVICE.methods_by_name))
+async def test_every_rpc_says_that_it_cannot_read_the_message(
+    served: Served, rpc: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    method = SERVICE.methods_by_name[rpc]
+    with caplog.at_level(logging.INFO):
+        if method.client_streaming:
+            call = raw_call(served, rpc)()
+            await call.write(GARBAGE)
+        else:
+            call = raw_call(served, rpc)(GARBAGE)
+        refused = await refusal(drained(call) if method.server_streaming else call)
+    assert (refused.code, refused.field) == (grpc.StatusCode.INVALID_ARGUMENT, "")
+    assert f"cannot be read as {method.input_type.full_name}" in refused.message
+    assert not caplog.records
+    assert served.counted("samserve_requests_total", rpc=rpc, code="INVALID_ARGUMENT") == 1
+
+
+async def test_garbage_in_an_open_stream_ends_it_and_spares_the_others(served: Served) -> None:
+    start = pb.TrackObjectsRequest(
+        sequence=1, frame=pb.Image(data=photo(1)), prompts=[pb.TrackedPrompt(object_id=1, prompt=PNG_CLICK)]
+    )
+    broken, sound = raw_call(served, "TrackObjects")(), raw_call(served, "TrackObjects")()
+    for call in (broken, sound):
+        await call.write(start.SerializeToString())
+        assert pb.TrackObjectsResponse.FromString(await call.read()).WhichOneof("answer") == "frame"
+    await broken.write(GARBAGE)
+    assert (await refusal(drained(broken))).code is grpc.StatusCode.INVALID_ARGUMENT
+    start.sequence = 2
+    await sound.write(start.SerializeToString())
+    assert pb.TrackObjectsResponse.FromString(await sound.read()).WhichOneof("answer") == "frame"
+    sound.cancel()
