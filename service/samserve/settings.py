@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from samserve.domain.automatic import MAX_POINTS_PER_SIDE
+
 _PACKAGE = Path(__file__).resolve().parent
 _MIB = 1 << 20
 
@@ -58,7 +60,12 @@ class Settings(BaseSettings):
         default_factory=lambda: os.cpu_count() or 1, gt=0, description="image files decoded at a time"
     )
 
-    max_generations: int = Field(default=4, gt=0, description="mask generations and edge detections in flight")
+    max_generations: int = Field(
+        default=4, gt=0, description="mask generations, edge detections and text prompts in flight"
+    )
+    text_points_per_side: int = Field(
+        default=32, ge=1, le=MAX_POINTS_PER_SIDE, description="grid of clicks whose masks a text prompt chooses among"
+    )
     max_streams: int = Field(default=16, gt=0, description="gaze, interactive and tracking streams open")
     stream_idle_seconds: float = Field(default=30.0, gt=0, description="silence after which a stream is ended")
     max_frame_bytes: int = Field(default=8 * _MIB, gt=0, description="largest frame of a stream")

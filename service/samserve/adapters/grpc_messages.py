@@ -68,8 +68,11 @@ def read_prompt(prompt: pb.Prompt, path: str, limits: PromptLimits) -> Prompt:
         path: of the prompt in the request, for errors.
 
     Raises:
-        InvalidPrompt: there are too many points, a label is unknown, or the logits are not a square of float16.
+        InvalidPrompt: there are too many points, a label is unknown, the logits are not a square of float16, or it is
+            a text, which `grpc_text` reads.
     """
+    if prompt.HasField("text"):
+        raise InvalidPrompt(f"{path}.text", "is for Segment alone: use points, a box or a mask_input here")
     # Counted before they are read, or a message of nothing but points keeps everybody waiting.
     check_point_count(len(prompt.points), path, limits)
     labels = [read_label(point, f"{path}.points[{index}]") for index, point in enumerate(prompt.points)]
@@ -120,6 +123,7 @@ def timings_message(
     decode_queue_seconds: float = 0.0,
     decode_seconds: float = 0.0,
     postprocess_seconds: float = 0.0,
+    rank_seconds: float = 0.0,
 ) -> pb.Timings:
     """Where a request's time went."""
     return pb.Timings(
@@ -130,6 +134,7 @@ def timings_message(
         decode=duration(decode_seconds),
         postprocess=duration(postprocess_seconds),
         total=duration(total_seconds),
+        rank=duration(rank_seconds),
     )
 
 

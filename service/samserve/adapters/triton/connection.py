@@ -57,10 +57,14 @@ class TritonConnection:
             ModelUnavailable: Triton cannot be reached, a model is not ready, or the two do not belong together.
         """
         for model in (ENCODER, DECODER):
-            ready = self._client.is_model_ready(model, client_timeout=self._poll_seconds)
-            if not await self._answer(ready):
+            if not await self.is_ready(model):
                 raise self._unavailable(f"{model} is not ready")
         return self._read_manifest(*[await self._config(model) for model in (ENCODER, DECODER)])
+
+    async def is_ready(self, model: str) -> bool:
+        """Whether Triton serves this model. Raises ModelUnavailable."""
+        ready = self._client.is_model_ready(model, client_timeout=self._poll_seconds)
+        return bool(await self._answer(ready))
 
     async def fingerprint(self, model: str) -> str:
         """Of the build that one of the models belongs to. Raises ModelUnavailable."""
