@@ -10,14 +10,14 @@ from pathlib import Path
 import torch
 
 from modeling.build import VERSIONS_OF
-from modeling.clip_checkpoint import ClipCheckpoint, load_clip
+from modeling.clip_checkpoint import WEIGHTS_FILE, ClipCheckpoint, load_clip
 from modeling.clip_graphs import ClipImageGraph, ClipTextGraph
 from modeling.clip_parity import check_clip
 from modeling.clip_repository import CLIP_GRAPHS, clip_files, clip_fingerprint, manifest_path
 from modeling.export import BATCH, export_module
 from modeling.precision import FP32
 from modeling.progress import step
-from modeling.repository import engine_path, graph_path
+from modeling.repository import engine_path, file_sha256, graph_path
 from modeling.runtimes import onnx_runtime
 from modeling.targets import TARGETS
 from modeling.tensorrt_builder import Shapes, compile_engine, load_builder
@@ -57,6 +57,7 @@ def build_clip(folder: Path, output: Path, target: str) -> ClipManifest:
             embedding_width=checkpoint.model.config.projection_dim,
             model=folder.resolve().name,
             provenance={
+                "checkpoint_sha256": file_sha256(folder / WEIGHTS_FILE),
                 "parity": asdict(figures),
                 "target": target,
                 "versions": {package: version(package) for package in VERSIONS_OF},

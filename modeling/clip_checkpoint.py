@@ -11,6 +11,7 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from modeling.checkpoints import InvalidCheckpoint
 from samserve.domain.clip_manifest import TOKENIZER_FILE
 
+WEIGHTS_FILE = "model.safetensors"
 _CONFIG_FILE = "config.json"
 _PREPROCESSOR_FILE = "preprocessor_config.json"
 
@@ -40,7 +41,7 @@ def load_clip(folder: Path) -> ClipCheckpoint:
     Raises:
         InvalidCheckpoint: a file is missing or cannot be read, or it is not a CLIP.
     """
-    for name in (_CONFIG_FILE, "model.safetensors", TOKENIZER_FILE):
+    for name in (_CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE):
         if not (folder / name).is_file():
             raise InvalidCheckpoint(f"{folder / name} is missing; download the whole folder of a CLIP checkpoint")
     try:

@@ -86,7 +86,7 @@ def _probe_tokens(length: int, vocabulary: int, start: int, end: int) -> npt.NDA
     tokens = np.full((_PROBES, length), end, dtype=np.int32)
     tokens[:, 0] = start
     for row, words in zip(tokens, (1, length // 4, length - 2), strict=True):
-        row[1 : 1 + words] = rng.integers(0, min(start, end), words)
+        row[1 : 1 + words] = rng.choice(np.setdiff1d(np.arange(vocabulary), (start, end)), words)
     return tokens
 
 

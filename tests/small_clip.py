@@ -56,6 +56,6 @@ def _tokenizer() -> Tokenizer:
     )
     tokenizer.train_from_iterator(["a dog on the grass", "a cup of coffee", "a red truck in the street"] * 4, trainer)
     tokenizer.post_processor = processors.RobertaProcessing(
-        sep=(END, tokenizer.token_to_id(END)), cls=(START, tokenizer.token_to_id(START)), trim_offsets=False
+        (END, tokenizer.token_to_id(END)), (START, tokenizer.token_to_id(START)), trim_offsets=False
     )
     return tokenizer

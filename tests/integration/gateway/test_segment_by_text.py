@@ -147,9 +147,11 @@ async def test_both_clients_send_the_image_itself(clip_repository: Path) -> None
 async def test_image_without_a_mask_has_an_empty_answer(clip_repository: Path) -> None:
     file = io.BytesIO()
     Image.new("RGB", (40, 30), "grey").save(file, "PNG")
-    async with serving(model_repository=clip_repository, text_points_per_side=1) as served:
-        async with AsyncClient(served.gateway.address) as client:
-            found = await client.segment(file.getvalue(), text="a cup")
+    async with (
+        serving(model_repository=clip_repository, text_points_per_side=1) as served,
+        AsyncClient(served.gateway.address) as client,
+    ):
+        found = await client.segment(file.getvalue(), text="a cup")
     # Whether a grey square is an object is the model's affair; that the answer can be read is ours.
     assert found.text_similarities is not None
     assert len(found.text_similarities) == len(found.rles) == len(found.masks) <= 1
