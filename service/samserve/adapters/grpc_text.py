@@ -9,7 +9,7 @@ from samserve.ports import RequestObserver
 from samserve.text_prompts import RankedMask, TextQuery, TextSegmenter
 from samserve.v1 import segmentation_pb2 as pb
 
-_OTHER_PROMPTS = ("points", "box", "mask_input")
+_NOT_BESIDE_TEXT = ("points", "box", "mask_input", "detection")
 _MASKS = {False: 1, True: 3}
 """By `multimask_output`."""
 
@@ -74,11 +74,9 @@ def _read_texts(request: pb.SegmentRequest) -> list[str]:
         path = f"prompts[{index}]"
         if not prompt.HasField("text"):
             raise InvalidPrompt(path, "is no text, and others are: send texts in a request of their own")
-        for name in _OTHER_PROMPTS:
-            if prompt.points if name == "points" else prompt.HasField(name):
-                raise InvalidPrompt(
-                    f"{path}.{name}", "is given beside a text: a prompt is a text alone, or without one"
-                )
+        for field, _ in prompt.ListFields():
+            if field.name in _NOT_BESIDE_TEXT:
+                raise InvalidPrompt(f"{path}.{field.name}", "is given beside a text: leave one of the two")
     return [prompt.text for prompt in request.prompts]
 
 
