@@ -127,19 +127,24 @@ class GatewayCore:
         )
 
     def _text(self, models: Models, embedder: ImageEmbedder) -> TextFace:
+        settings = self._settings
         segmenter: TextSegmenter | TextUnavailable
         if isinstance(models.text, TextUnavailable):
             segmenter = models.text
         else:
             segmenter = TextSegmenter(
                 generator=self._generator(models, embedder),
-                parameters=AutomaticMaskParameters(points_per_side=self._settings.text_points_per_side),
+                parameters=AutomaticMaskParameters(
+                    points_per_side=settings.text_points_per_side,
+                    pred_iou_thresh=settings.text_pred_iou_thresh,
+                    stability_score_thresh=settings.text_stability_score_thresh,
+                ),
                 image_decoder=self._image_decoder,
                 tokenizer=models.text.tokenizer,
                 cropper=OpenCvObjectCropper(),
                 ranker=models.text.ranker,
             )
-        return TextFace(segmenter, max_image_bytes=self._settings.max_image_bytes, observer=self._metrics)
+        return TextFace(segmenter, max_image_bytes=settings.max_image_bytes, observer=self._metrics)
 
     def _automatic(self, models: Models, embedder: ImageEmbedder) -> AutomaticFace:
         edge_detector = EdgeDetector(

@@ -23,7 +23,7 @@ _SOURCES = {
 def table(result: Segmentation) -> str:
     """One line for each mask; an asterisk marks the best."""
     if not result.rles:
-        return "no masks: the image has none that passes the generator's thresholds"
+        return "no masks: none passes the server's thresholds for text prompts (docs/text-prompts.md)"
     similarities = result.text_similarities
     lines = [_HEADER if similarities is None else f"{_HEADER:<57}  similarity"]
     for index, iou in enumerate(result.iou_predictions):

@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"{arguments.image}, {width} x {height}, {result.image_id}")
         print(report.table(result))
         print(report.timing(result.timings, result.embedding_source))
-    if arguments.out is not None:
+    if arguments.out is not None and result.rles:
         report.write_overlay(arguments.out, photo, result, flags)
 
 

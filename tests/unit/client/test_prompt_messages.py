@@ -85,3 +85,11 @@ def test_a_malformed_argument_is_named_before_anything_is_sent(
         client.segment_many(b"image", [prompt])
     assert caught.value.field == field
     assert not gateway.requests
+
+
+def test_text_goes_alone_and_asks_for_no_logits(client: Any, gateway: ScriptedGateway) -> None:
+    client.segment(b"image", text="a dog")
+    (request,) = gateway.requests
+    assert request.prompts[0] == pb.Prompt(text="a dog")
+    assert request.image.data == b"image"
+    assert not request.include_low_res_masks
