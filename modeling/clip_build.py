@@ -63,7 +63,7 @@ def build_clip(folder: Path, output: Path, target: str) -> ClipManifest:
                 "versions": {package: version(package) for package in VERSIONS_OF},
             },
         )
-        _compile(draft, manifest, target)
+        compile_clip(draft, manifest, target)
         flavour = TARGETS[target].flavour
         if flavour is not None:
             write_clip_configs(draft, manifest, flavour)
@@ -88,7 +88,8 @@ def _export(checkpoint: ClipCheckpoint, draft: Path) -> None:
         export_module(texts, (tokens,), {"input_ids": {0: BATCH}}, ("text_embeds",), graph_path(draft, TEXT_ENCODER))
 
 
-def _compile(draft: Path, manifest: ClipManifest, target: str) -> None:
+def compile_clip(draft: Path, manifest: ClipManifest, target: str) -> None:
+    """Compile both graphs of a repository if the target has engines. Raises what `build_clip` raises of that."""
     builder = TARGETS[target].builder
     if builder is None:
         return

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import safetensors
 from transformers import CLIPConfig, CLIPModel
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
@@ -53,7 +54,7 @@ def load_clip(folder: Path) -> ClipCheckpoint:
         )
         preprocessor = folder / _PREPROCESSOR_FILE
         said = json.loads(preprocessor.read_text()) if preprocessor.is_file() else {}
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
         raise InvalidCheckpoint(f"{folder} cannot be read: {error}") from error
     if report["missing_keys"] or report["mismatched_keys"]:
         raise InvalidCheckpoint(f"{folder} lacks weights of a CLIP: {sorted(report['missing_keys'])[:3]}")

@@ -19,8 +19,9 @@ from modeling import clip_build
 from modeling.clip_checkpoint import load_clip
 from modeling.clip_parity import MAX_ERROR
 from modeling.clip_repository import CLIP_GRAPHS, clip_fingerprint
-from modeling.repository import graph_path
+from modeling.repository import engine_path, graph_path
 from modeling.runtimes import onnx_runtime
+from modeling.tensorrt_builder import TENSORRT_RTX
 from modeling.triton_config import main as triton_config
 from samserve.adapters.text_tokenizer import ClipTokenizer
 from samserve.domain.clip_manifest import IMAGE_ENCODER, TEXT_ENCODER, TOKENIZER_FILE, ClipManifest
@@ -95,6 +96,13 @@ def test_triton_is_configured_for_both_flavours(clip_repository: Path, tmp_path:
             assert (repository / model / "1" / "model.py").is_file() == (flavour == "cpu")
 
 
+def test_graphs_compile_into_engines(clip_repository: Path, tmp_path: Path) -> None:
+    for graph in CLIP_GRAPHS:
+        shutil.copytree(clip_repository / graph, tmp_path / graph)
+    clip_build.compile_clip(tmp_path, ClipManifest.read(clip_repository), TENSORRT_RTX)
+    assert all(engine_path(tmp_path, graph, TENSORRT_RTX).stat().st_size > 10_000 for graph in CLIP_GRAPHS)
+
+
 def test_what_is_no_clip_is_refused_and_nothing_is_written(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -122,7 +130,7 @@ def test_what_is_no_clip_is_refused_and_nothing_is_written(
 def test_a_wrong_graph_does_not_pass_the_gate(
     checkpoint: Path, clip_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Exporting is replaced by the right graphs with one weight changed."""
+    """Exporting is replaced by the right graphs, one weight of them upside down."""
 
     def export(loaded: object, draft: Path) -> None:
         for graph in CLIP_GRAPHS:
@@ -130,7 +138,7 @@ def test_a_wrong_graph_does_not_pass_the_gate(
         path = graph_path(draft, TEXT_ENCODER)
         model = onnx.load(path)
         [weight] = [each for each in model.graph.initializer if each.name.endswith("text_projection.weight")]
-        weight.CopyFrom(numpy_helper.from_array(1.01 * numpy_helper.to_array(weight) + 0.01, weight.name))
+        weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight)[::-1].copy(), weight.name))
         onnx.save(model, path)
 
     monkeypatch.setattr(clip_build, "_export", export)
