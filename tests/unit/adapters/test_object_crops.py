@@ -27,7 +27,8 @@ def disc(size: Size, row: int, column: int, radius: int) -> Mask:
 def test_object_is_sharp_in_the_middle_and_what_is_around_it_is_blurred() -> None:
     size = Size(150, 200)
     crop = OpenCvObjectCropper().crop(noise(size), disc(size, 70, 90, 22), SIDE)
-    assert (crop.shape, crop.dtype) == ((3, SIDE, SIDE), np.uint8)
+    assert crop.shape == (3, SIDE, SIDE)
+    assert crop.dtype == np.uint8
     grey = crop[0].astype(float)
     middle, corner = grey[24:40, 24:40], grey[:8, :8]
     assert middle.std() > 4 * corner.std()
