@@ -2,6 +2,7 @@
 
 python build_engines.py --model vit_h --checkpoint sam_vit_h_4b8939.pth --output models --target tensorrt
 python build_engines.py --model tiny --output model_repository --verify
+python build_engines.py --text-model clip-vit-base-patch32 --output models --target cpu
 """
 
 import argparse
@@ -16,6 +17,7 @@ from transformers import SamModel
 from modeling.architectures import BUNDLED, MODEL_NAMES
 from modeling.build import Recipe, build_repository
 from modeling.checkpoints import InvalidCheckpoint, load_checkpoint
+from modeling.clip_build import build_clip
 from modeling.engine_volume import file_repository
 from modeling.gate import verify_repository
 from modeling.parity import DEFAULT_IMAGES, MIN_IMAGES, ParityFailed
@@ -38,6 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, or 2 with the reason on stderr."""
     options = _parse(arguments)
     try:
+        if options.text_model is not None:
+            clip = build_clip(options.text_model, options.output, options.target)
+            print(f"{options.output} holds {clip.model} for text prompts, {clip.fingerprint}")
+            return 0
         model, provenance = _load(options)
         if options.verify:
             found = verify_repository(options.model, model, options.output, images=options.images)
@@ -61,7 +67,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", required=True, choices=MODEL_NAMES, help="the architecture")
+    models = parser.add_mutually_exclusive_group(required=True)
+    models.add_argument("--model", choices=MODEL_NAMES, help="the architecture")
+    models.add_argument(
+        "--text-model",
+        type=Path,
+        metavar="FOLDER",
+        help="a CLIP checkpoint in Hugging Face's layout, for text prompts: goes beside the models in --output; takes "
+        "--target and no other flag",
+    )
     weights = parser.add_mutually_exclusive_group()
     weights.add_argument(
         "--checkpoint",
@@ -103,6 +117,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=DEFAULT_IMAGES, help="how many images the parity gate tries")
     parser.add_argument("--verify", action="store_true", help="write nothing; run the gate on what is in --output")
     options = parser.parse_args(arguments)
+    if options.text_model is not None:
+        if options.checkpoint or options.random_weights is not None or options.verify or options.precision:
+            parser.error("--text-model takes --output and --target; its folder holds the weights")
+        return options
     if options.images < MIN_IMAGES:
         parser.error(f"--images must be at least {MIN_IMAGES}, to see that different images are told apart")
     if options.compute_capability and TARGETS[options.target].builder != TENSORRT_RTX:

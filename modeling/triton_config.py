@@ -18,12 +18,16 @@ from typing import Any, Literal, get_args
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
+from samserve.domain import clip_manifest
+from samserve.domain.clip_manifest import IMAGE_ENCODER, TEXT_ENCODER, ClipManifest
 from samserve.domain.manifest import DECODER, ENCODER, InvalidManifest, ModelManifest
+from samserve.domain.texts import CROPS_PER_RUN, MAX_TEXTS
 from samserve.settings import default_model_repository
 
 Flavour = Literal["cpu", "tensorrt"]
 
 MODELS = (ENCODER, DECODER)
+CLIP_MODELS = (IMAGE_ENCODER, TEXT_ENCODER)
 CONFIG_FILE = "config.pbtxt"
 PLAN_FILE = "model.plan"
 BACKEND_FILE = "model.py"
@@ -57,12 +61,17 @@ class Queue:
 
 
 # Per Triton, so for all gateways together. The encoder's: what a GPU of the smaller kind works off within the timeout.
-_QUEUES = {ENCODER: Queue(64, 10.0), DECODER: Queue(256, 5.0)}
+_QUEUES = {
+    ENCODER: Queue(64, 10.0),
+    DECODER: Queue(256, 5.0),
+    IMAGE_ENCODER: Queue(64, 30.0),
+    TEXT_ENCODER: Queue(64, 10.0),
+}
 
 # Rows of one run. A processor encodes no faster by batches, and the first of a batch would wait for the last.
 _MAX_BATCHES: dict[Flavour, dict[str, int]] = {
-    "cpu": {ENCODER: 1, DECODER: 16},
-    "tensorrt": {ENCODER: 4, DECODER: 16},
+    "cpu": {ENCODER: 1, DECODER: 16, IMAGE_ENCODER: CROPS_PER_RUN, TEXT_ENCODER: MAX_TEXTS},
+    "tensorrt": {ENCODER: 4, DECODER: 16, IMAGE_ENCODER: CROPS_PER_RUN, TEXT_ENCODER: MAX_TEXTS},
 }
 
 
@@ -90,20 +99,32 @@ def write_configs(
     """
     batches = {ENCODER: encoder_max_batch, DECODER: decoder_max_batch}
     for model in MODELS:
-        folder = repository / model
-        (folder / "1").mkdir(parents=True, exist_ok=True)
-        config = model_config(model, manifest, flavour, batches[model] or default_max_batch(flavour, model))
-        (folder / CONFIG_FILE).write_text(config_text(config))
-        backend = folder / "1" / BACKEND_FILE
-        if flavour == "cpu":
-            shutil.copyfile(_BACKEND_SOURCE, backend)
-        else:
-            backend.unlink(missing_ok=True)
+        max_batch = batches[model] or default_max_batch(flavour, model)
+        _write_config(repository, model_config(model, manifest, flavour, max_batch), flavour)
 
 
-def model_config(model: str, manifest: ModelManifest, flavour: Flavour, max_batch: int) -> Any:
-    """The `ModelConfig` message of one of `MODELS`."""
-    inputs, outputs = _tensors(model, manifest)
+def write_clip_configs(repository: Path, manifest: ClipManifest, flavour: Flavour) -> None:
+    """As `write_configs`, for the two models of text prompts."""
+    for model in CLIP_MODELS:
+        _write_config(repository, model_config(model, manifest, flavour, default_max_batch(flavour, model)), flavour)
+
+
+def _write_config(repository: Path, config: Any, flavour: Flavour) -> None:
+    folder = repository / config.name
+    (folder / "1").mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG_FILE).write_text(config_text(config))
+    backend = folder / "1" / BACKEND_FILE
+    if flavour == "cpu":
+        shutil.copyfile(_BACKEND_SOURCE, backend)
+    else:
+        backend.unlink(missing_ok=True)
+
+
+def model_config(model: str, manifest: ModelManifest | ClipManifest, flavour: Flavour, max_batch: int) -> Any:
+    """The `ModelConfig` message of one of `MODELS`, or of `CLIP_MODELS` with their own manifest."""
+    inputs, outputs = (
+        _tensors(model, manifest) if isinstance(manifest, ModelManifest) else _clip_tensors(manifest)[model]
+    )
     queue = _QUEUES[model]
     config = pb.ModelConfig(
         name=model,
@@ -168,6 +189,15 @@ def _tensors(model: str, manifest: ModelManifest) -> tuple[_Tensors, _Tensors]:
     ]
 
 
+def _clip_tensors(manifest: ClipManifest) -> dict[str, tuple[_Tensors, _Tensors]]:
+    side, embeds = manifest.image_size, (manifest.embedding_width,)
+    tokens = ("input_ids", pb.TYPE_INT32, (manifest.context_length,))
+    return {
+        IMAGE_ENCODER: ([("image", pb.TYPE_UINT8, (3, side, side))], [("image_embeds", pb.TYPE_FP32, embeds)]),
+        TEXT_ENCODER: ([tokens], [("text_embeds", pb.TYPE_FP32, embeds)]),
+    }
+
+
 def _warmup(inputs: _Tensors, rows: int) -> Any:
     warmup = pb.ModelWarmup(name=f"{rows} rows" if rows > 1 else "1 row", batch_size=rows, count=1)
     for name, kind, dims in inputs:
@@ -196,9 +226,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     graph = PLAN_FILE if options.flavour == "tensorrt" else "model.onnx"
     try:
         manifest = ModelManifest.read(options.repository)
-        missing = [path for model in MODELS if not (path := options.repository / model / "1" / graph).is_file()]
+        has_clip = (options.repository / clip_manifest.FILE_NAME).is_file()
+        models = (*MODELS, *CLIP_MODELS) if has_clip else MODELS
+        missing = [path for model in models if not (path := options.repository / model / "1" / graph).is_file()]
         if missing:
             raise InvalidManifest(f"{missing[0]} is missing; make it with build_engines.py")
+        if has_clip:
+            write_clip_configs(options.repository, ClipManifest.read(options.repository), options.flavour)
     except InvalidManifest as error:
         print(f"triton_config: {error}", file=sys.stderr)
         return 2

@@ -15,10 +15,12 @@ from samserve.adapters.grpc_gaze import GazeFace
 from samserve.adapters.grpc_interactive import InteractiveFace
 from samserve.adapters.grpc_server import GrpcServer
 from samserve.adapters.grpc_servicer import SegmentationServicer, ServiceLimits
+from samserve.adapters.grpc_text import TextFace
 from samserve.adapters.grpc_tracking import TrackingFace
 from samserve.adapters.image_decoder import PillowImageDecoder
 from samserve.adapters.local_lease import LocalEncodeLease
 from samserve.adapters.metrics import Metrics
+from samserve.adapters.object_crops import OpenCvObjectCropper
 from samserve.adapters.observed import (
     ObservedEmbeddingCache,
     ObservedImageDecoder,
@@ -30,7 +32,9 @@ from samserve.adapters.redis import Breaker, GuardedRedis, RedisEmbeddingCache, 
 from samserve.adapters.tiered_cache import TieredEmbeddingCache
 from samserve.admission import Admission
 from samserve.automatic import AutomaticMaskGenerator
+from samserve.domain.automatic import AutomaticMaskParameters
 from samserve.domain.embedding import Embedding
+from samserve.domain.errors import TextUnavailable
 from samserve.domain.gaze.stream import GazeOptions
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.masks import Mask
@@ -46,6 +50,7 @@ from samserve.interactive import InteractiveSession
 from samserve.ports import DecodedImage, EmbeddingCache, EncodeLease
 from samserve.segmenter import Segmenter
 from samserve.settings import Settings
+from samserve.text_prompts import TextSegmenter
 from samserve.tracking import TrackingSession
 from samserve.v1 import segmentation_pb2 as pb
 
@@ -120,13 +125,14 @@ class GatewayCore:
                 settings.max_image_bytes, settings.max_image_pixels, settings.max_message_bytes, limits
             ),
             automatic=self._automatic(models, embedder),
+            text=self._text(models, embedder),
             interactive=self._interactive(models, embedder),
             gaze=self._gaze(models, embedder),
             tracking=self._tracking(models, embedder),
         )
 
-    def _automatic(self, models: Models, embedder: ImageEmbedder) -> AutomaticFace:
-        generator = AutomaticMaskGenerator(
+    def _generator(self, models: Models, embedder: ImageEmbedder) -> AutomaticMaskGenerator:
+        return AutomaticMaskGenerator(
             manifest=models.manifest,
             embedder=embedder,
             mask_decoder=models.decoder,
@@ -134,6 +140,28 @@ class GatewayCore:
             requests=self._requests,
             generations=self._generations,
         )
+
+    def _text(self, models: Models, embedder: ImageEmbedder) -> TextFace:
+        settings = self._settings
+        segmenter: TextSegmenter | TextUnavailable
+        if isinstance(models.text, TextUnavailable):
+            segmenter = models.text
+        else:
+            segmenter = TextSegmenter(
+                generator=self._generator(models, embedder),
+                parameters=AutomaticMaskParameters(
+                    points_per_side=settings.text_points_per_side,
+                    pred_iou_thresh=settings.text_pred_iou_thresh,
+                    stability_score_thresh=settings.text_stability_score_thresh,
+                ),
+                image_decoder=ObservedImageDecoder(self._image_decoder),
+                tokenizer=models.text.tokenizer,
+                cropper=OpenCvObjectCropper(),
+                ranker=models.text.ranker,
+            )
+        return TextFace(segmenter, max_image_bytes=settings.max_image_bytes)
+
+    def _automatic(self, models: Models, embedder: ImageEmbedder) -> AutomaticFace:
         edge_detector = EdgeDetector(
             manifest=models.manifest,
             embedder=embedder,
@@ -142,7 +170,7 @@ class GatewayCore:
             generations=self._generations,
         )
         return AutomaticFace(
-            generator=generator,
+            generator=self._generator(models, embedder),
             edge_detector=edge_detector,
             max_image_bytes=self._settings.max_image_bytes,
         )

@@ -1,18 +1,30 @@
 """What runs the models: the composition of each engine."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
-from samserve.adapters.embedded import EmbeddedImageEncoder, EmbeddedMaskDecoder
+from samserve.adapters.embedded import EmbeddedImageEncoder, EmbeddedMaskDecoder, EmbeddedTextRanker
 from samserve.adapters.memory_cache import MemoryEmbeddingCache
+from samserve.adapters.text_tokenizer import ClipTokenizer
 from samserve.adapters.triton import TritonEngine, TritonSession
 from samserve.calls import Tracer
-from samserve.domain.manifest import ModelManifest
-from samserve.ports import CacheObserver, EmbeddingCache, ImageEncoder, MaskDecoder
+from samserve.domain.clip_manifest import FILE_NAME, TOKENIZER_FILE, ClipManifest
+from samserve.domain.errors import TextUnavailable
+from samserve.domain.manifest import InvalidManifest, ModelManifest
+from samserve.ports import CacheObserver, EmbeddingCache, ImageEncoder, MaskDecoder, TextRanker, TextTokenizer
 from samserve.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class TextModels:
+    """CLIP and what runs it."""
+
+    tokenizer: TextTokenizer
+    ranker: TextRanker
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +34,7 @@ class Models:
     Attributes:
         memory: the memory tier of the cache, wherever the engine has its embeddings.
         transport: how they come to the engine, see `GetServerInfoResponse`.
+        text: what text prompts need beside, or why there are none.
         queued_encodes: how many the encoder has taken and not begun, where the queue is in this process.
     """
 
@@ -30,6 +43,7 @@ class Models:
     decoder: MaskDecoder
     memory: EmbeddingCache
     transport: str
+    text: TextModels | TextUnavailable
     queued_encodes: Callable[[], int] = lambda: 0
 
 
@@ -44,6 +58,13 @@ class Core(Protocol):
         """The models served last are there again, or are not."""
         ...
 
+
+_log = logging.getLogger(__name__)
+
+_HOW_TO_BUILD = (
+    "pip install 'samserve[text]', put a CLIP into its model repository with "
+    "build_engines.py --text-model CHECKPOINT_FOLDER --output REPOSITORY, and start it anew"
+)
 
 StartEngine = Callable[[Core], Awaitable[None]]
 
@@ -60,7 +81,17 @@ def embedded(settings: Settings, observer: CacheObserver, tracer: Tracer, resour
     decoder = EmbeddedMaskDecoder(settings.model_repository, threads=settings.engine_threads)
     resources.callback(decoder.close)
     memory = MemoryEmbeddingCache(settings.memory_cache_bytes, observer)
-    return lambda core: core.serve(Models(manifest, encoder, decoder, memory, "in_process", lambda: encoder.queued))
+
+    async def start(core: Core) -> None:
+        async def ranker(clip: ClipManifest) -> TextRanker:
+            ranker = EmbeddedTextRanker(settings.model_repository, clip, settings.engine_threads)
+            resources.callback(ranker.close)
+            return ranker
+
+        text = await _text_models(settings, ranker)
+        await core.serve(Models(manifest, encoder, decoder, memory, "in_process", text, lambda: encoder.queued))
+
+    return start
 
 
 def triton(settings: Settings, observer: CacheObserver, tracer: Tracer, resources: AsyncExitStack) -> StartEngine:
@@ -84,7 +115,10 @@ def triton(settings: Settings, observer: CacheObserver, tracer: Tracer, resource
                 await core.set_serving(True)
                 return
             memory = session.embedding_cache(observer) or MemoryEmbeddingCache(settings.memory_cache_bytes, observer)
-            await core.serve(Models(session.manifest, session.encoder, session.decoder, memory, session.transport))
+            text = await _text_models(settings, session.text_ranker)
+            await core.serve(
+                Models(session.manifest, session.encoder, session.decoder, memory, session.transport, text)
+            )
             served = session
 
         async def down() -> None:
@@ -95,6 +129,22 @@ def triton(settings: Settings, observer: CacheObserver, tracer: Tracer, resource
         resources.push_async_callback(_cancel, following)
 
     return start
+
+
+async def _text_models(
+    settings: Settings, ranker: Callable[[ClipManifest], Awaitable[TextRanker]]
+) -> TextModels | TextUnavailable:
+    """CLIP, where the model repository has one and all that it needs is there."""
+    repository = settings.model_repository
+    if not (repository / FILE_NAME).is_file():
+        return TextUnavailable(f"this server has no CLIP for text prompts: {_HOW_TO_BUILD}")
+    try:
+        manifest = ClipManifest.read(repository)
+        tokenizer = ClipTokenizer(repository / TOKENIZER_FILE, manifest.context_length)
+        return TextModels(tokenizer, await ranker(manifest))
+    except (InvalidManifest, TextUnavailable) as error:
+        _log.warning("no text prompts: %s", error)
+        return TextUnavailable(f"this server's CLIP cannot be used: {error}")
 
 
 ENGINES = {"embedded": embedded, "triton": triton}

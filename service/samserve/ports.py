@@ -5,6 +5,7 @@ between calls that a caller could observe. Cancelling a call drops its work: wha
 """
 
 import enum
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -116,6 +117,55 @@ class ComponentLabeler(Protocol):
 
     def label(self, mask: npt.NDArray[np.bool_]) -> ConnectedComponents:
         """Number the 8-connected components of a mask, bool `[H, W]`."""
+        ...
+
+
+class TextTokenizer(Protocol):
+    """Cuts texts into the tokens of the model behind `TextRanker`."""
+
+    def tokenize(self, texts: Sequence[str]) -> npt.NDArray[np.int32]:
+        """Token ids `[T, L]`, each row filled up with its end-of-text token.
+
+        Raises:
+            InvalidPrompt: a text, `prompts[i].text`, has more tokens than the model takes.
+        """
+        ...
+
+
+class ObjectCropper(Protocol):
+    """Cuts objects out for `TextRanker`."""
+
+    def crop(self, image: DecodedImage, mask: Mask, side: int) -> npt.NDArray[np.uint8]:
+        """RGB uint8 `[3, side, side]` of one object. Blocks; call it from a worker thread.
+
+        Args:
+            image: at any size; its frame is that of the mask's image.
+            mask: not empty.
+        """
+        ...
+
+
+class TextRanker(Protocol):
+    """Embeds texts and objects so that the inner product of two embeddings says how well they fit: CLIP.
+
+    Attributes:
+        image_size: side of the crops that it takes, in pixels.
+    """
+
+    @property
+    def image_size(self) -> int: ...
+
+    async def embed_texts(self, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        """Embed texts `[T, L]`, at most `MAX_TEXTS`, to `[T, D]` of length 1.
+
+        Raises:
+            ModelUnavailable: the model cannot be reached or failed.
+            Overloaded: its queue is full.
+        """
+        ...
+
+    async def embed_crops(self, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Embed objects `[C, 3, S, S]`, at most `CROPS_PER_RUN`, to `[C, D]`. Raises what `embed_texts` raises."""
         ...
 
 

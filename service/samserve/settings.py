@@ -7,8 +7,11 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from samserve.domain.automatic import MAX_POINTS_PER_SIDE, AutomaticMaskParameters
+
 _PACKAGE = Path(__file__).resolve().parent
 _MIB = 1 << 20
+_GENERATION = AutomaticMaskParameters()
 
 
 def default_model_repository() -> Path:
@@ -67,7 +70,21 @@ class Settings(BaseSettings):
         default_factory=lambda: os.cpu_count() or 1, gt=0, description="image files decoded at a time"
     )
 
-    max_generations: int = Field(default=4, gt=0, description="mask generations and edge detections in flight")
+    max_generations: int = Field(
+        default=4, gt=0, description="mask generations, edge detections and text prompts in flight"
+    )
+    text_points_per_side: int = Field(
+        default=_GENERATION.points_per_side,
+        ge=1,
+        le=MAX_POINTS_PER_SIDE,
+        description="grid of clicks whose masks a text prompt chooses among",
+    )
+    text_pred_iou_thresh: float = Field(
+        default=_GENERATION.pred_iou_thresh, ge=0, le=1, description="predicted IoU that these masks must exceed"
+    )
+    text_stability_score_thresh: float = Field(
+        default=_GENERATION.stability_score_thresh, ge=0, le=1, description="least stability score of these masks"
+    )
     max_streams: int = Field(default=16, gt=0, description="gaze, interactive and tracking streams open")
     stream_idle_seconds: float = Field(default=30.0, gt=0, description="silence after which a stream is ended")
     max_frame_bytes: int = Field(default=8 * _MIB, gt=0, description="largest frame of a stream")

@@ -1,4 +1,4 @@
-"""A real Redis for the tests."""
+"""A real Redis for the tests, and models for text prompts."""
 
 import shutil
 import signal
@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from samserve.settings import default_model_repository
 
 _START_SECONDS = 20.0
 _PORT_ATTEMPTS = 5
@@ -108,3 +110,17 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+@pytest.fixture(scope="session")
+def clip_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project's model repository with a small CLIP of random weights beside the models."""
+    # What builds models takes a while to load, and most tests need none of it.
+    from modeling.clip_build import build_clip
+    from tests.small_clip import write_checkpoint
+
+    folder = tmp_path_factory.mktemp("clip")
+    repository = folder / "models"
+    shutil.copytree(default_model_repository(), repository, ignore=shutil.ignore_patterns("__pycache__"))
+    build_clip(write_checkpoint(folder / "small-clip"), repository, "cpu")
+    return repository

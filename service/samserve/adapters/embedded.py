@@ -1,4 +1,4 @@
-"""The two models in process, on ONNX Runtime's CPU provider."""
+"""The models in process, on ONNX Runtime's CPU provider."""
 
 import asyncio
 import time
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from samserve.domain.clip_manifest import IMAGE_ENCODER, TEXT_ENCODER, ClipManifest
 from samserve.domain.embedding import Embedding
 from samserve.domain.errors import ModelUnavailable
 from samserve.domain.manifest import DECODER, ENCODER, InvalidManifest
@@ -126,3 +127,34 @@ class EmbeddedMaskDecoder:
     def close(self) -> None:
         """Stop the workers."""
         self._engine.close()
+
+
+class EmbeddedTextRanker:
+    """Implements `TextRanker`.
+
+    Args:
+        repository: a model repository with CLIP's two graphs.
+        manifest: of these.
+        threads: of one run; 0 takes the machine's cores.
+    """
+
+    def __init__(self, repository: Path, manifest: ClipManifest, threads: int = 0) -> None:
+        self.image_size = manifest.image_size
+        self._texts, self._images = (
+            _Engine(repository / model / "1" / "model.onnx", 1, threads) for model in (TEXT_ENCODER, IMAGE_ENCODER)
+        )
+
+    async def embed_texts(self, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        """See `TextRanker.embed_texts`."""
+        outputs, _, _ = await self._texts.run({"input_ids": tokens})
+        return outputs["text_embeds"]
+
+    async def embed_crops(self, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """See `TextRanker.embed_crops`."""
+        outputs, _, _ = await self._images.run({"image": crops})
+        return outputs["image_embeds"]
+
+    def close(self) -> None:
+        """Stop the workers."""
+        self._texts.close()
+        self._images.close()

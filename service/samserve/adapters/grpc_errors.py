@@ -18,6 +18,7 @@ from samserve.domain.errors import (
     SamserveError,
     ShuttingDown,
     StreamIdle,
+    TextUnavailable,
 )
 
 _CODES = {
@@ -27,6 +28,7 @@ _CODES = {
     ModelUnavailable: grpc.StatusCode.UNAVAILABLE,
     ShuttingDown: grpc.StatusCode.UNAVAILABLE,
     StreamIdle: grpc.StatusCode.DEADLINE_EXCEEDED,
+    TextUnavailable: grpc.StatusCode.FAILED_PRECONDITION,
 }
 
 

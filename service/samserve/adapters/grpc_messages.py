@@ -71,9 +71,11 @@ def read_prompt(prompt: pb.Prompt, limits: PromptLimits) -> Prompt:
     """A prompt, its values not yet checked.
 
     Raises:
-        InvalidPrompt: there are too many points, a label is unknown, or the logits are not a square of float16; names
-            the field of the prompt.
+        InvalidPrompt: there are too many points, a label is unknown, the logits are not a square of float16, or it is
+            a text, which `grpc_text` reads; names the field of the prompt.
     """
+    if prompt.HasField("text"):
+        raise InvalidPrompt("text", "is for Segment alone: use points, a box or a mask_input here")
     # Counted before they are read, or a message of nothing but points keeps everybody waiting.
     check_point_count(len(prompt.points), limits)
     labels = []
@@ -130,6 +132,7 @@ def timings_message(
     decode_queue_seconds: float = 0.0,
     decode_seconds: float = 0.0,
     postprocess_seconds: float = 0.0,
+    rank_seconds: float = 0.0,
 ) -> pb.Timings:
     """Where a request's time went."""
     return pb.Timings(
@@ -140,6 +143,7 @@ def timings_message(
         decode=duration(decode_seconds),
         postprocess=duration(postprocess_seconds),
         total=duration(total_seconds),
+        rank=duration(rank_seconds),
     )
 
 

@@ -22,6 +22,7 @@ from samserve.adapters.grpc_messages import (
     source_message,
     timings_message,
 )
+from samserve.adapters.grpc_text import TextFace, has_text
 from samserve.adapters.grpc_tracking import TrackingFace
 from samserve.calls import current_call
 from samserve.domain.errors import InvalidPrompt, within
@@ -60,6 +61,7 @@ class SegmentationServicer(SegmentationServiceServicer):
         interactive: InteractiveFace,
         gaze: GazeFace,
         tracking: TrackingFace,
+        text: TextFace,
     ) -> None:
         self._segmenter = segmenter
         self._manifest = manifest
@@ -70,6 +72,7 @@ class SegmentationServicer(SegmentationServiceServicer):
         self._interactive = interactive
         self._gaze = gaze
         self._tracking = tracking
+        self._text = text
 
     async def EmbedImage(self, request: pb.EmbedImageRequest, context: Context) -> pb.EmbedImageResponse:
         """See the proto."""
@@ -104,6 +107,8 @@ class SegmentationServicer(SegmentationServiceServicer):
 
     async def Segment(self, request: pb.SegmentRequest, context: Context) -> pb.SegmentResponse:
         """See the proto."""
+        if has_text(request):
+            return await self._text.segment(request, current_call().tenant)
         started = time.perf_counter()
         render = mask_renderer(request.mask_format, request.include_low_res_masks)
         self._check_size(request)
@@ -178,6 +183,7 @@ class SegmentationServicer(SegmentationServiceServicer):
             image_size=manifest.image_size,
             embedding_shape=manifest.embedding_shape,
             low_res_size=manifest.low_res_size,
+            text_prompts=self._text.available,
             limits=pb.Limits(
                 max_image_bytes=limits.max_image_bytes,
                 max_image_pixels=limits.max_image_pixels,

@@ -22,12 +22,16 @@ _SOURCES = {
 
 def table(result: Segmentation) -> str:
     """One line for each mask; an asterisk marks the best."""
-    lines = [_HEADER]
+    if not result.rles:
+        return "no masks: none passes the server's thresholds for text prompts (docs/text-prompts.md)"
+    similarities = result.text_similarities
+    lines = [_HEADER if similarities is None else f"{_HEADER:<57}  similarity"]
     for index, iou in enumerate(result.iou_predictions):
         mark = "*" if index == result.best else " "
         corners = ", ".join(f"{value:g}" for value in result.boxes[index])
         stability, area = result.stability_scores[index], result.areas[index]
-        lines.append(f"{mark:>4} {index}  {iou:5.3f}  {stability:9.3f}  {area:9d}  {corners}")
+        line = f"{mark:>4} {index}  {iou:5.3f}  {stability:9.3f}  {area:9d}  {corners}"
+        lines.append(line if similarities is None else f"{line:<57}  {similarities[index]:10.3f}")
     return "\n".join(lines)
 
 
@@ -40,6 +44,7 @@ def timing(timings: Timings, embedding_source: str) -> str:
         "encode": timings.encode_seconds,
         "mask decode": timings.decode_seconds,
         "postprocess": timings.postprocess_seconds,
+        "rank": timings.rank_seconds,
         "all in the server": timings.total_seconds,
     }
     spent = ", ".join(f"{name} {1000 * seconds:.1f}" for name, seconds in parts.items() if seconds >= 0.00005)
@@ -49,6 +54,7 @@ def timing(timings: Timings, embedding_source: str) -> str:
 
 def as_json(result: Segmentation) -> str:
     """The same for programs: masks as COCO RLE, which pycocotools reads, sizes (height, width), boxes XYXY."""
+    similarities = [None] * len(result.rles) if result.text_similarities is None else result.text_similarities.tolist()
     masks = [
         {
             "iou_prediction": float(result.iou_predictions[index]),
@@ -56,6 +62,7 @@ def as_json(result: Segmentation) -> str:
             "area": int(result.areas[index]),
             "box": result.boxes[index].tolist(),
             "rle": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
+            **({} if similarities[index] is None else {"text_similarity": similarities[index]}),
         }
         for index, rle in enumerate(result.rles)
     ]
@@ -65,7 +72,7 @@ def as_json(result: Segmentation) -> str:
             "original_size": result.original_size,
             "cached": result.cached,
             "embedding_source": result.embedding_source,
-            "best": result.best,
+            "best": result.best if result.rles else None,
             "masks": masks,
             "timings": dataclasses.asdict(result.timings),
         },
@@ -83,7 +90,10 @@ def write_overlay(path: Path, photo: bytes, result: Segmentation, prompt: Prompt
     pixels = read_photo(photo)
     if pixels.shape[:2] != result.original_size:
         raise CommandFailed(f"the masks are {result.original_size} (height, width), the photo {pixels.shape[:2]}")
-    captions = [f"IoU {iou:.2f}" for iou in result.iou_predictions]
+    if result.text_similarities is None:
+        captions = [f"IoU {iou:.2f}" for iou in result.iou_predictions]
+    else:
+        captions = [f"similarity {similarity:.3f}" for similarity in result.text_similarities]
     if len(captions) > 1:
         captions = [f"mask {index}   {caption}" for index, caption in enumerate(captions)]
         captions[result.best] += "   best"

@@ -17,11 +17,13 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     parser = commands.add_parser(
         "segment",
         help="segment an object in a photo",
-        description="Segment the object at a point or in a box. Coordinates are pixels of the photo as it is seen.",
+        description="Segment the object at a point, in a box, or that a text describes. Coordinates are pixels of the "
+        "photo as it is seen.",
     )
     parser.add_argument("image", type=Path, metavar="IMAGE", help="photo: JPEG, PNG, WebP, GIF, BMP or TIFF")
     prompt.add_point_flag(parser)
     parser.add_argument("--box", type=prompt.box, metavar="X0,Y0,X1,Y1", help="a box around the object")
+    parser.add_argument("--text", metavar="TEXT", help="what the object is, such as 'a dog' (docs/text-prompts.md)")
     parser.add_argument("--normalized", action="store_true", help="coordinates are 0 to 1 across the photo's sides")
     parser.add_argument("--single", action="store_true", help="one mask instead of three (whole, part, subpart)")
     parser.add_argument("--json", action="store_true", help="print JSON, the masks as COCO RLE")
@@ -52,11 +54,16 @@ def run(arguments: argparse.Namespace) -> None:
         return
     if arguments.coco is not None:
         raise CommandFailed("--coco goes with --boxes DETECTIONS.json")
-    if not arguments.point and arguments.box is None:
-        raise CommandFailed("nothing says what to segment: give --point X,Y, --box X0,Y0,X1,Y1 or --boxes FILE")
+    has_place = bool(arguments.point) or arguments.box is not None
+    if has_place and arguments.text is not None:
+        raise CommandFailed("--text goes alone: leave --point and --box")
+    if not has_place and arguments.text is None:
+        raise CommandFailed(
+            "nothing says what to segment: give --point X,Y, --box X0,Y0,X1,Y1, --text TEXT or --boxes FILE"
+        )
     flags = PromptFlags(tuple(arguments.point), arguments.box, arguments.normalized)
     photo = arguments.image.read_bytes()
-    result = asyncio.run(_segment(photo, flags, not arguments.single, arguments.server))
+    result = asyncio.run(_segment(photo, flags, arguments.text, not arguments.single, arguments.server))
     if arguments.json:
         print(report.as_json(result))
     else:
@@ -64,11 +71,13 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"{arguments.image}, {width} x {height}, {result.image_id}")
         print(report.table(result))
         print(report.timing(result.timings, result.embedding_source))
-    if arguments.out is not None:
+    if arguments.out is not None and result.rles:
         report.write_overlay(arguments.out, photo, result, flags)
 
 
-async def _segment(photo: bytes, flags: PromptFlags, multimask_output: bool, server: str | None) -> Segmentation:
+async def _segment(
+    photo: bytes, flags: PromptFlags, text: str | None, multimask_output: bool, server: str | None
+) -> Segmentation:
     async with connect(server) as client:
         return await client.segment(
             photo,
@@ -76,6 +85,7 @@ async def _segment(photo: bytes, flags: PromptFlags, multimask_output: bool, ser
             flags.point_labels,
             flags.box,
             multimask_output=multimask_output,
+            text=text,
             normalized=flags.normalized,
             low_res_masks=False,
         )

@@ -15,7 +15,6 @@ from samserve.client.channel import ChannelOptions, about, channel_options, meth
 from samserve.client.errors import from_rpc_error
 from samserve.client.gaze import AsyncGazeStream, gaze_config
 from samserve.client.generation import (
-    GENERATION_TIMEOUT_SECONDS,
     GeneratedMask,
     MaskGenerationParameters,
     OnProgress,
@@ -71,18 +70,19 @@ class AsyncClient:
         mask_input: npt.ArrayLike | None = None,
         multimask_output: bool = True,
         *,
+        text: str | None = None,
         normalized: bool = False,
         low_res_masks: bool = True,
         timeout_seconds: float | None = None,
     ) -> Segmentation:
         """As `Client.segment`."""
-        prompt = Prompt(point_coords, point_labels, box, mask_input)
+        prompt = Prompt(point_coords, point_labels, box, mask_input, text=text)
         results = await self.segment_many(
             image,
             [prompt],
             multimask_output,
             normalized=normalized,
-            low_res_masks=low_res_masks,
+            low_res_masks=low_res_masks and text is None,
             timeout_seconds=timeout_seconds,
         )
         return results[0]
@@ -108,7 +108,7 @@ class AsyncClient:
         image: ImageLike,
         *,
         on_progress: OnProgress | None = None,
-        timeout_seconds: float = GENERATION_TIMEOUT_SECONDS,
+        timeout_seconds: float = exchange.GENERATION_TIMEOUT_SECONDS,
         **parameters: Unpack[MaskGenerationParameters],
     ) -> AsyncGenerator[GeneratedMask, None]:
         """As `Client.generate_masks`."""
@@ -199,14 +199,16 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
-    def _timeout(self, timeout_seconds: float | None) -> float:
+    def _timeout(self, timeout_seconds: float | None, call: exchange.ImageCall[Any] | None = None) -> float:
+        if timeout_seconds is None and call is not None:
+            timeout_seconds = call.timeout_seconds
         return self._timeout_seconds if timeout_seconds is None else timeout_seconds
 
     def _opening(self, rpc: str) -> AsyncOpenCall:
         return lambda image_id: self._methods[rpc](metadata=about(image_id, self._metadata))
 
     async def _on_image(self, call: exchange.ImageCall[_T], image: ImageLike, timeout_seconds: float | None) -> _T:
-        return await self._run(exchange.on_image(call, image, self._known, self._timeout(timeout_seconds)))
+        return await self._run(exchange.on_image(call, image, self._known, self._timeout(timeout_seconds, call)))
 
     async def _run(self, steps: exchange.Steps[_T]) -> _T:
         outcome = None

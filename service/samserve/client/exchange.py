@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
@@ -26,6 +27,9 @@ from samserve.v1 import segmentation_pb2 as pb
 _T = TypeVar("_T")
 
 _OVERLOAD_RETRIES = 3
+
+GENERATION_TIMEOUT_SECONDS = 600.0
+"""A grid of clicks takes as long as a thousand prompts, and crops as long as images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +66,14 @@ class ImageCall(Generic[_T]):
         request: from the image to the request.
         read: from the response and the round trip's seconds to the result.
         upload: whether the id alone is not enough, where the caller has the image itself.
+        timeout_seconds: deadline unless the caller says otherwise; None is the client's own.
     """
 
     rpc: str
     request: Callable[[pb.Image], Any]
     read: Callable[[Any, float], _T]
     upload: bool = False
+    timeout_seconds: float | None = None
 
 
 EMBED: ImageCall[EmbeddedImage] = ImageCall(
@@ -93,13 +99,17 @@ def segment_call(
         InvalidRequest: a prompt's array has the wrong shape.
     """
     messages = [prompt_message(prompt) for prompt in prompts]
+    texts = [prompt.text is not None for prompt in prompts]
 
     def request(image: pb.Image) -> pb.SegmentRequest:
         return segment_request(
             image, messages, multimask_output=multimask_output, normalized=normalized, low_res_masks=low_res_masks
         )
 
-    return ImageCall("Segment", request, read_segmentations)
+    # Crops are cut from the image itself, and masks of everything are found first.
+    if any(texts):
+        return ImageCall("Segment", request, partial(read_segmentations, texts=texts), True, GENERATION_TIMEOUT_SECONDS)
+    return ImageCall("Segment", request, partial(read_segmentations, texts=texts))
 
 
 def on_image(call: ImageCall[_T], image: ImageLike, known: KnownImages, timeout_seconds: float) -> Steps[_T]:

@@ -20,9 +20,6 @@ from samserve.client.result import CocoRle
 from samserve.client.rle import decode_rle
 from samserve.v1 import segmentation_pb2 as pb
 
-GENERATION_TIMEOUT_SECONDS = 600.0
-"""A grid of clicks takes as long as a thousand prompts, and crops as long as images."""
-
 OnProgress = Callable[[int, int], None]
 """Is told how many points have been asked, and of how many."""
 

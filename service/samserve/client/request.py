@@ -19,7 +19,7 @@ _FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prompt:
-    """One object to segment, by any mixture of points, a box, and an earlier answer's logits.
+    """One object to segment, by any mixture of points, a box, and an earlier answer's logits; or by a text alone.
 
     Coordinates are pixels of the image after EXIF orientation, (x, y), origin at the top left corner of the top left
     pixel; or [0, 1] across width and height where the call says `normalized=True`.
@@ -30,6 +30,7 @@ class Prompt:
         box: `[4]` XYXY.
         mask_input: `[M, M]` or `[1, M, M]` logits, such as one of `Segmentation.low_res_masks`.
         detection: what a detector says of the box; comes back with the answer.
+        text: what the object is, such as `a dog`.
     """
 
     point_coords: npt.ArrayLike | None = None
@@ -37,6 +38,7 @@ class Prompt:
     box: npt.ArrayLike | None = None
     mask_input: npt.ArrayLike | None = None
     detection: Detection | None = None
+    text: str | None = None
 
 
 def message_of(kind: Callable[..., _M], **fields: Any) -> _M:
@@ -85,6 +87,8 @@ def prompt_message(prompt: Prompt) -> pb.Prompt:
     if prompt.detection is not None:
         message.detection.category_id = prompt.detection.category_id
         message.detection.score = prompt.detection.score
+    if prompt.text is not None:
+        message.text = prompt.text
     return message
 
 

@@ -1,6 +1,7 @@
 """The server's messages, read into the client's results."""
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +21,14 @@ from samserve.domain.identity import ImageId
 from samserve.v1 import segmentation_pb2 as pb
 
 
-def read_segmentations(response: pb.SegmentResponse, round_trip_seconds: float) -> list[Segmentation]:
-    """One for each prompt, in the request's order."""
+def read_segmentations(
+    response: pb.SegmentResponse, round_trip_seconds: float, *, texts: Sequence[bool]
+) -> list[Segmentation]:
+    """One for each prompt, in the request's order.
+
+    Args:
+        texts: for each prompt whether it was a text.
+    """
     timings = _timings(response.timings, round_trip_seconds)
     source = _source(response.embedding_source)
     return [
@@ -33,13 +40,14 @@ def read_segmentations(response: pb.SegmentResponse, round_trip_seconds: float) 
             stability_scores=np.array([mask.stability_score for mask in result.masks], dtype=np.float32),
             boxes=np.array([read_xyxy(mask.bbox) for mask in result.masks], dtype=np.float32).reshape(-1, 4),
             areas=np.array([mask.area for mask in result.masks], dtype=np.int64),
-            low_res_masks=np.stack([_logits(mask.low_res_mask) for mask in result.masks]),
+            low_res_masks=_all_logits(result),
             cached=response.cached,
             embedding_source=source,
             timings=timings,
             detection=_detection(result),
+            text_similarities=_similarities(result) if is_text else None,
         )
-        for result in response.results
+        for result, is_text in zip(response.results, texts, strict=True)
     ]
 
 
@@ -79,6 +87,7 @@ def read_server_info(response: pb.GetServerInfoResponse) -> ServerInfo:
         limits=Limits(
             limits.max_image_bytes, limits.max_image_pixels, limits.max_prompts, limits.max_points_per_prompt
         ),
+        text_prompts=response.text_prompts,
     )
 
 
@@ -86,6 +95,10 @@ def read_edges(response: pb.DetectEdgesResponse, round_trip_seconds: float) -> n
     """The map, unpacked."""
     with Image.open(io.BytesIO(response.png)) as picture:
         return np.asarray(picture.convert("L"))
+
+
+def _similarities(result: pb.PromptResult) -> npt.NDArray[np.float32]:
+    return np.array([mask.text_similarity for mask in result.masks], dtype=np.float32)
 
 
 def _detection(result: pb.PromptResult) -> Detection | None:
@@ -104,6 +117,7 @@ def _timings(timings: pb.Timings, round_trip_seconds: float) -> Timings:
         postprocess_seconds=timings.postprocess.ToNanoseconds() / 1e9,
         total_seconds=timings.total.ToNanoseconds() / 1e9,
         round_trip_seconds=round_trip_seconds,
+        rank_seconds=timings.rank.ToNanoseconds() / 1e9,
     )
 
 
@@ -123,6 +137,12 @@ def read_xyxy(box: pb.Box) -> tuple[float, float, float, float]:
 def read_rle(rle: pb.CocoRle) -> CocoRle:
     """As pycocotools takes it."""
     return {"size": list(_size(rle.size)), "counts": rle.counts}
+
+
+def _all_logits(result: pb.PromptResult) -> npt.NDArray[np.float32]:
+    if not result.masks:
+        return np.zeros((0, 0, 0), dtype=np.float32)
+    return np.stack([_logits(mask.low_res_mask) for mask in result.masks])
 
 
 def _logits(mask: pb.LowResMask) -> npt.NDArray[np.float32]:

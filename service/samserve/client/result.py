@@ -28,6 +28,7 @@ class Timings:
         postprocess_seconds: from logits to masks.
         total_seconds: all of it, as the server sees it.
         round_trip_seconds: as the client sees it: reading and hashing, network, uploads and retries included.
+        rank_seconds: comparing crops with texts.
     """
 
     cache_seconds: float
@@ -38,6 +39,7 @@ class Timings:
     postprocess_seconds: float
     total_seconds: float
     round_trip_seconds: float
+    rank_seconds: float = 0.0
 
 
 class CocoRle(TypedDict):
@@ -57,7 +59,8 @@ class Detection:
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """The M masks of one prompt: three with `multimask_output` (SAM's whole, part, subpart), else one.
+    """The M masks of one prompt: three with `multimask_output` (SAM's whole, part, subpart), else one. Those of a text
+    are the most similar, in this order, and fewer where the image has no more: perhaps none.
 
     Attributes:
         image_id: send it in place of the image while the server remembers it.
@@ -72,6 +75,7 @@ class Segmentation:
         embedding_source: `encoded`, `coalesced`, `memory` or `redis`.
         timings: of the whole call.
         detection: the prompt's.
+        text_similarities: float32 `[M]`, cosine similarity of each mask's crop and the text; None for other prompts.
     """
 
     image_id: ImageId
@@ -86,6 +90,7 @@ class Segmentation:
     embedding_source: str
     timings: Timings
     detection: Detection | None = None
+    text_similarities: npt.NDArray[np.float32] | None = None
 
     @cached_property
     def masks(self) -> npt.NDArray[np.bool_]:
@@ -97,8 +102,13 @@ class Segmentation:
 
     @property
     def best(self) -> int:
-        """Index of the mask with the highest `iou_predictions`."""
-        return int(np.argmax(self.iou_predictions))
+        """Index of the mask with the highest `iou_predictions`; of a text's masks, of the most similar.
+
+        Raises:
+            ValueError: there is no mask.
+        """
+        scores = self.iou_predictions if self.text_similarities is None else self.text_similarities
+        return int(np.argmax(scores))
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +168,7 @@ class ServerInfo:
         image_size: side of the model's square input in pixels.
         embedding_shape: (C, H, W).
         low_res_size: side of `low_res_masks` and `mask_input`.
+        text_prompts: whether prompts may be texts.
     """
 
     version: str
@@ -170,3 +181,4 @@ class ServerInfo:
     embedding_shape: tuple[int, ...]
     low_res_size: int
     limits: Limits
+    text_prompts: bool = False

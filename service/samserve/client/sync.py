@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from types import TracebackType
-from typing import TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 
 import grpc
 import numpy as np
@@ -15,7 +15,6 @@ from samserve.client.channel import ChannelOptions, about, channel_options, meth
 from samserve.client.errors import from_rpc_error
 from samserve.client.gaze import GazeStream, gaze_config
 from samserve.client.generation import (
-    GENERATION_TIMEOUT_SECONDS,
     GeneratedMask,
     MaskGenerationParameters,
     OnProgress,
@@ -85,6 +84,7 @@ class Client:
         mask_input: npt.ArrayLike | None = None,
         multimask_output: bool = True,
         *,
+        text: str | None = None,
         normalized: bool = False,
         low_res_masks: bool = True,
         timeout_seconds: float | None = None,
@@ -97,18 +97,20 @@ class Client:
             point_labels: `[N]`, 1 foreground or 0 background; all foreground where it is None.
             box: `[4]` XYXY in pixels.
             mask_input: logits `[M, M]` or `[1, M, M]`, one of an earlier answer's `low_res_masks`.
-            multimask_output: three masks (whole, part, subpart) instead of one.
+            multimask_output: three masks (whole, part, subpart; of a text the best three) instead of one.
+            text: what the object is, such as `a dog`, instead of all that; `low_res_masks` is then empty. It takes as
+                long as `generate_masks`, and so does its deadline.
             normalized: coordinates are [0, 1] across the image's width and height instead.
             low_res_masks: whether to bring the logits, half a megabyte of SAM's; without them `low_res_masks` is empty.
             timeout_seconds: deadline of this call.
         """
-        prompt = Prompt(point_coords, point_labels, box, mask_input)
+        prompt = Prompt(point_coords, point_labels, box, mask_input, text=text)
         return self.segment_many(
             image,
             [prompt],
             multimask_output,
             normalized=normalized,
-            low_res_masks=low_res_masks,
+            low_res_masks=low_res_masks and text is None,
             timeout_seconds=timeout_seconds,
         )[0]
 
@@ -137,7 +139,7 @@ class Client:
         image: ImageLike,
         *,
         on_progress: OnProgress | None = None,
-        timeout_seconds: float = GENERATION_TIMEOUT_SECONDS,
+        timeout_seconds: float = exchange.GENERATION_TIMEOUT_SECONDS,
         **parameters: Unpack[MaskGenerationParameters],
     ) -> Iterator[GeneratedMask]:
         """The masks of everything in an image, with the parameters of SAM's `SamAutomaticMaskGenerator`.
@@ -240,14 +242,16 @@ class Client:
     ) -> None:
         self.close()
 
-    def _timeout(self, timeout_seconds: float | None) -> float:
+    def _timeout(self, timeout_seconds: float | None, call: exchange.ImageCall[Any] | None = None) -> float:
+        if timeout_seconds is None and call is not None:
+            timeout_seconds = call.timeout_seconds
         return self._timeout_seconds if timeout_seconds is None else timeout_seconds
 
     def _opening(self, rpc: str) -> OpenCall:
         return lambda requests, image_id: self._methods[rpc](requests, metadata=about(image_id, self._metadata))
 
     def _on_image(self, call: exchange.ImageCall[_T], image: ImageLike, timeout_seconds: float | None) -> _T:
-        return self._run(exchange.on_image(call, image, self._known, self._timeout(timeout_seconds)))
+        return self._run(exchange.on_image(call, image, self._known, self._timeout(timeout_seconds, call)))
 
     def _run(self, steps: exchange.Steps[_T]) -> _T:
         outcome = None

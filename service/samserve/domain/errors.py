@@ -58,6 +58,18 @@ class EmbeddingNotFound(SamserveError):
         self.image_id = image_id
 
 
+class PixelsNotFound(EmbeddingNotFound):
+    """An image was named by its id where its pixels are needed, which are not kept."""
+
+    def __init__(self, image_id: str) -> None:
+        SamserveError.__init__(self, f"a text prompt needs the pixels of {image_id}: send the image itself")
+        self.image_id = image_id
+
+
+class TextUnavailable(SamserveError):
+    """A text prompt needs something that this server does not have; the text says what to install or to build."""
+
+
 class RetryLater(SamserveError):
     """The same request can succeed later.
 

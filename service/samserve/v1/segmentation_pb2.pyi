@@ -317,14 +317,23 @@ Global___LowResMask: _TypeAlias = LowResMask  # noqa: Y015
 
 @_typing.final
 class Prompt(_message.Message):
-    """One object to segment, by any mixture of points, a box, and the logits of an earlier answer. At least one of them."""
+    """One object to segment, by any mixture of points, a box, and the logits of an earlier answer, at least one of them; or
+    by a text alone.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     POINTS_FIELD_NUMBER: _builtins.int
     BOX_FIELD_NUMBER: _builtins.int
     MASK_INPUT_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
     DETECTION_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """What the object is, such as `a dog`: of the masks that GenerateMasks finds, those whose crops CLIP finds most alike.
+    In Segment alone, and not beside prompts of another kind. The image itself is needed: an id gets NOT_FOUND. At most
+    16 texts a request, of 400 characters and as many tokens as CLIP takes (75). FAILED_PRECONDITION says what a server
+    without CLIP needs.
+    """
     @_builtins.property
     def points(self) -> _containers.RepeatedCompositeFieldContainer[Global___Point]: ...
     @_builtins.property
@@ -341,11 +350,12 @@ class Prompt(_message.Message):
         points: _abc.Iterable[Global___Point] | None = ...,
         box: Global___Box | None = ...,
         mask_input: Global___LowResMask | None = ...,
+        text: _builtins.str | None = ...,
         detection: Global___Detection | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_box", b"_box", "_detection", b"_detection", "_mask_input", b"_mask_input", "box", b"box", "detection", b"detection", "mask_input", b"mask_input"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_box", b"_box", "_detection", b"_detection", "_mask_input", b"_mask_input", "_text", b"_text", "box", b"box", "detection", b"detection", "mask_input", b"mask_input", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_box", b"_box", "_detection", b"_detection", "_mask_input", b"_mask_input", "box", b"box", "detection", b"detection", "mask_input", b"mask_input", "points", b"points"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_box", b"_box", "_detection", b"_detection", "_mask_input", b"_mask_input", "_text", b"_text", "box", b"box", "detection", b"detection", "mask_input", b"mask_input", "points", b"points", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__box: _TypeAlias = _typing.Literal["box"]  # noqa: Y015
     _WhichOneofArgType__box: _TypeAlias = _typing.Literal["_box", b"_box"]  # noqa: Y015
@@ -353,12 +363,16 @@ class Prompt(_message.Message):
     _WhichOneofArgType__detection: _TypeAlias = _typing.Literal["_detection", b"_detection"]  # noqa: Y015
     _WhichOneofReturnType__mask_input: _TypeAlias = _typing.Literal["mask_input"]  # noqa: Y015
     _WhichOneofArgType__mask_input: _TypeAlias = _typing.Literal["_mask_input", b"_mask_input"]  # noqa: Y015
+    _WhichOneofReturnType__text: _TypeAlias = _typing.Literal["text"]  # noqa: Y015
+    _WhichOneofArgType__text: _TypeAlias = _typing.Literal["_text", b"_text"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__box) -> _WhichOneofReturnType__box | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__detection) -> _WhichOneofReturnType__detection | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__mask_input) -> _WhichOneofReturnType__mask_input | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__text) -> _WhichOneofReturnType__text | None: ...
 
 Global___Prompt: _TypeAlias = Prompt  # noqa: Y015
 
@@ -489,6 +503,7 @@ class Mask(_message.Message):
     BBOX_FIELD_NUMBER: _builtins.int
     AREA_FIELD_NUMBER: _builtins.int
     LOW_RES_MASK_FIELD_NUMBER: _builtins.int
+    TEXT_SIMILARITY_FIELD_NUMBER: _builtins.int
     png: _builtins.bytes
     iou_prediction: _builtins.float
     """The model's own estimate of the mask's IoU with the object meant."""
@@ -496,6 +511,10 @@ class Mask(_message.Message):
     """IoU between the mask thresholded at +1 and at -1 logits: how little it depends on the threshold."""
     area: _builtins.int
     """Number of pixels."""
+    text_similarity: _builtins.float
+    """Where the prompt is a text: cosine similarity of CLIP's embeddings of the mask's crop and of the text, -1 to 1. What
+    fits scores some 0.2 to 0.35; only masks of one image and one text compare well.
+    """
     @_builtins.property
     def coco_rle(self) -> Global___CocoRle: ...
     @_builtins.property
@@ -522,13 +541,19 @@ class Mask(_message.Message):
         bbox: Global___Box | None = ...,
         area: _builtins.int = ...,
         low_res_mask: Global___LowResMask | None = ...,
+        text_similarity: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["bbox", b"bbox", "coco_rle", b"coco_rle", "form", b"form", "low_res_logits", b"low_res_logits", "low_res_mask", b"low_res_mask", "png", b"png", "polygons", b"polygons"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_text_similarity", b"_text_similarity", "bbox", b"bbox", "coco_rle", b"coco_rle", "form", b"form", "low_res_logits", b"low_res_logits", "low_res_mask", b"low_res_mask", "png", b"png", "polygons", b"polygons", "text_similarity", b"text_similarity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["area", b"area", "bbox", b"bbox", "coco_rle", b"coco_rle", "form", b"form", "iou_prediction", b"iou_prediction", "low_res_logits", b"low_res_logits", "low_res_mask", b"low_res_mask", "png", b"png", "polygons", b"polygons", "stability_score", b"stability_score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_text_similarity", b"_text_similarity", "area", b"area", "bbox", b"bbox", "coco_rle", b"coco_rle", "form", b"form", "iou_prediction", b"iou_prediction", "low_res_logits", b"low_res_logits", "low_res_mask", b"low_res_mask", "png", b"png", "polygons", b"polygons", "stability_score", b"stability_score", "text_similarity", b"text_similarity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__text_similarity: _TypeAlias = _typing.Literal["text_similarity"]  # noqa: Y015
+    _WhichOneofArgType__text_similarity: _TypeAlias = _typing.Literal["_text_similarity", b"_text_similarity"]  # noqa: Y015
     _WhichOneofReturnType_form: _TypeAlias = _typing.Literal["coco_rle", "png", "polygons", "low_res_logits"]  # noqa: Y015
     _WhichOneofArgType_form: _TypeAlias = _typing.Literal["form", b"form"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__text_similarity) -> _WhichOneofReturnType__text_similarity | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_form) -> _WhichOneofReturnType_form | None: ...
 
 Global___Mask: _TypeAlias = Mask  # noqa: Y015
@@ -546,6 +571,7 @@ class Timings(_message.Message):
     DECODE_FIELD_NUMBER: _builtins.int
     POSTPROCESS_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def cache(self) -> _duration_pb2.Duration:
         """Reading the caches."""
@@ -574,6 +600,10 @@ class Timings(_message.Message):
     def total(self) -> _duration_pb2.Duration:
         """All of it, as the gateway sees it."""
 
+    @_builtins.property
+    def rank(self) -> _duration_pb2.Duration:
+        """Comparing crops with texts, where prompts are texts."""
+
     def __init__(
         self,
         *,
@@ -584,10 +614,11 @@ class Timings(_message.Message):
         decode: _duration_pb2.Duration | None = ...,
         postprocess: _duration_pb2.Duration | None = ...,
         total: _duration_pb2.Duration | None = ...,
+        rank: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "decode", b"decode", "encode", b"encode", "image_decode", b"image_decode", "postprocess", b"postprocess", "queue", b"queue", "total", b"total"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "decode", b"decode", "encode", b"encode", "image_decode", b"image_decode", "postprocess", b"postprocess", "queue", b"queue", "rank", b"rank", "total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "decode", b"decode", "encode", b"encode", "image_decode", b"image_decode", "postprocess", b"postprocess", "queue", b"queue", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "decode", b"decode", "encode", b"encode", "image_decode", b"image_decode", "postprocess", b"postprocess", "queue", b"queue", "rank", b"rank", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -735,7 +766,7 @@ class SegmentRequest(_message.Message):
     MASK_FORMAT_FIELD_NUMBER: _builtins.int
     INCLUDE_LOW_RES_MASKS_FIELD_NUMBER: _builtins.int
     multimask_output: _builtins.bool
-    """Three masks a prompt (whole, part, subpart) instead of one."""
+    """Three masks a prompt (whole, part, subpart; of a text the best three) instead of one."""
     coordinate_space: Global___CoordinateSpace.ValueType
     mask_format: Global___MaskFormat.ValueType
     include_low_res_masks: _builtins.bool
@@ -764,7 +795,7 @@ Global___SegmentRequest: _TypeAlias = SegmentRequest  # noqa: Y015
 
 @_typing.final
 class PromptResult(_message.Message):
-    """The masks of one prompt, in the decoder's order."""
+    """The masks of one prompt, in the decoder's order; those of a text the most similar first, fewer where there are no more."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -890,6 +921,7 @@ class GetServerInfoResponse(_message.Message):
     LOW_RES_SIZE_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     TRANSPORT_FIELD_NUMBER: _builtins.int
+    TEXT_PROMPTS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version of samserve."""
     model: _builtins.str
@@ -905,6 +937,8 @@ class GetServerInfoResponse(_message.Message):
     """Side of the low-resolution mask logits."""
     transport: _builtins.str
     """How embeddings come to the engine: `in_process`, `shared_memory` or `wire`."""
+    text_prompts: _builtins.bool
+    """Whether prompts may be texts."""
     @_builtins.property
     def embedding_shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Channels, height, width of an embedding."""
@@ -924,10 +958,11 @@ class GetServerInfoResponse(_message.Message):
         low_res_size: _builtins.int = ...,
         limits: Global___Limits | None = ...,
         transport: _builtins.str = ...,
+        text_prompts: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding_shape", b"embedding_shape", "engine", b"engine", "fingerprint", b"fingerprint", "image_size", b"image_size", "limits", b"limits", "low_res_size", b"low_res_size", "model", b"model", "precision", b"precision", "transport", b"transport", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding_shape", b"embedding_shape", "engine", b"engine", "fingerprint", b"fingerprint", "image_size", b"image_size", "limits", b"limits", "low_res_size", b"low_res_size", "model", b"model", "precision", b"precision", "text_prompts", b"text_prompts", "transport", b"transport", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

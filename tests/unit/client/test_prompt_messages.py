@@ -103,3 +103,11 @@ def test_a_generation_parameter_that_cannot_be_sent_is_named(wrong: Any) -> None
     with pytest.raises(InvalidRequest) as caught:
         generation_call(box_nms_thresh=0.5, **wrong)
     assert caught.value.field == next(iter(wrong))
+
+
+def test_text_goes_alone_and_asks_for_no_logits(client: Any, gateway: ScriptedGateway) -> None:
+    client.segment(b"image", text="a dog")
+    (request,) = gateway.requests
+    assert request.prompts[0] == pb.Prompt(text="a dog")
+    assert request.image.data == b"image"
+    assert not request.include_low_res_masks

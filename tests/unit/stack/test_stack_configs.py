@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from samserve.client.channel import IMAGE_ID_METADATA_KEY, SERVICE_NAME
-from samserve.client.generation import GENERATION_TIMEOUT_SECONDS
+from samserve.client.exchange import GENERATION_TIMEOUT_SECONDS
 from samserve.settings import Settings
 from samserve.v1 import segmentation_pb2 as pb
 from stack.configs import ENVOY, envoy_config, prometheus_config

@@ -1,5 +1,6 @@
 """The connection to one Triton: its calls, and its failures as the gateway's own errors."""
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -62,8 +63,9 @@ class TritonConnection:
         self._infer_seconds = infer_seconds
         self._headers = headers
         self._client = InferenceServerClient(address, channel_args=_OPTIONS)
-        self._runs_on = dict.fromkeys((ENCODER, DECODER), self._client)
-        self._asks = dict(self._runs_on)
+        # Where nothing else is said, a model is where the decoder is.
+        self._runs_on = defaultdict(lambda: self._client, {DECODER: self._client})
+        self._asks = self._runs_on.copy()
         if encoder_address is not None:
             # Runs have turns of their own: with the questions between them, every other Triton would get none.
             for clients in (self._runs_on, self._asks):
@@ -76,10 +78,14 @@ class TritonConnection:
             ModelUnavailable: Triton cannot be reached, a model is not ready, or the two do not belong together.
         """
         for model in (ENCODER, DECODER):
-            ready = self._asks[model].is_model_ready(model, client_timeout=self._poll_seconds)
-            if not await self._answer(ready):
+            if not await self.is_ready(model):
                 raise self._unavailable(f"{model} is not ready")
         return self._read_manifest(*[await self._config(model) for model in (ENCODER, DECODER)])
+
+    async def is_ready(self, model: str) -> bool:
+        """Whether Triton serves this model. Raises ModelUnavailable."""
+        ready = self._asks[model].is_model_ready(model, client_timeout=self._poll_seconds)
+        return bool(await self._answer(ready))
 
     async def fingerprint(self, model: str) -> str:
         """Of the build that one of the models belongs to. Raises ModelUnavailable."""

@@ -14,7 +14,10 @@ from samserve.adapters.triton.model import TritonModel
 from samserve.adapters.triton.scratch import Scratch
 from samserve.adapters.triton.shared_memory import SharedMemory, SharedMemoryUnavailable, is_gone
 from samserve.adapters.triton.slab import SlabEmbeddingCache, slot_nbytes
+from samserve.adapters.triton.text_ranker import TritonTextRanker
+from samserve.domain.clip_manifest import IMAGE_ENCODER, TEXT_ENCODER, ClipManifest
 from samserve.domain.embedding import Embedding
+from samserve.domain.errors import TextUnavailable
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.manifest import DECODER, ENCODER, ModelManifest
 from samserve.domain.prompts import PROMPTS_PER_DECODE, PromptBatch, click_prompts
@@ -119,6 +122,29 @@ class TritonSession:
         if self._memory is None:
             return None
         return SlabEmbeddingCache(self._memory, self._slots, self.manifest.embedding_shape, observer)
+
+    async def text_ranker(self, clip: ClipManifest) -> TritonTextRanker:
+        """CLIP on this Triton.
+
+        Raises:
+            TextUnavailable: it does not serve this build of it.
+            ModelUnavailable: it cannot be asked.
+        """
+        for name in (IMAGE_ENCODER, TEXT_ENCODER):
+            if not await self._connection.is_ready(name):
+                raise TextUnavailable(
+                    f"Triton at {self._connection.address} does not serve {name}: add it, start it anew"
+                )
+            if await self._connection.fingerprint(name) != clip.fingerprint:
+                raise TextUnavailable(
+                    f"Triton's {name} is not the one in the gateway's model repository: copy that one"
+                )
+        images, texts = (
+            TritonModel(self._connection, name, clip.fingerprint, self._memory, self._scratch)
+            for name in (IMAGE_ENCODER, TEXT_ENCODER)
+        )
+        self._models += [images, texts]
+        return TritonTextRanker(images, texts, clip)
 
     def suspend(self, reason: str) -> None:
         """Triton is away: fail what is in flight, and whatever comes until `resume`."""

@@ -1,0 +1,86 @@
+"""The face of text prompts: `Segment`, where its prompts are texts."""
+
+import time
+
+from samserve.adapters.grpc_masks import mask_renderer
+from samserve.adapters.grpc_messages import is_cached, read_image, size_message, source_message, timings_message
+from samserve.calls import current_call
+from samserve.domain.errors import InvalidParameter, InvalidPrompt, TextUnavailable
+from samserve.text_prompts import RankedMask, TextQuery, TextSegmenter
+from samserve.v1 import segmentation_pb2 as pb
+
+_NOT_BESIDE_TEXT = ("points", "box", "mask_input", "detection")
+_MASKS = {False: 1, True: 3}
+"""By `multimask_output`."""
+
+
+def has_text(request: pb.SegmentRequest) -> bool:
+    """Whether any of the prompts is a text."""
+    return any(prompt.HasField("text") for prompt in request.prompts)
+
+
+class TextFace:
+    """Reads the messages, asks the core, writes messages.
+
+    Args:
+        segmenter: or why there is none.
+    """
+
+    def __init__(self, segmenter: TextSegmenter | TextUnavailable, *, max_image_bytes: int) -> None:
+        self._segmenter = segmenter
+        self._max_image_bytes = max_image_bytes
+
+    @property
+    def available(self) -> bool:
+        """Whether prompts may be texts."""
+        return not isinstance(self._segmenter, TextUnavailable)
+
+    async def segment(self, request: pb.SegmentRequest, tenant: str) -> pb.SegmentResponse:
+        """See the proto."""
+        started = time.perf_counter()
+        texts = _read_texts(request)
+        if isinstance(self._segmenter, TextUnavailable):
+            raise TextUnavailable(str(self._segmenter))
+        if request.mask_format == pb.MASK_FORMAT_LOW_RES_LOGITS:
+            raise InvalidParameter("mask_format", "is the logits, which text prompts do not keep: ask for another form")
+        if request.include_low_res_masks:
+            raise InvalidParameter("include_low_res_masks", "is set, and text prompts do not keep the logits: leave it")
+        render = mask_renderer(request.mask_format, include_low_res_masks=False)
+        image = read_image(request.image, self._max_image_bytes)
+        query = TextQuery(image, texts, _MASKS[request.multimask_output], tenant)
+        found = await self._segmenter.segment(query, render)
+        generation, embedded = found.generation, found.generation.embedded
+        postprocess_seconds = generation.postprocess_seconds + found.render_seconds
+        current_call().prompted(len(texts))
+        current_call().post_processed(postprocess_seconds)
+        return pb.SegmentResponse(
+            image_id=embedded.image_id,
+            original_size=size_message(embedded.embedding.frame.original_size),
+            results=[pb.PromptResult(masks=map(_mask_message, masks)) for masks in found.results],
+            embedding_source=source_message(embedded),
+            cached=is_cached(embedded),
+            timings=timings_message(
+                embedded,
+                time.perf_counter() - started,
+                generation.decode_queue_seconds,
+                generation.decode_seconds,
+                postprocess_seconds,
+                found.rank_seconds,
+            ),
+        )
+
+
+def _read_texts(request: pb.SegmentRequest) -> list[str]:
+    for index, prompt in enumerate(request.prompts):
+        path = f"prompts[{index}]"
+        if not prompt.HasField("text"):
+            raise InvalidPrompt(path, "is no text, and others are: send texts in a request of their own")
+        for field, _ in prompt.ListFields():
+            if field.name in _NOT_BESIDE_TEXT:
+                raise InvalidPrompt(f"{path}.{field.name}", "is given beside a text: leave one of the two")
+    return [prompt.text for prompt in request.prompts]
+
+
+def _mask_message(ranked: RankedMask[pb.Mask]) -> pb.Mask:
+    ranked.mask.text_similarity = ranked.similarity
+    return ranked.mask

@@ -1,0 +1,174 @@
+"""Text prompts: of everything in an image, what a text describes.
+
+SAM's own text encoder was never released. What is done instead, as FastSAM does (Zhao et al. 2023): the masks of the
+automatic mask generator are compared with the text by CLIP, and the most similar are the answer.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from samserve.automatic import (
+    AutomaticMaskGenerator,
+    GeneratedMask,
+    GenerationFinished,
+    GenerationQuery,
+    GenerationStarted,
+)
+from samserve.domain.automatic import AutomaticMaskParameters
+from samserve.domain.errors import PixelsNotFound
+from samserve.domain.masks import Mask, PackedMask
+from samserve.domain.texts import CROPS_PER_RUN, MAX_CANDIDATES, check_texts, most_similar
+from samserve.embedder import ImageSource
+from samserve.ports import DecodedImage, ImageDecoder, ObjectCropper, TextRanker, TextTokenizer
+
+R = TypeVar("R")
+
+_PHOTO_SIDE = 2048
+"""Longest side at which the photo waits to be cut into crops, 12 MiB whatever its size. SAM sees half of it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextQuery:
+    """What to look for in an image.
+
+    Attributes:
+        masks_per_text: how many masks answer each text, at most.
+    """
+
+    image: ImageSource
+    texts: Sequence[str]
+    masks_per_text: int
+    tenant: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RankedMask(Generic[R]):
+    """A mask in the form that the caller's `render` gave it, and its cosine similarity with the text."""
+
+    mask: R
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextSegmentation(Generic[R]):
+    """`results[text][mask]`, the most similar first, and where the time went beside `generation`'s own."""
+
+    generation: GenerationFinished
+    results: list[list[RankedMask[R]]]
+    rank_seconds: float
+    render_seconds: float
+
+
+class TextSegmenter:
+    """Finds what texts describe.
+
+    Args:
+        parameters: of the generator.
+    """
+
+    def __init__(
+        self,
+        *,
+        generator: AutomaticMaskGenerator,
+        parameters: AutomaticMaskParameters,
+        image_decoder: ImageDecoder,
+        tokenizer: TextTokenizer,
+        cropper: ObjectCropper,
+        ranker: TextRanker,
+    ) -> None:
+        self._generator = generator
+        self._parameters = parameters
+        self._image_decoder = image_decoder
+        self._tokenizer = tokenizer
+        self._cropper = cropper
+        self._ranker = ranker
+
+    async def segment(self, query: TextQuery, render: Callable[[Mask], R]) -> TextSegmentation[R]:
+        """The masks of an image that are most similar to each text. A text's masks do not depend on the other texts.
+
+        Args:
+            render: turns a mask into what the caller needs; it runs in a worker thread. The mask comes without its
+                `low_res_mask`.
+
+        Raises:
+            InvalidPrompt: a text is empty or too long, or there are too many.
+            PixelsNotFound: only an id was given.
+            Also what `AutomaticMaskGenerator.generate` and `TextRanker` raise.
+        """
+        check_texts(query.texts)
+        tokens = self._tokenizer.tokenize(query.texts)
+        if query.image.data is None:
+            raise PixelsNotFound(query.image.image_id or "")
+        generation = GenerationQuery(query.image, self._parameters, query.tenant)
+        async with aclosing(self._generator.generate(generation, PackedMask.pack)) as events:
+            async for event in events:
+                match event:
+                    # Not before: the generator lets in no more requests than there is room for.
+                    case GenerationStarted():
+                        comparison = await self._begin(query.image.data, tokens)
+                    case GeneratedMask():
+                        await comparison.add(event.mask)
+                    case GenerationFinished():
+                        await comparison.compare()
+                        started = time.perf_counter()
+                        results = await asyncio.to_thread(comparison.results, query.masks_per_text, render)
+                        render_seconds = time.perf_counter() - started
+                        return TextSegmentation(event, results, comparison.seconds, render_seconds)
+        raise AssertionError("unreachable: a generation ends with an event that says so")
+
+    async def _begin(self, data: bytes, tokens: npt.NDArray[np.int32]) -> "_Comparison":
+        started = time.perf_counter()
+        photo = await self._image_decoder.decode(data, _PHOTO_SIDE)
+        texts = await self._ranker.embed_texts(tokens)
+        return _Comparison(photo, texts, self._cropper, self._ranker, time.perf_counter() - started)
+
+
+@dataclass(slots=True, eq=False)
+class _Comparison:
+    """Compares candidates with texts `[T, D]` as they come, some at a time."""
+
+    photo: DecodedImage
+    texts: npt.NDArray[np.float32]
+    cropper: ObjectCropper
+    ranker: TextRanker
+    seconds: float
+    candidates: list[PackedMask] = field(default_factory=list)
+    similarities: list[npt.NDArray[np.float32]] = field(default_factory=list)
+
+    async def add(self, candidate: PackedMask) -> None:
+        """One more, the limit permitting: those of the highest predicted IoU come first."""
+        if len(self.candidates) < MAX_CANDIDATES:
+            self.candidates.append(candidate)
+            if len(self.candidates) - len(self.similarities) >= CROPS_PER_RUN:
+                await self.compare()
+
+    async def compare(self) -> None:
+        """Compare those that wait."""
+        waiting = self.candidates[len(self.similarities) :]
+        if waiting:
+            started = time.perf_counter()
+            crops = await asyncio.to_thread(self._crops, waiting)
+            self.similarities += list(await self.ranker.embed_crops(crops) @ self.texts.T)
+            self.seconds += time.perf_counter() - started
+
+    def results(self, masks_per_text: int, render: Callable[[Mask], R]) -> list[list[RankedMask[R]]]:
+        """The best of each text."""
+        scores = np.array(self.similarities, dtype=np.float32).reshape(-1, len(self.texts))
+        return [
+            [
+                RankedMask(render(self.candidates[index].unpack()), float(of_text[index]))
+                for index in most_similar(of_text, masks_per_text)
+            ]
+            for of_text in scores.T
+        ]
+
+    def _crops(self, candidates: Sequence[PackedMask]) -> npt.NDArray[np.uint8]:
+        side = self.ranker.image_size
+        return np.stack([self.cropper.crop(self.photo, candidate.unpack(), side) for candidate in candidates])
