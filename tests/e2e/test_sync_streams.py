@@ -126,9 +126,29 @@ def test_what_cannot_be_sent_is_said_by_name(client: Client) -> None:
 
 def test_an_absent_server_is_said() -> None:
     with Client("127.0.0.1:1") as client:
-        with client.gaze() as stream, pytest.raises(Unavailable):
-            next(stream)
+        with client.gaze() as stream:
+            stream.frame(PHOTO)
+            with pytest.raises(Unavailable):
+                next(stream)
         with client.interactive(PHOTO) as session:
             session.add_point(1, 1)
             with pytest.raises(Unavailable):
                 session.masks()
+
+
+def test_who_iterates_first_waits_for_the_first_message_or_the_end(client: Client) -> None:
+    answers: list[GazeAnswer | Refused] = []
+    with client.gaze() as stream:
+        reader = threading.Thread(target=lambda: answers.extend(stream))
+        reader.start()
+        stream.frame(PHOTO)
+        stream.sample(1, 5, 5)
+        stream.end()
+        reader.join(60)
+    assert [answer.sequence for answer in answers] == [1]
+    with client.gaze() as silent:
+        reader = threading.Thread(target=lambda: answers.extend(silent))
+        reader.start()
+    reader.join(60)
+    assert not reader.is_alive()
+    assert len(answers) == 1
