@@ -46,7 +46,7 @@ def users() -> list[stat.Panel | timeseries.Panel]:
         ),
         graph(
             "Calls by status",
-            "INVALID_ARGUMENT, NOT_FOUND and CANCELLED are no failures of the service.",
+            "INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION and CANCELLED are no failures of the service.",
             "reqps",
             {"{{code}}": rate("samserve_requests_total", by="code")},
             width=9,
