@@ -43,7 +43,7 @@ def test_people_read_a_table(gateway: ScriptedGateway, photo: str, capsys: pytes
 
 
 def test_programs_read_json(gateway: ScriptedGateway, photo: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["segment", photo, "--box", "0,0,4,4", "--json", "--server", gateway.address]) == 0
+    assert main(["segment", photo, "--point", "1,2", "--json", "--server", gateway.address]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert (answer["original_size"], answer["best"], len(answer["masks"])) == ([6, 8], 1, 3)
     assert answer["masks"][0]["box"] == [2, 1, 7, 4]
@@ -80,6 +80,7 @@ def test_a_photo_that_the_server_saw_in_another_size_is_not_drawn_on(
     [
         (["segment", "missing.jpg", "--point", "1,2"], "missing.jpg: No such file"),
         (["segment", __file__], "give --point"),
+        (["segment", __file__, "--box", "0,0,4,4", "--box", "4,4,8,8"], "give one --box"),
         (["segment", __file__, "--point", "1,2", "--server", "127.0.0.1:1"], "127.0.0.1:1 is unavailable"),
         (["serve", "--port", "99999"], "port: Input should be less than or equal to 65535"),
         (["serve", "--engine", "steam"], "engine: Input should be 'embedded'"),

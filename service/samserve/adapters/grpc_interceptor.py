@@ -35,6 +35,10 @@ Unread: TypeAlias = "asyncio.Future[None]"
 R = TypeVar("R")
 
 
+_ENDED = (grpc.aio.InternalError, grpc.aio.UsageError)
+"""What using a call raises that gRPC itself has ended."""
+
+
 class RequestInterceptor(grpc.aio.ServerInterceptor):
     """Wraps the calls of one service.
 
@@ -187,6 +191,9 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         try:
             with call.traced():
                 return await self._serve(call, context, serve)
+        except _ENDED:
+            # Nobody is there to be told: gRPC has ended the call by its deadline, or because the client has gone.
+            raise asyncio.CancelledError from None
         finally:
             _calls_log.info("%s %s in %.1f ms", call.rpc, call.code, 1000 * call.seconds, extra=call.summary())
 
@@ -209,6 +216,9 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
             code = grpc.StatusCode.DEADLINE_EXCEEDED if _expired(context) else grpc.StatusCode.CANCELLED
             raise
         except grpc.aio.AbortError:
+            raise
+        except _ENDED:
+            code = grpc.StatusCode.DEADLINE_EXCEEDED if _expired(context) else grpc.StatusCode.CANCELLED
             raise
         except Exception:
             code = grpc.StatusCode.INTERNAL

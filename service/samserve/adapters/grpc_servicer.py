@@ -107,11 +107,11 @@ class SegmentationServicer(SegmentationServiceServicer):
 
     async def Segment(self, request: pb.SegmentRequest, context: Context) -> pb.SegmentResponse:
         """See the proto."""
+        self._check_size(request)
         if has_text(request):
             return await self._text.segment(request, current_call().tenant)
         started = time.perf_counter()
         render = mask_renderer(request.mask_format, request.include_low_res_masks)
-        self._check_size(request)
         query = SegmentQuery(
             image=read_image(request.image, self._limits.max_image_bytes),
             prompts=self._prompts(request),

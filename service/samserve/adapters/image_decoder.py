@@ -69,6 +69,11 @@ class _BoundedFile(io.BytesIO):
         self._reads_left = MAX_HEADER_READS + self.getbuffer().nbytes // BYTES_PER_READ
 
 
+_TIFF_COMPRESSION = 259
+# On bits that are no fax libtiff writes a line for each row, to where the log is.
+_TIFF_FAX = (2, 3, 4)
+
+
 class PillowImageDecoder:
     """Implements `ImageDecoder` and `ThumbnailReader`.
 
@@ -136,6 +141,8 @@ class PillowImageDecoder:
             raise InvalidImage(_FIELD, str(error)) from None
         except Exception as error:
             raise InvalidImage(_FIELD, f"has a corrupt header ({error}): save it anew") from error
+        if image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_TIFF_COMPRESSION) in _TIFF_FAX:
+            raise InvalidImage(_FIELD, "is a TIFF of a fax: save it with another compression, or as PNG")
         file.turn_to_pixels()
         if image.format == "JPEG" and data.count(_START_OF_SCAN) > MAX_JPEG_SCANS:
             raise InvalidImage(_FIELD, f"has more than {MAX_JPEG_SCANS} scans: save it anew")

@@ -29,6 +29,8 @@ def configure_logging(log_format: LogFormat | None, level: str) -> None:
     handler.setFormatter(json_formatter() if log_format == "json" else TextFormatter(_TEXT))
     handler.addFilter(add_call_ids)
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    # Pillow warns of odd files; outside the log a warning would be lines of another form.
+    logging.captureWarnings(True)
 
 
 def json_formatter() -> logging.Formatter:

@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> None:
         ClientError: the server refused, or did not answer.
         OSError: a file cannot be read or written.
     """
-    if arguments.point or arguments.box is not None or arguments.normalized:
+    if arguments.point or arguments.box or arguments.normalized:
         raise CommandFailed("--boxes goes without --point, --box and --normalized")
     if arguments.coco is None and arguments.out is None and not arguments.json:
         raise CommandFailed("nothing says where the masks go: give --coco OUT.json, --out OVERLAY.png or --json")

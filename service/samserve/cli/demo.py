@@ -10,7 +10,7 @@ from samserve.cli.prompt import PromptFlags
 from samserve.client import Client, Segmentation
 
 _PHOTO = Path(__file__).resolve().parents[3] / "docs" / "photos" / "coffee.jpg"
-_PHOTO_PROMPT = PromptFlags(points=((300.0, 230.0, 1),))
+_PHOTO_PROMPT = PromptFlags(points=((280.0, 150.0, 1),))
 _CENTRE = PromptFlags(points=((0.5, 0.5, 1),), normalized=True)
 
 

@@ -23,6 +23,11 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 _TIMEOUT_SECONDS = 24 * 3600.0
 """A large model on a CPU takes its time, and the bar shows that it goes on."""
 
+_NONE_PASSES = (
+    ": none passes the thresholds; with the small bundled model --pred-iou-thresh 0.3 --stability-score-thresh 0 "
+    "shows some (--overwrite does the photo again)"
+)
+
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command and its flags."""
@@ -102,7 +107,7 @@ async def _generate_all(photos: Sequence[Path], arguments: argparse.Namespace) -
                 failed += 1
                 tqdm.write(f"{photo}: {error}", file=sys.stderr)
             else:
-                hint = "" if count else ": none passes the thresholds, lower --pred-iou-thresh and its like"
+                hint = "" if count else _NONE_PASSES
                 tqdm.write(f"{photo}: {count} masks{hint}")
     return failed
 

@@ -49,6 +49,11 @@ def add_point_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_box_flag(parser: argparse.ArgumentParser, meaning: str) -> None:
+    """Add `--box X0,Y0,X1,Y1`, repeatable."""
+    parser.add_argument("--box", type=box, action="append", default=[], metavar="X0,Y0,X1,Y1", help=meaning)
+
+
 def point(text: str) -> tuple[float, float, int]:
     """Read `X,Y` or `X,Y,LABEL`.
 

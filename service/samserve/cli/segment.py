@@ -22,7 +22,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     )
     parser.add_argument("image", type=Path, metavar="IMAGE", help="photo: JPEG, PNG, WebP, GIF, BMP or TIFF")
     prompt.add_point_flag(parser)
-    parser.add_argument("--box", type=prompt.box, metavar="X0,Y0,X1,Y1", help="a box around the object")
+    prompt.add_box_flag(parser, "a box around the object; it says enough for a single mask")
     parser.add_argument("--text", metavar="TEXT", help="what the object is, such as 'a dog' (docs/text-prompts.md)")
     parser.add_argument("--normalized", action="store_true", help="coordinates are 0 to 1 across the photo's sides")
     parser.add_argument("--single", action="store_true", help="one mask instead of three (whole, part, subpart)")
@@ -54,16 +54,20 @@ def run(arguments: argparse.Namespace) -> None:
         return
     if arguments.coco is not None:
         raise CommandFailed("--coco goes with --boxes DETECTIONS.json")
-    has_place = bool(arguments.point) or arguments.box is not None
+    has_place = bool(arguments.point or arguments.box)
     if has_place and arguments.text is not None:
         raise CommandFailed("--text goes alone: leave --point and --box")
     if not has_place and arguments.text is None:
         raise CommandFailed(
             "nothing says what to segment: give --point X,Y, --box X0,Y0,X1,Y1, --text TEXT or --boxes FILE"
         )
-    flags = PromptFlags(tuple(arguments.point), arguments.box, arguments.normalized)
+    if len(arguments.box) > 1:
+        raise CommandFailed("several boxes are several objects: give one --box, or a file of them with --boxes")
+    box = arguments.box[0] if arguments.box else None
+    flags = PromptFlags(tuple(arguments.point), box, arguments.normalized)
     photo = arguments.image.read_bytes()
-    result = asyncio.run(_segment(photo, flags, arguments.text, not arguments.single, arguments.server))
+    multimask_output = box is None and not arguments.single
+    result = asyncio.run(_segment(photo, flags, arguments.text, multimask_output, arguments.server))
     if arguments.json:
         print(report.as_json(result))
     else:

@@ -23,14 +23,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     )
     parser.add_argument("video", type=Path, metavar="VIDEO|FOLDER", help="a video, or images in the order of names")
     prompt.add_point_flag(parser)
-    parser.add_argument(
-        "--box",
-        type=prompt.box,
-        action="append",
-        default=[],
-        metavar="X0,Y0,X1,Y1",
-        help="a box around an object; several boxes are several objects",
-    )
+    prompt.add_box_flag(parser, "a box around an object; several boxes are several objects")
     parser.add_argument(
         "--out", type=output_file, metavar="OVERLAY.mp4", help="write a video of the masks: .mp4 or .avi"
     )

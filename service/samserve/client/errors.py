@@ -102,6 +102,8 @@ def _translate(error: grpc.RpcError, target: str) -> ClientError:
             return DeadlineExceeded(f"{target} gave no answer in time: raise timeout_seconds, or look at its load")
         case grpc.StatusCode.UNIMPLEMENTED:
             return ServerError(f"{target} does not know this call ({text}): is it samserve?", code.name)
+        case grpc.StatusCode.FAILED_PRECONDITION:
+            return ServerError(f"{target} cannot do this: {text}", code.name)
         case _:
             return ServerError(f"{target} failed with {code.name} ({text}): see its log", code.name)
 

@@ -42,6 +42,7 @@ BAD_REQUESTS = {
     "malformed id": (pb.SegmentRequest(image=pb.Image(image_id="dog"), prompts=[PNG_CLICK]), "image.image_id"),
     "zero prompts": (request(), "prompts"),
     "too many prompts": (request(*[PNG_CLICK] * 513), "prompts"),
+    "too many prompts, one of them a text": (request(*[PNG_CLICK] * 512, pb.Prompt(text="a dog")), "prompts"),
     "empty prompt": (request(PNG_CLICK, pb.Prompt()), "prompts[1]"),
     "too many points": (request(pb.Prompt(points=list(PNG_CLICK.points) * 65)), "prompts[0].points"),
     "too many points of no kind": (

@@ -279,3 +279,10 @@ async def test_extreme_shapes_are_decoded(decoder: PillowImageDecoder, width: in
     pixels = await decoded(decoder, file_of(Image.new("RGB", (width, height), "red")))
     assert max(pixels.shape[:2]) == SIDE
     assert (pixels[0, 0] == (255, 0, 0)).all()
+
+
+@pytest.mark.parametrize("compression", ["group3", "group4"])
+async def test_a_fax_is_refused_before_its_reader_floods_the_log(decoder: PillowImageDecoder, compression: str) -> None:
+    data = file_of(Image.new("1", (64, 64)), "TIFF", compression=compression)
+    with pytest.raises(InvalidImage, match="fax"):
+        await decoder.decode(data, 64)

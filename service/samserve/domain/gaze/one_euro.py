@@ -41,13 +41,16 @@ class OneEuroFilter:
         """The smoothed point.
 
         Args:
-            seconds: when `value` was measured; later than the last time.
+            seconds: when `value` was measured; where it is not later than the last time, the last point holds.
         """
         parameters = self._parameters
         if self._value is None:
             self._seconds, self._value, self._speed = seconds, value, np.zeros_like(value)
             return value
         step = seconds - self._seconds
+        # Timestamps a nanosecond apart are the same number of seconds when the first was years before.
+        if step <= 0:
+            return self._value
         speed = (value - self._value) / step
         self._speed = self._speed + _smoothing(step, parameters.d_cutoff_hertz) * (speed - self._speed)
         cutoff = parameters.min_cutoff_hertz + parameters.beta * np.abs(self._speed)

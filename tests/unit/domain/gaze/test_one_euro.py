@@ -71,3 +71,11 @@ def test_reset_forgets() -> None:
     smooth.filter(0.0, np.array([0.0, 0.0]))
     smooth.reset()
     np.testing.assert_array_equal(smooth.filter(0.01, np.array([500.0, 3.0])), [500, 3])
+
+
+def test_times_that_no_float_tells_apart_leave_the_point_where_it_was() -> None:
+    smooth = OneEuroFilter(OneEuroParameters(1.0, 0.001, 1.0))
+    smooth.filter(0.0, np.array([1.0, 1.0]))
+    held = smooth.filter(1.76e9, np.array([5.0, 5.0]))
+    assert (smooth.filter(1.76e9, np.array([9.0, 9.0])) == held).all()
+    assert np.isfinite(smooth.filter(1.76e9 + 0.02, np.array([9.0, 9.0]))).all()
