@@ -63,7 +63,6 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         self._idle_seconds = idle_seconds
         self._draining = False
         self._open: set[asyncio.Task[None]] = set()
-        self._conversations = 0
 
     def drain(self) -> None:
         """End the bidirectional streams with UNAVAILABLE."""
@@ -154,15 +153,13 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         return bidirectional
 
     async def _converse(self, answers: AsyncGenerator[Any, None], context: Context, head: _Head) -> Unread | None:
-        with self._streams.admit():
-            await head.send()
-            self._conversations += 1
-            self._observer.streams(self._conversations)
-            try:
+        try:
+            with self._streams.admit():
+                await head.send()
+                self._observer.streams(self._streams.in_flight)
                 return await self._write(answers, context, head)
-            finally:
-                self._conversations -= 1
-                self._observer.streams(self._conversations)
+        finally:
+            self._observer.streams(self._streams.in_flight)
 
     async def _write(self, answers: AsyncGenerator[Any, None], context: Context, head: _Head) -> Unread | None:
         """Send the answers; that one, if any, which the client did not take in time."""

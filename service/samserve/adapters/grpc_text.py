@@ -5,7 +5,7 @@ import time
 from samserve.adapters.grpc_masks import mask_renderer
 from samserve.adapters.grpc_messages import is_cached, read_image, size_message, source_message, timings_message
 from samserve.calls import current_call
-from samserve.domain.errors import InvalidParameter, InvalidPrompt, TextUnavailable
+from samserve.domain.errors import InvalidParameter, InvalidPrompt, TextUnavailable, within
 from samserve.text_prompts import RankedMask, TextQuery, TextSegmenter
 from samserve.v1 import segmentation_pb2 as pb
 
@@ -72,12 +72,12 @@ class TextFace:
 
 def _read_texts(request: pb.SegmentRequest) -> list[str]:
     for index, prompt in enumerate(request.prompts):
-        path = f"prompts[{index}]"
-        if not prompt.HasField("text"):
-            raise InvalidPrompt(path, "is no text, and others are: send texts in a request of their own")
-        for field, _ in prompt.ListFields():
-            if field.name in _NOT_BESIDE_TEXT:
-                raise InvalidPrompt(f"{path}.{field.name}", "is given beside a text: leave one of the two")
+        with within(f"prompts[{index}]"):
+            if not prompt.HasField("text"):
+                raise InvalidPrompt("", "is no text, and others are: send texts in a request of their own")
+            for field, _ in prompt.ListFields():
+                if field.name in _NOT_BESIDE_TEXT:
+                    raise InvalidPrompt(field.name, "is given beside a text: leave one of the two")
     return [prompt.text for prompt in request.prompts]
 
 

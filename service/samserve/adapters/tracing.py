@@ -12,8 +12,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from samserve.calls import Call, Note
+from samserve.v1 import segmentation_pb2 as pb
 
-_SERVICE = "samserve.v1.SegmentationService"
+_SERVICE = pb.DESCRIPTOR.services_by_name["SegmentationService"].full_name
 
 # OpenTelemetry's conventions for gRPC servers: these are faults of the server, all others the caller's.
 _FAULTS = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
