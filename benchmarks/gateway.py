@@ -11,7 +11,7 @@ import asyncio
 import statistics
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +61,17 @@ class Comparison:
         )
 
 
+async def take_turns(comparisons: Sequence[Comparison], rounds: int) -> None:
+    """Measure all by turns, so many rounds; two before them warm up and do not count."""
+    for number in range(-2, rounds):
+        for comparison in comparisons:
+            if number == 0:
+                comparison.forget()
+            await comparison.turn()
+        print(f"\rround {max(0, number + 1)} of {rounds}", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+
+
 async def compare(address: str, data: bytes, rounds: int) -> list[Comparison]:
     """Run all comparisons against a gateway."""
     settings = Settings()
@@ -89,7 +100,7 @@ async def compare(address: str, data: bytes, rounds: int) -> list[Comparison]:
 
         def warm(multimask_output: bool) -> Call:
             return lambda: client.segment(
-                data, point, [1], multimask_output=multimask_output, low_res_masks=False, timeout_seconds=60
+                data, [point], [1], multimask_output=multimask_output, low_res_masks=False, timeout_seconds=60
             )
 
         async def bare_decoder() -> None:
@@ -104,13 +115,7 @@ async def compare(address: str, data: bytes, rounds: int) -> list[Comparison]:
             Comparison("cold `EmbedImage` : bare encoder", cold_alone, bare_encoder),
             Comparison(f"{CONCURRENT} at once for a new image : one", cold_together, cold_alone),
         ]
-        for number in range(-2, rounds):
-            for comparison in comparisons:
-                if number == 0:
-                    comparison.forget()
-                await comparison.turn()
-            print(f"\rround {max(0, number + 1)} of {rounds}", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
+        await take_turns(comparisons, rounds)
     for closing in (encoder, decoder, image_decoder):
         closing.close()
     return comparisons

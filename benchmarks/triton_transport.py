@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.gateway import PHOTO, Call, Comparison
+from benchmarks.gateway import PHOTO, Call, Comparison, take_turns
 from modeling.triton_config import MODELS, write_configs
 from modeling.triton_server import provide
 from samserve.adapters.metrics import Metrics
@@ -199,13 +199,7 @@ async def compare(address: str, data: bytes, rounds: int) -> list[Comparison]:
                 Comparison("warm `Segment` : bare Triton, both by shared memory", by_shared, bare),
                 Comparison(f"{many}`Segment` : bare Triton", together(by_shared), together(bare)),
             ]
-            for number in range(-2, rounds):
-                for comparison in comparisons:
-                    if number == 0:
-                        comparison.forget()
-                    await comparison.turn()
-                print(f"\rround {max(0, number + 1)} of {rounds}", end="", file=sys.stderr, flush=True)
-        print(file=sys.stderr)
+            await take_turns(comparisons, rounds)
         await session.close()
         await connection.aclose()
     return comparisons
