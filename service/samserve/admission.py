@@ -42,9 +42,8 @@ class Admission:
         """How many of them have not said that they began."""
         return self._waiting
 
-    @contextmanager
-    def admit(self) -> Iterator[Callable[[], None]]:
-        """Hold one place. The value is to be called, by those who wait for something else first, when they begin.
+    def check(self) -> None:
+        """Ask whether there is a place, without taking one.
 
         Raises:
             Overloaded: all places are taken.
@@ -52,6 +51,15 @@ class Admission:
         if self._in_flight >= self._limit:
             description = f"{self._in_flight} {self._work} are in flight, the limit"
             raise Overloaded(description, self._retry_after_seconds, self._work)
+
+    @contextmanager
+    def admit(self) -> Iterator[Callable[[], None]]:
+        """Hold one place. The value is to be called, by those who wait for something else first, when they begin.
+
+        Raises:
+            Overloaded: all places are taken.
+        """
+        self.check()
         self._in_flight += 1
         self._waiting += 1
         has_begun = False

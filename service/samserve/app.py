@@ -66,8 +66,10 @@ async def gateway(settings: Settings, tracer: Tracer | None = None) -> AsyncIter
         tracer = tracer or _tracer(settings, stack)
         resources = await stack.enter_async_context(AsyncExitStack())
         start_engine = ENGINES[settings.engine](settings, metrics.caches, tracer, resources)
+        requests = Admission("requests", settings.max_requests, RETRY_AFTER_SECONDS)
         streams = Admission("streams", settings.max_streams, RETRY_AFTER_SECONDS)
-        metrics.load.watch(streams)
+        for admission in (requests, streams):
+            metrics.load.watch(admission)
         metrics.models.build(version("samserve"), settings.engine)
         server = GrpcServer(
             address=f"{settings.host}:{settings.port}",
@@ -76,10 +78,11 @@ async def gateway(settings: Settings, tracer: Tracer | None = None) -> AsyncIter
             max_concurrent_rpcs=2 * (settings.max_requests + settings.max_streams),
             observer=metrics.requests,
             tracer=tracer,
+            requests=requests,
             streams=streams,
             idle_seconds=settings.stream_idle_seconds,
         )
-        core = GatewayCore(settings, metrics, server, resources)
+        core = GatewayCore(settings, metrics, server, requests, resources)
         metrics_port = _serve_metrics(settings, metrics, stack)
         await server.start()
         stack.push_async_callback(server.stop, settings.stop_grace_seconds)

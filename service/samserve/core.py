@@ -65,7 +65,14 @@ _Render = Callable[[Mask], pb.Mask]
 class GatewayCore:
     """Composes the use cases anew for each build of the models, so that nothing of one is left for the next."""
 
-    def __init__(self, settings: Settings, metrics: Metrics, server: GrpcServer, resources: AsyncExitStack) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        server: GrpcServer,
+        requests: Admission,
+        resources: AsyncExitStack,
+    ) -> None:
         self._settings = settings
         self._metrics = metrics
         self._server = server
@@ -73,9 +80,9 @@ class GatewayCore:
         resources.callback(self._image_decoder.close)
         self._redis = _redis(settings, metrics, resources)
         self._encodes = Admission("encodes", settings.max_encodes, RETRY_AFTER_SECONDS)
-        self._requests = Admission("requests", settings.max_requests, RETRY_AFTER_SECONDS)
+        self._requests = requests
         self._generations = Admission("generations", settings.max_generations, RETRY_AFTER_SECONDS)
-        for admission in (self._encodes, self._requests, self._generations):
+        for admission in (self._encodes, self._generations):
             metrics.load.watch(admission)
         self._pace = EncodePace(settings.gaze_encodes_per_second)
         self._prompt_limits = PromptLimits(settings.max_prompts, settings.max_points_per_prompt)

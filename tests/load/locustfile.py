@@ -31,6 +31,7 @@ from samserve.v1 import segmentation_pb2 as pb
 from tests.load.traffic import Photo, Picture, Pictures, arrivals, camera_photos, procedural_photo, random_prompts
 
 init_gevent()
+gevent.get_hub().threadpool.maxsize = 1024
 
 SERVICE = f"/{pb.DESCRIPTOR.services_by_name['SegmentationService'].full_name}"
 CONNECTIONS = 8

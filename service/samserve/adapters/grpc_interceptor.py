@@ -17,7 +17,7 @@ import grpc
 from samserve.adapters.grpc_errors import abort, status_code
 from samserve.admission import Admission
 from samserve.calls import Call, Tracer, begin
-from samserve.domain.errors import SamserveError, ShuttingDown, StreamIdle
+from samserve.domain.errors import InvalidArgument, SamserveError, ShuttingDown, StreamIdle
 from samserve.ports import RequestObserver
 
 _log = logging.getLogger(__name__)
@@ -51,16 +51,25 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         service: full name; other services (health, reflection) are left alone.
         streams: admission of bidirectional streams.
         idle_seconds: longest wait for a client to take an answer of a stream.
+        max_answer_bytes: of one message; for a larger one gRPC would blame the server.
     """
 
     def __init__(
-        self, service: str, observer: RequestObserver, tracer: Tracer, streams: Admission, idle_seconds: float
+        self,
+        service: str,
+        observer: RequestObserver,
+        tracer: Tracer,
+        streams: Admission,
+        *,
+        idle_seconds: float,
+        max_answer_bytes: int,
     ) -> None:
         self._prefix = f"/{service}/"
         self._observer = observer
         self._tracer = tracer
         self._streams = streams
         self._idle_seconds = idle_seconds
+        self._max_answer_bytes = max_answer_bytes
         self._draining = False
         self._open: set[asyncio.Task[None]] = set()
 
@@ -82,7 +91,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
             return handler  # type: ignore[no-any-return]
         rpc = handler_call_details.method.removeprefix(self._prefix)
         call = self._call(rpc, handler_call_details.invocation_metadata)
-        deserialize, serialize = _measured(call, handler)
+        deserialize, serialize = _measured(call, handler, self._max_answer_bytes)
         if handler.unary_unary:
             unary = self._unary(call, handler.unary_unary, serialize)
             return grpc.unary_unary_rpc_method_handler(unary, deserialize)
@@ -249,7 +258,7 @@ def _expired(context: Context) -> bool:
     return remaining is not None and remaining <= 0
 
 
-def _measured(call: Call, handler: Any) -> tuple[Callable[[bytes], Any], Callable[[Any], bytes]]:
+def _measured(call: Call, handler: Any, max_answer_bytes: int) -> tuple[Callable[[bytes], Any], Callable[[Any], bytes]]:
     """The handler's deserializer and serializer, by which the call learns how much it received and sent."""
 
     def deserialize(message: bytes) -> Any:
@@ -258,6 +267,9 @@ def _measured(call: Call, handler: Any) -> tuple[Callable[[bytes], Any], Callabl
 
     def serialize(answer: Any) -> bytes:
         message: bytes = handler.response_serializer(answer)
+        if len(message) > max_answer_bytes:
+            description = f"the answer would have {len(message)} bytes, more than the {max_answer_bytes} of a message"
+            raise InvalidArgument("", f"{description}: ask for less at a time, or for another mask_format")
         call.response_bytes += len(message)
         return message
 

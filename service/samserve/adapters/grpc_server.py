@@ -14,6 +14,7 @@ from samserve.v1 import segmentation_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["SegmentationService"].full_name
 LIVENESS = "liveness"
+_ADMITTED = ("EmbedImage", "GetEmbedding", "Segment")
 _READINESS = ("", SERVICE)
 _MAX_CONNECTION_AGE_SECONDS = 300
 _MAX_CONNECTION_AGE_GRACE_SECONDS = 3600
@@ -30,6 +31,7 @@ class GrpcServer:
         address: `host:port`; port 0 takes a free one.
         max_message_bytes: of a request and of an answer.
         max_concurrent_rpcs: what gRPC lets in at all, streams and health checks included; the core admits less.
+        requests: admission of single images and their prompts: while it is full, those are refused unread.
         streams: admission of bidirectional streams.
         idle_seconds: longest wait for a client to take an answer of a stream.
     """
@@ -42,10 +44,13 @@ class GrpcServer:
         max_concurrent_rpcs: int,
         observer: RequestObserver,
         tracer: Tracer,
+        requests: Admission,
         streams: Admission,
         idle_seconds: float,
     ) -> None:
-        self._interceptor = RequestInterceptor(SERVICE, observer, tracer, streams, idle_seconds)
+        self._interceptor = RequestInterceptor(
+            SERVICE, observer, tracer, streams, idle_seconds=idle_seconds, max_answer_bytes=max_message_bytes
+        )
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
             interceptors=[self._interceptor],
@@ -60,7 +65,7 @@ class GrpcServer:
                 ("grpc.max_connection_age_grace_ms", 1000 * _MAX_CONNECTION_AGE_GRACE_SECONDS),
             ],
         )
-        self._calls = SwitchableHandler(SERVICE)
+        self._calls = SwitchableHandler(SERVICE, dict.fromkeys(_ADMITTED, requests))
         self._server.add_generic_rpc_handlers((self._calls,))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)

@@ -8,7 +8,8 @@ from typing import Any, NoReturn, TypeAlias
 
 import grpc
 
-from samserve.adapters.grpc_unreadable import refusing_unreadable
+from samserve.adapters.grpc_reading import refusing
+from samserve.admission import Admission
 from samserve.domain.errors import ModelUnavailable
 from samserve.v1 import segmentation_pb2 as pb
 from samserve.v1.segmentation_pb2_grpc import SegmentationServiceServicer, add_SegmentationServiceServicer_to_server
@@ -34,23 +35,33 @@ class SwitchableHandler(grpc.GenericRpcHandler):
 
     Args:
         service: full name.
+        admissions: by rpc, what its calls will ask for a place: they are refused unread while there is none.
     """
 
-    def __init__(self, service: str) -> None:
+    def __init__(self, service: str, admissions: Mapping[str, Admission]) -> None:
         self._prefix = f"/{service}/"
+        self._admissions = admissions
         self._handlers: Mapping[str, Handler] = {
-            rpc: _refusing(handler)
-            for rpc, handler in _handlers(SegmentationServiceServicer()).items()  # type: ignore[abstract]
+            rpc: _unavailable(handler)
+            for rpc, handler in self._of(SegmentationServiceServicer()).items()  # type: ignore[abstract]
         }
 
     def exchange(self, servicer: SegmentationServiceServicer) -> None:
         """Have this servicer answer from now on."""
-        self._handlers = _handlers(servicer)
+        self._handlers = self._of(servicer)
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
         """See `grpc.GenericRpcHandler`."""
         method = handler_call_details.method
         return self._handlers.get(method.removeprefix(self._prefix)) if method.startswith(self._prefix) else None
+
+    def _of(self, servicer: SegmentationServiceServicer) -> Mapping[str, Handler]:
+        recorder = _Recorder()
+        add_SegmentationServiceServicer_to_server(servicer, recorder)  # type: ignore[arg-type]
+        return {
+            rpc: refusing(handler, _RPCS[rpc].input_type.full_name, self._admissions.get(rpc))
+            for rpc, handler in recorder.handlers.items()
+        }
 
 
 class _Recorder:
@@ -66,15 +77,7 @@ class _Recorder:
         self.handlers = handlers
 
 
-def _handlers(servicer: SegmentationServiceServicer) -> Mapping[str, Handler]:
-    recorder = _Recorder()
-    add_SegmentationServiceServicer_to_server(servicer, recorder)  # type: ignore[arg-type]
-    return {
-        rpc: refusing_unreadable(handler, _RPCS[rpc].input_type.full_name) for rpc, handler in recorder.handlers.items()
-    }
-
-
-def _refusing(handler: Handler) -> Handler:
+def _unavailable(handler: Handler) -> Handler:
     async def single(request: Any, context: Any) -> None:
         _refuse()
 
@@ -83,10 +86,10 @@ def _refusing(handler: Handler) -> Handler:
         yield
 
     make: Any = _HANDLER_OF_KIND[handler.request_streaming, handler.response_streaming]
-    refusing: Handler = make(
+    unavailable: Handler = make(
         stream if handler.response_streaming else single, handler.request_deserializer, handler.response_serializer
     )
-    return refusing
+    return unavailable
 
 
 def _refuse() -> NoReturn:

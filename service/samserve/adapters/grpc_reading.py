@@ -1,6 +1,7 @@
-"""Requests that are not the protobuf message they should be, refused like any other bad input.
+"""Requests that are refused before they are read: there is no room for them, or they are no protobuf message.
 
-Left to itself gRPC ends such a unary call with UNKNOWN, and a stream in the middle of the servicer.
+Refusing must stay cheap where most calls are refused, and reading a message can cost more than all the rest of it.
+Bytes that are no message gRPC left to itself would end with UNKNOWN, and a stream in the middle of the servicer.
 """
 
 # grpc's own classes are generic to the type checker only.
@@ -13,31 +14,30 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from samserve.domain.errors import InvalidArgument
+from samserve.admission import Admission
+from samserve.domain.errors import InvalidArgument, Overloaded, SamserveError
 
 
 @dataclass(frozen=True, slots=True)
-class _Unreadable:
+class _Refused:
     """Stands for a request until the servicer's turn, whose errors become statuses."""
 
-    reason: str
+    error: SamserveError
 
 
-def refusing_unreadable(handler: Any, request_type: str) -> Any:
+def refusing(handler: Any, request_type: str, admission: Admission | None) -> Any:
     """The same handler, which raises `InvalidArgument` for bytes that are no message of its request type.
 
     Args:
         handler: of one rpc, as `grpc.RpcMethodHandler`; not of the kind that takes a stream and answers once.
         request_type: full name of the message, for the error.
+        admission: what the rpc will ask for a place; it raises `Overloaded` while there is none.
     """
-    read = _reading(handler.request_deserializer)
+    read = _reading(handler.request_deserializer, request_type, admission)
 
     def check(request: Any) -> Any:
-        if isinstance(request, _Unreadable):
-            raise InvalidArgument(
-                "",
-                f"the message cannot be read as {request_type} ({request.reason}): send what this server's proto says",
-            )
+        if isinstance(request, _Refused):
+            raise request.error
         return request
 
     async def readable(requests: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
@@ -59,11 +59,18 @@ def refusing_unreadable(handler: Any, request_type: str) -> Any:
     )
 
 
-def _reading(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+def _reading(
+    deserialize: Callable[[bytes], Any], request_type: str, admission: Admission | None
+) -> Callable[[bytes], Any]:
     def read(data: bytes) -> Any:
         try:
+            if admission is not None:
+                admission.check()
             return deserialize(data)
+        except Overloaded as error:
+            return _Refused(error)
         except DecodeError as error:
-            return _Unreadable(str(error))
+            description = f"the message cannot be read as {request_type} ({error}): send what this server's proto says"
+            return _Refused(InvalidArgument("", description))
 
     return read
