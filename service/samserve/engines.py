@@ -78,7 +78,7 @@ def embedded(settings: Settings, observer: CacheObserver, tracer: Tracer, resour
     manifest = ModelManifest.read(settings.model_repository)
     encoder = EmbeddedImageEncoder(settings.model_repository, settings.engine_threads)
     resources.callback(encoder.close)
-    decoder = EmbeddedMaskDecoder(settings.model_repository, threads=settings.engine_threads)
+    decoder = EmbeddedMaskDecoder(settings.model_repository, settings.engine_threads)
     resources.callback(decoder.close)
     memory = MemoryEmbeddingCache(settings.memory_cache_bytes, observer)
 

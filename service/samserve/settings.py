@@ -39,7 +39,9 @@ class Settings(BaseSettings):
     model_repository: Path = Field(
         default_factory=default_model_repository, description="folder of the models; Triton has its own"
     )
-    engine_threads: int = Field(default=0, ge=0, description="threads of one embedded run; 0: all cores")
+    engine_threads: int = Field(
+        default=0, ge=0, description="threads of an embedded encode, and mask decodes at a time; 0: all cores"
+    )
 
     triton: str = Field(default="127.0.0.1:8001", description="host:port of Triton's gRPC service")
     triton_encoder: str | None = Field(

@@ -1,6 +1,7 @@
 """The models in process, on ONNX Runtime's CPU provider."""
 
 import asyncio
+import os
 import time
 from functools import partial
 from pathlib import Path
@@ -101,16 +102,15 @@ class EmbeddedImageEncoder:
 
 
 class EmbeddedMaskDecoder:
-    """Implements `MaskDecoder`.
+    """Implements `MaskDecoder`: many calls at a time, each on one thread. A second one hardly speeds up what is so small.
 
     Args:
         repository: a model repository with `sam_mask_decoder/1/model.onnx`.
-        concurrency: how many calls run at a time.
-        threads: of one run; 0 takes the machine's cores.
+        threads: how many calls run at a time; 0 takes the machine's cores.
     """
 
-    def __init__(self, repository: Path, concurrency: int = 1, threads: int = 0) -> None:
-        self._engine = _Engine(repository / DECODER / "1" / "model.onnx", concurrency, threads)
+    def __init__(self, repository: Path, threads: int = 0) -> None:
+        self._engine = _Engine(repository / DECODER / "1" / "model.onnx", threads or os.cpu_count() or 1, 1)
 
     async def decode(self, embedding: Embedding, prompts: PromptBatch) -> DecodedMasks:
         """See `MaskDecoder.decode`."""

@@ -6,6 +6,7 @@ have (x, y) coordinates in pixels with the origin at the top left corner. The tr
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -87,12 +88,17 @@ class InterpolationTaps:
 
     def matrix(self, outputs: slice) -> tuple[npt.NDArray[np.float32], slice]:
         """The resampling of some outputs as a dense matrix, and the inputs that its columns stand for."""
-        indices, weights = self.indices[outputs], self.weights[outputs]
-        first, last = int(indices[0, 0]), int(indices[-1, -1])
-        dense = np.zeros((len(indices), last - first + 1))
-        rows = np.broadcast_to(np.arange(len(indices))[:, None], indices.shape)
-        np.add.at(dense, (rows, indices - first), weights)
-        return dense.astype(np.float32), slice(first, last + 1)
+        indices, weights, inputs = self.indices[outputs], self.weights[outputs], self.inputs(outputs)
+        dense = np.zeros((len(indices), inputs.stop - inputs.start), dtype=np.float32)
+        rows = np.arange(len(indices))
+        for tap in range(indices.shape[1]):
+            # Taps of one output may fall on the same input: together they add up.
+            dense[rows, indices[:, tap] - inputs.start] += weights[:, tap]
+        return dense, inputs
+
+    def inputs(self, outputs: slice) -> slice:
+        """From the first to the last input that takes part in these outputs."""
+        return slice(int(self.indices[outputs.start, 0]), int(self.indices[outputs.stop - 1, -1]) + 1)
 
 
 def linear_taps(source: int, target: int) -> InterpolationTaps:
@@ -104,6 +110,7 @@ def linear_taps(source: int, target: int) -> InterpolationTaps:
     return InterpolationTaps(np.stack([low, high], axis=1), np.stack([1 - fraction, fraction], axis=1))
 
 
+@lru_cache(maxsize=32)
 def mask_taps(low_res_size: int, image_size: int, input_length: int, original_length: int) -> InterpolationTaps:
     """SAM's two resamplings of one mask axis as one: low-res to the square input, crop, to the original."""
     to_input = linear_taps(low_res_size, image_size)

@@ -2,7 +2,6 @@
 
 import zlib
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -127,30 +126,37 @@ def upsample_mask(
     if rows.start == rows.stop or columns.start == columns.stop:
         return Mask(original, np.zeros((0, 0), dtype=np.bool_), 0, 0, iou_prediction, 0.0, low_res_mask)
     down, source_rows = row_taps.matrix(rows)
-    tall = (down @ low_res_mask[source_rows]).T
-    window = np.zeros((columns.stop - columns.start, rows.stop - rows.start), dtype=np.bool_)
+    across, source_columns = column_taps.matrix(columns)
+    tall = low_res_mask[source_rows, source_columns].T @ down.T
+    window = np.empty((columns.stop - columns.start, rows.stop - rows.start), dtype=np.bool_)
+    # Large arrays come from the system page by page, which costs more than filling them: all blocks share these.
+    logits = np.empty((_BLOCK_COLUMNS, window.shape[1]), dtype=np.float32)
+    above = np.empty(logits.shape, dtype=np.bool_)
     inner = outer = 0
-    for start in range(columns.start, columns.stop, _BLOCK_COLUMNS):
-        block = slice(start, min(start + _BLOCK_COLUMNS, columns.stop))
-        across, source_columns = column_taps.matrix(block)
-        logits = across @ tall[source_columns]
-        window[block.start - columns.start : block.stop - columns.start] = logits > MASK_THRESHOLD
-        inner += int(np.count_nonzero(logits > MASK_THRESHOLD + stability_score_offset))
-        outer += int(np.count_nonzero(logits > MASK_THRESHOLD - stability_score_offset))
+    for start in range(0, len(window), _BLOCK_COLUMNS):
+        block = slice(start, min(start + _BLOCK_COLUMNS, len(window)))
+        sources = column_taps.inputs(slice(columns.start + block.start, columns.start + block.stop))
+        band = slice(sources.start - source_columns.start, sources.stop - source_columns.start)
+        values, above_it = logits[: block.stop - block.start], above[: block.stop - block.start]
+        np.matmul(across[block, band], tall[band], out=values)
+        np.greater(values, MASK_THRESHOLD, out=window[block])
+        inner += np.count_nonzero(np.greater(values, MASK_THRESHOLD + stability_score_offset, out=above_it))
+        outer += np.count_nonzero(np.greater(values, MASK_THRESHOLD - stability_score_offset, out=above_it))
     stability_score = inner / outer if outer else 0.0
     return Mask(original, window.T, rows.start, columns.start, iou_prediction, stability_score, low_res_mask)
 
 
-def run_lengths(mask: Mask) -> list[int]:
+def run_lengths(mask: Mask) -> npt.NDArray[np.int64]:
     """COCO's uncompressed RLE: column-major run lengths of the whole image, beginning with background."""
     height, width = mask.original_size
-    columns = np.pad(mask.window.T, ((0, 0), (1, 1)))
-    column, row = np.divmod(np.flatnonzero(columns[:, 1:] != columns[:, :-1]), mask.window.shape[0] + 1)
+    window = mask.window.T
+    is_change = np.empty((window.shape[0], window.shape[1] + 1), dtype=np.bool_)
+    is_change[:, :1], is_change[:, -1:] = window[:, :1], window[:, -1:]
+    np.not_equal(window[:, 1:], window[:, :-1], out=is_change[:, 1:-1])
+    column, row = np.divmod(np.flatnonzero(is_change), is_change.shape[1])
     changes = (mask.left + column) * height + mask.top + row
-    if mask.window.shape[0] == height:
-        # A run that goes over from the foot of one column to the head of the next is one run.
-        joined = changes[:-1][changes[:-1] == changes[1:]]
-        changes = changes[~np.isin(changes, joined)]
-    edges: list[int] = np.concatenate([[0], changes, [height * width]]).tolist()
-    runs = [stop - start for start, stop in pairwise(edges)]
+    # A run that goes over from the foot of one column to the head of the next is one run.
+    joined = np.flatnonzero(changes[:-1] == changes[1:])
+    changes = np.delete(changes, [*joined, *(joined + 1)])
+    runs: npt.NDArray[np.int64] = np.diff(changes, prepend=0, append=height * width)
     return runs[:-1] if len(changes) and runs[-1] == 0 else runs

@@ -233,7 +233,8 @@ def _check_points(prompt: Prompt, limits: PromptLimits) -> None:
             "points", f"has {count} coordinates and {len(prompt.point_labels)} labels: give one for each"
         )
     _check_finite("points[{row}].{axis}", prompt.point_coords)
-    known = np.isin(prompt.point_labels, (PointLabel.FOREGROUND, PointLabel.BACKGROUND))
+    labels = prompt.point_labels
+    known = (labels == PointLabel.FOREGROUND) | (labels == PointLabel.BACKGROUND)
     if not known.all():
         raise InvalidPrompt(f"points[{np.argmin(known)}].label", "is unknown: use foreground or background")
 

@@ -80,7 +80,7 @@ def test_run_lengths_are_cocos(low_res_mask: Logits, frame: ImageFrame) -> None:
 
 def test_runs_join_where_one_column_ends_and_the_next_begins() -> None:
     full = Mask(Size(3, 2), np.ones((3, 2), dtype=np.bool_), 0, 0, 1.0, 1.0, np.zeros((4, 4), np.float32))
-    assert run_lengths(full) == [0, 6]
+    assert run_lengths(full).tolist() == [0, 6]
 
 
 def test_work_follows_the_object_not_the_photo() -> None:
@@ -95,4 +95,4 @@ def test_logits_in_the_padding_alone_give_an_empty_mask() -> None:
     low_res_mask = np.full((16, 16), -20, dtype=np.float32)
     low_res_mask[12:] = 20
     mask = upsample_mask(low_res_mask, 0.5, ImageFrame(Size(20, 64), IMAGE_SIZE))
-    assert (mask.area, mask.stability_score, run_lengths(mask)) == (0, 0.0, [20 * 64])
+    assert (mask.area, mask.stability_score, run_lengths(mask).tolist()) == (0, 0.0, [20 * 64])
