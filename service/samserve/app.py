@@ -34,11 +34,13 @@ class Gateway:
 
     Attributes:
         address: `host:port` of gRPC.
+        health_port: of the health service alone, or None.
         metrics_port: of Prometheus' endpoint, or None.
         metrics: what it has counted.
     """
 
     address: str
+    health_port: int | None
     metrics_port: int | None
     metrics: Metrics
 
@@ -55,7 +57,7 @@ async def gateway(settings: Settings, tracer: Tracer | None = None) -> AsyncIter
     Raises:
         TracingMissing: traces are asked for and OpenTelemetry is not installed.
         InvalidManifest: the model repository is missing or not whole (embedded engine).
-        RuntimeError: the port is taken.
+        RuntimeError: a port is taken.
     """
     async with AsyncExitStack() as stack:
         # Requests run side by side; a small matrix product that waits for a second thread is slower, not faster.
@@ -73,6 +75,7 @@ async def gateway(settings: Settings, tracer: Tracer | None = None) -> AsyncIter
         metrics.models.build(version("samserve"), settings.engine)
         server = GrpcServer(
             address=f"{settings.host}:{settings.port}",
+            health_port=settings.health_port,
             max_message_bytes=settings.max_message_bytes,
             # Health checks, watchers and reflection need room beside the requests.
             max_concurrent_rpcs=2 * (settings.max_requests + settings.max_streams),
@@ -87,7 +90,7 @@ async def gateway(settings: Settings, tracer: Tracer | None = None) -> AsyncIter
         await server.start()
         stack.push_async_callback(server.stop, settings.stop_grace_seconds)
         await start_engine(core)
-        yield Gateway(server.address, metrics_port, metrics)
+        yield Gateway(server.address, server.health_port, metrics_port, metrics)
 
 
 async def serve(settings: Settings) -> None:

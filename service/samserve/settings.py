@@ -27,6 +27,9 @@ class Settings(BaseSettings):
 
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=50051, ge=0, le=65535, description="gRPC port; 0 takes a free one")
+    health_port: int | None = Field(
+        default=None, ge=0, le=65535, description="gRPC port of health checks alone, for liveness; none by default"
+    )
     metrics_port: int | None = Field(default=None, ge=0, le=65535, description="Prometheus port; none by default")
     log_format: Literal["json", "text"] | None = Field(
         default=None, description="by default text if standard error is a terminal, JSON if not"

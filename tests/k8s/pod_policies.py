@@ -92,6 +92,8 @@ def probes_ask_what_is_there(rendering: Rendering) -> Iterator[str]:
             service = {"readinessProbe": SERVICE}.get(name, LIVENESS)
             if container["name"] == "gateway" and probe.get("grpc", {}).get("service") != service:
                 yield f"{where}: {name} has to ask the health service {service}"
+            if container["name"] == "gateway" and (probe["grpc"]["port"] == ports["health"]) != (service == LIVENESS):
+                yield f"{where}: callers can crowd out {name}, or it does not see that they do"
 
 
 def containers_are_locked_down(rendering: Rendering) -> Iterator[str]:
@@ -188,7 +190,7 @@ def ports_are_the_codes(rendering: Rendering) -> Iterator[str]:
         expected: dict[str, int | None] = {}
         if container["name"] == "gateway":
             settings = settings_of(rendering, workload)
-            expected = {"grpc": settings.port, "metrics": settings.metrics_port}
+            expected = {"grpc": settings.port, "health": settings.health_port, "metrics": settings.metrics_port}
             if settings.port != Settings.model_fields["port"].default:
                 yield f"{where}: another port than the default one"
         elif container["name"] == "triton":

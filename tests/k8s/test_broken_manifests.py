@@ -56,6 +56,8 @@ MISTAKES: list[tuple[str, str, Mistake]] = [
     ("a request above its limit", "resources_are_bounded",
      lambda r: container(r, "redis")["resources"]["requests"].update(cpu="2500m")),
     ("no liveness probe", "probes_ask_what_is_there", lambda r: container(r, "triton").pop("livenessProbe")),
+    ("liveness that callers crowd out", "probes_ask_what_is_there",
+     lambda r: container(r, "gateway")["livenessProbe"]["grpc"].update(port=50051)),
     ("liveness that depends on Triton", "probes_ask_what_is_there",
      lambda r: container(r, "gateway")["livenessProbe"]["grpc"].update(service="samserve.v1.SegmentationService")),
     ("a misspelt health service", "probes_ask_what_is_there",

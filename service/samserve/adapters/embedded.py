@@ -102,7 +102,7 @@ class EmbeddedImageEncoder:
 
 
 class EmbeddedMaskDecoder:
-    """Implements `MaskDecoder`: many calls at a time, each on one thread. A second one hardly speeds up what is so small.
+    """Implements `MaskDecoder`: many calls at a time, each on a thread; a second one hardly speeds up so small a graph.
 
     Args:
         repository: a model repository with `sam_mask_decoder/1/model.onnx`.

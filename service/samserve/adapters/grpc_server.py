@@ -15,6 +15,9 @@ from samserve.v1 import segmentation_pb2 as pb
 SERVICE = pb.DESCRIPTOR.services_by_name["SegmentationService"].full_name
 LIVENESS = "liveness"
 _ADMITTED = ("EmbedImage", "GetEmbedding", "Segment")
+_NOT_SHARED = ("grpc.so_reuseport", 0)
+"""A second server on the same port is a mistake, not a worker."""
+_PROBES = 16
 _READINESS = ("", SERVICE)
 _MAX_CONNECTION_AGE_SECONDS = 300
 _MAX_CONNECTION_AGE_GRACE_SECONDS = 3600
@@ -26,9 +29,11 @@ class GrpcServer:
 
     Health is per service and for "" (the whole server): NOT_SERVING until `set_serving(True)`, and while stopping. The
     health service "liveness" is SERVING whatever becomes of the models, so that nobody restarts a gateway for them.
+    Calls that never end fill `max_concurrent_rpcs`, health checks included; a port of their own is out of reach of that.
 
     Args:
         address: `host:port`; port 0 takes a free one.
+        health_port: of the health service alone, beside the one above; None for none.
         max_message_bytes: of a request and of an answer.
         max_concurrent_rpcs: what gRPC lets in at all, streams and health checks included; the core admits less.
         requests: admission of single images and their prompts: while it is full, those are refused unread.
@@ -40,6 +45,7 @@ class GrpcServer:
         self,
         *,
         address: str,
+        health_port: int | None,
         max_message_bytes: int,
         max_concurrent_rpcs: int,
         observer: RequestObserver,
@@ -58,8 +64,7 @@ class GrpcServer:
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", max_message_bytes),
-                # A second server on the same port is a mistake, not a worker.
-                ("grpc.so_reuseport", 0),
+                _NOT_SHARED,
                 # Clients come back through the load balancer now and then, so that new pods get their share.
                 ("grpc.max_connection_age_ms", 1000 * _MAX_CONNECTION_AGE_SECONDS),
                 ("grpc.max_connection_age_grace_ms", 1000 * _MAX_CONNECTION_AGE_GRACE_SECONDS),
@@ -71,11 +76,17 @@ class GrpcServer:
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
         host = address.rpartition(":")[0]
         self.address = f"{host}:{self._server.add_insecure_port(address)}"
+        self._health_server = grpc.aio.server(maximum_concurrent_rpcs=_PROBES, options=[_NOT_SHARED])
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._health_server)
+        self.health_port: int | None = None
+        if health_port is not None:
+            self.health_port = self._health_server.add_insecure_port(f"{host}:{health_port}")
 
     async def start(self) -> None:
         """Begin to serve, health NOT_SERVING; calls are refused as `ModelUnavailable` until there is a servicer."""
         await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
         await self.set_serving(False)
+        await self._health_server.start()
         await self._server.start()
 
     def exchange(self, servicer: SegmentationServicer) -> None:
@@ -93,3 +104,4 @@ class GrpcServer:
         await self._health.enter_graceful_shutdown()
         self._interceptor.drain()
         await self._server.stop(grace_seconds)
+        await self._health_server.stop(0)

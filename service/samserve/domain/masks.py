@@ -140,8 +140,8 @@ def upsample_mask(
         values, above_it = logits[: block.stop - block.start], above[: block.stop - block.start]
         np.matmul(across[block, band], tall[band], out=values)
         np.greater(values, MASK_THRESHOLD, out=window[block])
-        inner += np.count_nonzero(np.greater(values, MASK_THRESHOLD + stability_score_offset, out=above_it))
-        outer += np.count_nonzero(np.greater(values, MASK_THRESHOLD - stability_score_offset, out=above_it))
+        inner += int(np.count_nonzero(np.greater(values, MASK_THRESHOLD + stability_score_offset, out=above_it)))
+        outer += int(np.count_nonzero(np.greater(values, MASK_THRESHOLD - stability_score_offset, out=above_it)))
     stability_score = inner / outer if outer else 0.0
     return Mask(original, window.T, rows.start, columns.start, iou_prediction, stability_score, low_res_mask)
 
@@ -150,9 +150,9 @@ def run_lengths(mask: Mask) -> npt.NDArray[np.int64]:
     """COCO's uncompressed RLE: column-major run lengths of the whole image, beginning with background."""
     height, width = mask.original_size
     window = mask.window.T
-    is_change = np.empty((window.shape[0], window.shape[1] + 1), dtype=np.bool_)
-    is_change[:, :1], is_change[:, -1:] = window[:, :1], window[:, -1:]
-    np.not_equal(window[:, 1:], window[:, :-1], out=is_change[:, 1:-1])
+    is_change = np.zeros((window.shape[0], window.shape[1] + 1), dtype=np.bool_)
+    is_change[:, :-1] ^= window
+    is_change[:, 1:] ^= window
     column, row = np.divmod(np.flatnonzero(is_change), is_change.shape[1])
     changes = (mask.left + column) * height + mask.top + row
     # A run that goes over from the foot of one column to the head of the next is one run.

@@ -4,6 +4,8 @@ import asyncio
 
 import grpc
 import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from samserve.app import gateway
 from samserve.settings import Settings
@@ -12,6 +14,7 @@ from samserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
 from tests.integration.gateway.conftest import PNG_CLICK, Served, photo, refusal, serving
 
 LARGE = (700, 700)
+SEGMENT = "/samserve.v1.SegmentationService/Segment"
 
 
 def segment(
@@ -66,6 +69,39 @@ async def test_more_than_the_limit_is_refused_with_a_time_to_retry(limit: dict[s
         assert {error.code() for error in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
         assert all("grpc-status-details-bin" in dict(error.trailing_metadata() or ()) for error in refused)
         assert isinstance(await segment(served, 0), pb.SegmentResponse)
+
+
+async def test_a_full_gateway_refuses_what_it_has_not_read() -> None:
+    async with serving(max_requests=1) as served:
+        first = asyncio.ensure_future(segment(served, 1))
+        await asyncio.sleep(0.02)
+        unreadable = served.channel.unary_unary(SEGMENT)
+        assert (await refusal(unreadable(b"\xff"))).code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        await first
+        assert (await refusal(unreadable(b"\xff"))).code is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_calls_that_never_end_do_not_keep_liveness_from_being_heard() -> None:
+    async with serving(max_requests=1, max_streams=1, health_port=0) as served:
+        # More than gRPC lets in: that one is refused says that all places are taken.
+        unfinished = [served.channel.stream_stream(SEGMENT)() for _ in range(5)]
+        await asyncio.wait([asyncio.ensure_future(call.code()) for call in unfinished], return_when="FIRST_COMPLETED")
+        liveness = HealthCheckRequest(service="liveness")
+        refused = await refusal(HealthStub(served.channel).Check(liveness))
+        assert refused.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{served.gateway.health_port}") as channel:
+            assert (await HealthStub(channel).Check(liveness)).status == HealthCheckResponse.SERVING
+        for call in unfinished:
+            call.cancel()
+
+
+async def test_an_answer_too_large_for_a_message_is_refused_by_name() -> None:
+    image = photo(1)
+    async with serving(max_image_bytes=len(image)) as served:
+        refused = await refusal(served.stub.GetEmbedding(pb.GetEmbeddingRequest(image=pb.Image(data=image))))
+        assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert f"more than the {2 * len(image)} of a message" in refused.message
+        assert served.counted("samserve_requests_total", rpc="GetEmbedding", code="INVALID_ARGUMENT") == 1
 
 
 async def test_warm_requests_are_served_while_encodes_are_refused() -> None:
