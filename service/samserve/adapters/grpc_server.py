@@ -29,7 +29,7 @@ class GrpcServer:
 
     Health is per service and for "" (the whole server): NOT_SERVING until `set_serving(True)`, and while stopping. The
     health service "liveness" is SERVING whatever becomes of the models, so that nobody restarts a gateway for them.
-    Calls that never end fill `max_concurrent_rpcs`, health checks included; a port of their own is out of reach of that.
+    Calls that never end fill `max_concurrent_rpcs`, health checks included; a port of their own is out of their reach.
 
     Args:
         address: `host:port`; port 0 takes a free one.

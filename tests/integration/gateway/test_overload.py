@@ -1,6 +1,7 @@
 """Cancellation, deadlines and overload: what nobody waits for is not done, what is too much is refused at once."""
 
 import asyncio
+from typing import Any
 
 import grpc
 import pytest
@@ -75,7 +76,7 @@ async def test_a_full_gateway_refuses_what_it_has_not_read() -> None:
     async with serving(max_requests=1) as served:
         first = asyncio.ensure_future(segment(served, 1))
         await asyncio.sleep(0.02)
-        unreadable = served.channel.unary_unary(SEGMENT)
+        unreadable: Any = served.channel.unary_unary(SEGMENT)
         assert (await refusal(unreadable(b"\xff"))).code is grpc.StatusCode.RESOURCE_EXHAUSTED
         await first
         assert (await refusal(unreadable(b"\xff"))).code is grpc.StatusCode.INVALID_ARGUMENT
@@ -84,13 +85,14 @@ async def test_a_full_gateway_refuses_what_it_has_not_read() -> None:
 async def test_calls_that_never_end_do_not_keep_liveness_from_being_heard() -> None:
     async with serving(max_requests=1, max_streams=1, health_port=0) as served:
         # More than gRPC lets in: that one is refused says that all places are taken.
-        unfinished = [served.channel.stream_stream(SEGMENT)() for _ in range(5)]
+        unfinished: list[Any] = [served.channel.stream_stream(SEGMENT)() for _ in range(5)]
         await asyncio.wait([asyncio.ensure_future(call.code()) for call in unfinished], return_when="FIRST_COMPLETED")
         liveness = HealthCheckRequest(service="liveness")
-        refused = await refusal(HealthStub(served.channel).Check(liveness))
-        assert refused.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        beside: Any = HealthStub(served.channel)
+        assert (await refusal(beside.Check(liveness))).code is grpc.StatusCode.RESOURCE_EXHAUSTED
         async with grpc.aio.insecure_channel(f"127.0.0.1:{served.gateway.health_port}") as channel:
-            assert (await HealthStub(channel).Check(liveness)).status == HealthCheckResponse.SERVING
+            apart: Any = HealthStub(channel)
+            assert (await apart.Check(liveness)).status == HealthCheckResponse.SERVING
         for call in unfinished:
             call.cancel()
 
