@@ -6,12 +6,9 @@ from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from modeling.architectures import SamParts, embed_pixels, model_sizes
 from modeling.half_precision import halved
+from modeling.pixels import PIXEL_MEAN, PIXEL_STD
 from modeling.precision import FP16, FP32, Precision
 from modeling.vit_graph import VitGraph
-
-# The mean and standard deviation of ImageNet's RGB values, 0 to 255, as in Meta's Sam.__init__.
-PIXEL_MEAN = (123.675, 116.28, 103.53)
-PIXEL_STD = (58.395, 57.12, 57.375)
 
 
 class ImageEncoderGraph(nn.Module):

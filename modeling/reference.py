@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import SamModel
 
 from modeling.architectures import ModelSizes, embed_pixels, model_sizes
-from modeling.encoder_graph import PIXEL_MEAN, PIXEL_STD
+from modeling.pixels import PIXEL_MEAN, PIXEL_STD
 from modeling.prompts import FloatArray, Prompt
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from modeling.architectures import ModelSizes
-from modeling.encoder_graph import PIXEL_MEAN, PIXEL_STD
+from modeling.pixels import PIXEL_MEAN, PIXEL_STD
 from modeling.tensorrt_builder import TENSORRT, TENSORRT_RTX, Builder
 from modeling.triton_config import BACKEND_FILE, CONFIG_FILE, PLAN_FILE
 from samserve.domain.manifest import DECODER, ENCODER

@@ -12,12 +12,13 @@ from transformers.models.sam.configuration_sam import SamConfig, SamMaskDecoderC
 from transformers.models.sam.configuration_sam import SamVisionConfig as VisionConfig
 from transformers.models.sam.modeling_sam import SamMaskDecoder, SamPositionalEmbedding, SamPromptEncoder
 
+from modeling.efficientnet_lite import TRUNK_CHANNELS, EfficientNetLite0
+
 PATCH_SIZE = 16
 IMAGE_SIZE = 192
 """Side of the input that the bundled weights do best with: they were trained on small pictures."""
 EMBEDDING_CHANNELS = 256
-STAGE_CHANNELS = (32, 64, 160, 256)
-STAGE_BLOCKS = (1, 2, 3, 3)
+ATTENTION_CHANNELS, ATTENTION_BLOCKS = 256, 2
 
 
 class LayerNorm2d(nn.Module):
@@ -30,31 +31,6 @@ class LayerNorm2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         normalised: Tensor = self.norm(x.permute(0, 2, 3, 1))
         return normalised.permute(0, 3, 1, 2)
-
-
-class ConvNorm(nn.Sequential):
-    """A convolution without bias and its batch normalisation, which an exporter folds into it."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, padding: int | None = None) -> None:
-        around = kernel // 2 if padding is None else padding
-        super().__init__(
-            nn.Conv2d(inputs, outputs, kernel, stride, around, bias=False),
-            nn.BatchNorm2d(outputs),
-        )
-
-
-class ResidualBlock(nn.Module):
-    """Two dense 3x3 convolutions beside the identity, [B, C, H, W] -> [B, C, H, W]."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = ConvNorm(channels, channels)
-        self.second = ConvNorm(channels, channels)
-        # The block starts as the identity, so a deep stack learns from its first step.
-        nn.init.zeros_(self.second.get_parameter("1.weight"))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x + self.second(F.relu(self.first(x))))
 
 
 class AttentionBlock(nn.Module):
@@ -89,45 +65,39 @@ class AttentionBlock(nn.Module):
 
 
 class TinyImageEncoder(nn.Module):
-    """Convolutional stages at strides 4, 8 and 16, attention at stride 32, merged to SAM's embedding at stride 16."""
+    """EfficientNet-Lite0's trunk, attention at stride 32, merged to SAM's embedding at stride 16."""
 
     def __init__(self) -> None:
         super().__init__()
-        c4, c8, c16, c32 = STAGE_CHANNELS
-        b4, b8, b16, b32 = STAGE_BLOCKS
-        self.stem = nn.Sequential(ConvNorm(3, c4, stride=2), nn.ReLU())
-        self.stride4 = self._stage(c4, c4, b4)
-        self.stride8 = self._stage(c4, c8, b8)
-        self.stride16 = self._stage(c8, c16, b16)
-        self.reduce32 = ConvNorm(c16, c32, stride=2)
-        self.stride32 = nn.Sequential(*(AttentionBlock(c32) for _ in range(b32)))
+        self.trunk = EfficientNetLite0()
+        self.reduce32 = nn.Conv2d(TRUNK_CHANNELS[32], ATTENTION_CHANNELS, 1)
+        self.stride32 = nn.Sequential(*(AttentionBlock(ATTENTION_CHANNELS) for _ in range(ATTENTION_BLOCKS)))
         # Kernel equals stride: every fine position keeps channels of its own in the coarse cell,
         # which the decoder's transposed convolutions can put back where they came from.
-        self.from4 = ConvNorm(c4, EMBEDDING_CHANNELS, 4, stride=4, padding=0)
-        self.from8 = ConvNorm(c8, EMBEDDING_CHANNELS, 2, stride=2, padding=0)
-        self.from16 = ConvNorm(c16, EMBEDDING_CHANNELS, 1)
+        self.from4 = _lateral(TRUNK_CHANNELS[4], 4)
+        self.from8 = _lateral(TRUNK_CHANNELS[8], 2)
+        self.from16 = _lateral(TRUNK_CHANNELS[16], 1)
         # Normalised each, or the constant and positional part of the coarsest drowns what the others see.
-        self.from32 = ConvNorm(c32, EMBEDDING_CHANNELS, 1)
+        self.from32 = _lateral(ATTENTION_CHANNELS, 1)
         self.merge_norm = LayerNorm2d(EMBEDDING_CHANNELS)
         self.merge = nn.Conv2d(EMBEDDING_CHANNELS, EMBEDDING_CHANNELS, 3, padding=1, bias=False)
         self.from_place = nn.Conv2d(5, EMBEDDING_CHANNELS, 1, bias=False)
         self.norm = LayerNorm2d(EMBEDDING_CHANNELS)
 
-    @staticmethod
-    def _stage(inputs: int, outputs: int, blocks: int) -> nn.Sequential:
-        reduce = nn.Sequential(ConvNorm(inputs, outputs, stride=2), nn.ReLU())
-        return nn.Sequential(reduce, *(ResidualBlock(outputs) for _ in range(blocks)))
-
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Normalised, zero-padded pixels [B, 3, S, S] (S a multiple of 32) -> embeddings [B, 256, S/16, S/16]."""
-        x4 = self.stride4(self.stem(pixel_values))
-        x8 = self.stride8(x4)
-        x16 = self.stride16(x8)
-        x32 = self.stride32(self.reduce32(x16))
-        wide = F.interpolate(self.from32(x32), scale_factor=2.0, mode="nearest")
+        x4, x8, x16, x32 = self.trunk(pixel_values)
+        wide = F.interpolate(self.from32(self.stride32(self.reduce32(x32))), scale_factor=2.0, mode="nearest")
         merged = self.merge_norm(self.from4(x4) + self.from8(x8) + self.from16(x16) + wide)
         embeddings: Tensor = self.norm(merged + self.merge(F.relu(merged)) + self.from_place(_places(merged)))
         return embeddings
+
+
+def _lateral(channels: int, size: int) -> nn.Sequential:
+    """Blocks of size x size positions -> one cell of the embedding, normalised."""
+    return nn.Sequential(
+        nn.Conv2d(channels, EMBEDDING_CHANNELS, size, size, bias=False), nn.BatchNorm2d(EMBEDDING_CHANNELS)
+    )
 
 
 def _places(grid: Tensor) -> Tensor:

@@ -23,6 +23,8 @@ class Config:
 
     seed: int
     learning_rate: float
+    trunk_share: float
+    """Share of the learning rate that the pretrained trunk learns with."""
     weight_decay: float
     warmup_steps: int
     gradient_norm: float

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from modeling.encoder_graph import PIXEL_MEAN, PIXEL_STD
+from modeling.pixels import PIXEL_MEAN, PIXEL_STD
 from training.samples import MaskedImage
 
 MEAN = np.array(PIXEL_MEAN, dtype=np.float32)

@@ -7,6 +7,7 @@ and runs/curves.png, anew at every checkpoint.
 """
 
 import csv
+from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -18,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from modeling.efficientnet_lite import load_pretrained, pretrained_weights
 from modeling.tiny import TinySam
 from training.config import Config
 from training.curves import plot
@@ -34,16 +36,22 @@ def learning_rate(config: Config, step: int) -> float:
     return config.learning_rate * min(1.0, rise, fall)
 
 
-def optimizer_for(parameters: list[nn.Parameter], config: Config) -> torch.optim.AdamW:
-    """AdamW that decays matrices and kernels only."""
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in parameters if p.ndim > 1]},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+def optimizer_for(model: TinySam, config: Config) -> torch.optim.AdamW:
+    """AdamW that decays matrices and kernels only, and moves the pretrained trunk in smaller steps."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = defaultdict(list)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups[name.startswith("vision_encoder.trunk."), parameter.ndim > 1].append(parameter)
     return torch.optim.AdamW(
-        groups,
+        [
+            {
+                "params": parameters,
+                "share": config.trunk_share if in_trunk else 1.0,
+                "weight_decay": config.weight_decay if decays else 0.0,
+            }
+            for (in_trunk, decays), parameters in groups.items()
+        ],
         lr=config.learning_rate,
-        weight_decay=config.weight_decay,
         betas=(0.9, 0.98),
     )
 
@@ -94,18 +102,19 @@ class Run:
     @classmethod
     def start(cls, config: Config) -> "Run":
         torch.manual_seed(config.seed)
-        model = TinySam(config.stage[0].image_size).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = TinySam(config.stage[0].image_size)
+        load_pretrained(model.vision_encoder.trunk, pretrained_weights())
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = TinySam(config.stage[0].image_size)
         average.load_state_dict(model.state_dict())
-        learning = [p for p in model.parameters() if p.requires_grad]
-        return cls(config, model, average.requires_grad_(False), optimizer_for(learning, config))
+        return cls(config, model, average.requires_grad_(False), optimizer_for(model, config))
 
     def advance(self, batch: Batch, rounds: int) -> dict[str, float]:
         """One optimiser step, with so many interactive rounds."""
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.step)
         rate = learning_rate(self.config, self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         self.model.train()
         self.model.set_image_size(batch.pixel_values.shape[-1])
         loss, figures = objective(self.model, batch, rounds, generator)

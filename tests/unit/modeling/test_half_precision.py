@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from transformers import SamModel
 
+from modeling.efficientnet_lite import ConvNorm
 from modeling.half_emulation import emulate
 from modeling.half_precision import halved, keep_softmax_single
 from modeling.runtimes import onnx_runtime
-from modeling.tiny import ConvNorm
 
 FLOAT, FLOAT16 = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 
@@ -49,7 +49,7 @@ def test_an_island_does_not_overflow() -> None:
 
 
 def test_batch_norms_go_into_their_convolutions() -> None:
-    block = ConvNorm(3, 8)
+    block = ConvNorm(3, 8, 3)
     with torch.no_grad():
         for tensor in (*block.parameters(), *block.buffers()):
             if tensor.is_floating_point():

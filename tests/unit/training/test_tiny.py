@@ -100,6 +100,7 @@ def _config() -> Config:
     return Config(
         seed=1,
         learning_rate=1e-3,
+        trunk_share=0.2,
         weight_decay=0.05,
         warmup_steps=1,
         gradient_norm=1.0,
