@@ -1,5 +1,12 @@
 """The gRPC server: services, limits, health, reflection, and a graceful end."""
 
+# grpc's own classes are generic to the type checker only.
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -18,6 +25,8 @@ _READINESS = ("", SERVICE)
 _MAX_CONNECTION_AGE_SECONDS = 300
 _MAX_CONNECTION_AGE_GRACE_SECONDS = 3600
 """Longest life of a stream beyond its connection's age; calls on a connection of that age go elsewhere at once."""
+_FAREWELL_SECONDS = 1.0
+"""A client answers the end of its connection within a round trip; one that does not is not waited for."""
 
 
 class GrpcServer:
@@ -46,9 +55,10 @@ class GrpcServer:
         idle_seconds: float,
     ) -> None:
         self._interceptor = RequestInterceptor(SERVICE, observer, tracer, streams, idle_seconds)
+        self._in_flight = _CallsInFlight()
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
-            interceptors=[self._interceptor],
+            interceptors=[self._in_flight, self._interceptor],
             maximum_concurrent_rpcs=max_concurrent_rpcs,
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes),
@@ -87,4 +97,29 @@ class GrpcServer:
         """Refuse new calls, end streams, give other calls in flight so long to end, then cancel them."""
         await self._health.enter_graceful_shutdown()
         self._interceptor.drain()
-        await self._server.stop(grace_seconds)
+        stop = asyncio.ensure_future(self._server.stop(grace_seconds))
+        # It alone would wait for connections as well, also for those of clients that do not answer.
+        while self._in_flight.tasks and not stop.done():
+            await asyncio.wait([stop, *self._in_flight.tasks], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([stop], timeout=_FAREWELL_SECONDS)
+        await asyncio.gather(stop, self._server.stop(None))
+
+
+class _CallsInFlight(grpc.aio.ServerInterceptor):
+    """Knows the tasks of the calls of `SegmentationService`, from their metadata on until gRPC is done with them."""
+
+    def __init__(self) -> None:
+        self.tasks: set[asyncio.Task[Any]] = set()
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Leave the handler as it is."""
+        task = asyncio.current_task()
+        assert task is not None
+        if handler_call_details.method.startswith(f"/{SERVICE}/"):
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+        return await continuation(handler_call_details)
