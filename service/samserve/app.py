@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from samserve.adapters.grpc_server import GrpcServer
 from samserve.adapters.metrics import Metrics
+from samserve.adapters.metrics.scrapes import ScrapeHandler
 from samserve.admission import Admission
 from samserve.calls import NoTracer, Tracer
 from samserve.core import RETRY_AFTER_SECONDS, GatewayCore
@@ -116,6 +117,7 @@ def _serve_metrics(settings: Settings, metrics: Metrics, stack: AsyncExitStack) 
     if settings.metrics_port is None:
         return None
     server, thread = start_http_server(settings.metrics_port, settings.host, registry=metrics.registry)
+    server.RequestHandlerClass = ScrapeHandler
     stack.callback(thread.join)
     stack.callback(server.server_close)
     stack.callback(server.shutdown)
