@@ -106,7 +106,8 @@ def _tracer(settings: Settings, stack: AsyncExitStack) -> Tracer:
         from samserve.adapters.tracing import OpenTelemetryTracer, otlp_provider
     except ImportError as error:
         raise TracingMissing(
-            f"traces are asked for (SAMSERVE_TRACING) and {error.name} is missing: pip install 'samserve[tracing]'"
+            f"traces are asked for (SAMSERVE_TRACING) and {error.name} is missing: "
+            "pip install -e '.[tracing]' in samserve's repository"
         ) from error
     tracer = OpenTelemetryTracer(otlp_provider())
     stack.callback(tracer.close)

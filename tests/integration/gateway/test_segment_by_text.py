@@ -98,10 +98,10 @@ async def test_server_without_clip_says_what_it_needs_and_serves_the_rest() -> N
         info = await served.stub.GetServerInfo(pb.GetServerInfoRequest())
         click = await served.stub.Segment(pb.SegmentRequest(image=pb.Image(data=photo(1)), prompts=[PNG_CLICK]))
         async with AsyncClient(served.gateway.address) as client:
-            with pytest.raises(ServerError, match=r"samserve\[text\].*build_engines.py --text-model"):
+            with pytest.raises(ServerError, match=r"\.\[text\].*build_engines.py --text-model"):
                 await client.segment(PHOTO, text="a cup")
     assert refused.code is grpc.StatusCode.FAILED_PRECONDITION
-    assert "pip install 'samserve[text]'" in refused.message
+    assert "pip install -e '.[text]'" in refused.message
     assert "build_engines.py --text-model" in refused.message
     assert not info.text_prompts
     assert len(click.results) == 1
@@ -114,7 +114,7 @@ async def test_server_without_the_extra_says_what_to_install(
     async with serving(model_repository=clip_repository) as served:
         refused = await refusal(served.stub.Segment(text_request("a cup")))
     assert refused.code is grpc.StatusCode.FAILED_PRECONDITION
-    assert "pip install 'samserve[text]'" in refused.message
+    assert "pip install -e '.[text]'" in refused.message
 
 
 async def test_text_elsewhere_is_refused_by_name(clip_repository: Path) -> None:
