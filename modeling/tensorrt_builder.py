@@ -23,7 +23,7 @@ HOW_TO_INSTALL: Mapping[str, str] = {
     TENSORRT: "TensorRT 10 or newer, on a machine with the GPU that will serve: pip install --extra-index-url "
     "https://pypi.nvidia.com tensorrt, or work in NVIDIA's container nvcr.io/nvidia/tensorrt of the release whose "
     "Triton will load the plans",
-    TENSORRT_RTX: "TensorRT-RTX, which needs no GPU to compile: pip install 'samserve[tensorrt-rtx]', or pip install "
+    TENSORRT_RTX: "TensorRT-RTX, which needs no GPU to compile: pip install -e '.[tensorrt-rtx]', or pip install "
     "--no-deps tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings",
 }
 

@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from samserve.adapters.grpc_server import GrpcServer
 from samserve.adapters.metrics import Metrics
+from samserve.adapters.metrics.scrapes import ScrapeHandler
 from samserve.admission import Admission
 from samserve.calls import NoTracer, Tracer
 from samserve.core import RETRY_AFTER_SECONDS, GatewayCore
@@ -111,7 +112,8 @@ def _tracer(settings: Settings, stack: AsyncExitStack) -> Tracer:
         from samserve.adapters.tracing import OpenTelemetryTracer, otlp_provider
     except ImportError as error:
         raise TracingMissing(
-            f"traces are asked for (SAMSERVE_TRACING) and {error.name} is missing: pip install 'samserve[tracing]'"
+            f"traces are asked for (SAMSERVE_TRACING) and {error.name} is missing: "
+            "pip install -e '.[tracing]' in samserve's repository"
         ) from error
     tracer = OpenTelemetryTracer(otlp_provider())
     stack.callback(tracer.close)
@@ -122,6 +124,7 @@ def _serve_metrics(settings: Settings, metrics: Metrics, stack: AsyncExitStack) 
     if settings.metrics_port is None:
         return None
     server, thread = start_http_server(settings.metrics_port, settings.host, registry=metrics.registry)
+    server.RequestHandlerClass = ScrapeHandler
     stack.callback(thread.join)
     stack.callback(server.server_close)
     stack.callback(server.shutdown)

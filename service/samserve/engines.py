@@ -62,7 +62,7 @@ class Core(Protocol):
 _log = logging.getLogger(__name__)
 
 _HOW_TO_BUILD = (
-    "pip install 'samserve[text]', put a CLIP into its model repository with "
+    "pip install -e '.[text]' in samserve's repository, put a CLIP into its model repository with "
     "build_engines.py --text-model CHECKPOINT_FOLDER --output REPOSITORY, and start it anew"
 )
 

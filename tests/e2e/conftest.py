@@ -1,11 +1,13 @@
 """A gateway in a process of its own, on the repository's models."""
 
+import os
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,16 +19,18 @@ PHOTO = Path(__file__).parents[2] / "docs" / "photos" / "coffee.jpg"
 _START_SECONDS = 120.0
 
 
-@pytest.fixture(scope="session")
-def gateway_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """`host:port` of a gateway that serves; it must stop with exit code 0."""
+@contextmanager
+def gateway_process(log: Path, **environment: str) -> Iterator[str]:
+    """Yields `host:port` of a gateway that serves; at the end it must stop with exit code 0."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    log = tmp_path_factory.mktemp("gateway") / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "samserve", "serve", "--port", str(port)], stdout=output, stderr=output
+            [sys.executable, "-m", "samserve", "serve", "--port", str(port)],
+            stdout=output,
+            stderr=output,
+            env={**os.environ, **environment},
         )
         try:
             address = f"127.0.0.1:{port}"
@@ -42,3 +46,10 @@ def gateway_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         finally:
             process.kill()
             process.wait()
+
+
+@pytest.fixture(scope="session")
+def gateway_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`host:port` of a gateway that serves."""
+    with gateway_process(tmp_path_factory.mktemp("gateway") / "log") as address:
+        yield address

@@ -47,6 +47,9 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
     not begun. A client that takes no answer for too long loses its stream; so do all bidirectional streams when the
     server drains, for their clients would never end them.
 
+    Attributes:
+        in_flight: the tasks of its calls, from their metadata on until gRPC is done with them.
+
     Args:
         service: full name; other services (health, reflection) are left alone.
         streams: admission of bidirectional streams.
@@ -72,6 +75,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         self._max_answer_bytes = max_answer_bytes
         self._draining = False
         self._open: set[asyncio.Task[None]] = set()
+        self.in_flight: set[asyncio.Task[Any]] = set()
 
     def drain(self) -> None:
         """End the bidirectional streams with UNAVAILABLE."""
@@ -89,6 +93,10 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         handler: Any = await continuation(handler_call_details)
         if handler is None or not handler_call_details.method.startswith(self._prefix):
             return handler  # type: ignore[no-any-return]
+        task = asyncio.current_task()
+        assert task is not None
+        self.in_flight.add(task)
+        task.add_done_callback(self.in_flight.discard)
         rpc = handler_call_details.method.removeprefix(self._prefix)
         call = self._call(rpc, handler_call_details.invocation_metadata)
         deserialize, serialize = _measured(call, handler, self._max_answer_bytes)

@@ -105,7 +105,9 @@ def read_label(point: pb.Point) -> PointLabel:
 
 
 def _read_low_res(mask: pb.LowResMask) -> npt.NDArray[np.float32]:
-    if len(mask.data) != 2 * mask.size**2 or not mask.size:
+    if not mask.size:
+        raise InvalidPrompt("mask_input.size", "is 0: say the side of the logits, GetServerInfo's low_res_size")
+    if len(mask.data) != 2 * mask.size**2:
         size, count = mask.size, len(mask.data)
         raise InvalidPrompt("mask_input.data", f"has {count} bytes: {size} x {size} float16 are needed")
     return np.frombuffer(mask.data, dtype="<f2").reshape(mask.size, mask.size).astype(np.float32)

@@ -1,5 +1,7 @@
 """The gRPC server: services, limits, health, reflection, and a graceful end."""
 
+import asyncio
+
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -22,6 +24,8 @@ _READINESS = ("", SERVICE)
 _MAX_CONNECTION_AGE_SECONDS = 300
 _MAX_CONNECTION_AGE_GRACE_SECONDS = 3600
 """Longest life of a stream beyond its connection's age; calls on a connection of that age go elsewhere at once."""
+_FAREWELL_SECONDS = 1.0
+"""A client answers the end of its connection within a round trip; one that does not is not waited for."""
 
 
 class GrpcServer:
@@ -103,5 +107,9 @@ class GrpcServer:
         """Refuse new calls, end streams, give other calls in flight so long to end, then cancel them."""
         await self._health.enter_graceful_shutdown()
         self._interceptor.drain()
-        await self._server.stop(grace_seconds)
-        await self._health_server.stop(0)
+        stop = asyncio.ensure_future(self._server.stop(grace_seconds))
+        # It alone would wait for connections as well, also for those of clients that do not answer.
+        while self._interceptor.in_flight and not stop.done():
+            await asyncio.wait([stop, *self._interceptor.in_flight], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([stop], timeout=_FAREWELL_SECONDS)
+        await asyncio.gather(stop, self._server.stop(None), self._health_server.stop(None))

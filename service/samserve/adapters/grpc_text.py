@@ -6,6 +6,7 @@ from samserve.adapters.grpc_masks import mask_renderer
 from samserve.adapters.grpc_messages import is_cached, read_image, size_message, source_message, timings_message
 from samserve.calls import current_call
 from samserve.domain.errors import InvalidParameter, InvalidPrompt, TextUnavailable, within
+from samserve.domain.texts import check_texts
 from samserve.text_prompts import RankedMask, TextQuery, TextSegmenter
 from samserve.v1 import segmentation_pb2 as pb
 
@@ -39,14 +40,16 @@ class TextFace:
         """See the proto."""
         started = time.perf_counter()
         texts = _read_texts(request)
-        if isinstance(self._segmenter, TextUnavailable):
-            raise TextUnavailable(str(self._segmenter))
         if request.mask_format == pb.MASK_FORMAT_LOW_RES_LOGITS:
             raise InvalidParameter("mask_format", "is the logits, which text prompts do not keep: ask for another form")
         if request.include_low_res_masks:
             raise InvalidParameter("include_low_res_masks", "is set, and text prompts do not keep the logits: leave it")
         render = mask_renderer(request.mask_format, include_low_res_masks=False)
         image = read_image(request.image, self._max_image_bytes)
+        if isinstance(self._segmenter, TextUnavailable):
+            # First what the caller has to mend wherever it asks.
+            check_texts(texts)
+            raise TextUnavailable(str(self._segmenter))
         query = TextQuery(image, texts, _MASKS[request.multimask_output], tenant)
         found = await self._segmenter.segment(query, render)
         generation, embedded = found.generation, found.generation.embedded

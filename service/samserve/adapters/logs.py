@@ -12,6 +12,8 @@ LogFormat = Literal["json", "text"]
 
 _RENAMED = {"levelname": "level", "name": "logger", "exc_info": "traceback"}
 _TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+_GRPC_LOGGER = "grpc._cython.cygrpc"
+_METADATA_NOT_UTF_8 = "Invalid encoding on %s"
 # What a plain record has, by which the fields that were added to one are found.
 _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
 
@@ -31,6 +33,7 @@ def configure_logging(log_format: LogFormat | None, level: str) -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # Pillow warns of odd files; outside the log a warning would be lines of another form.
     logging.captureWarnings(True)
+    logging.getLogger(_GRPC_LOGGER).addFilter(_is_of_the_gateway)
 
 
 def json_formatter() -> logging.Formatter:
@@ -53,6 +56,11 @@ def add_call_ids(record: logging.LogRecord) -> bool:
     if call is not None:
         vars(record).update(call.ids())
     return True
+
+
+def _is_of_the_gateway(record: logging.LogRecord) -> bool:
+    # Metadata that are not UTF-8 are the caller's doing, and read as Latin-1: no fault, and no traceback for each.
+    return record.msg != _METADATA_NOT_UTF_8
 
 
 def _printable(text: str) -> str:

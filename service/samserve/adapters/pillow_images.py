@@ -20,6 +20,9 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
+_BAND_PIXELS = 1 << 18
+"""So many at a time become RGB: they are copied several times on the way."""
+
 
 class UnservedPixels(ValueError):
     """The image has pixels that are not served."""
@@ -32,7 +35,9 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """The image in RGB, as a person sees it.
+    """The image in RGB, as a person sees it: a new one, and the one given is closed, or that itself.
+
+    Two of them are in memory at a time, eight bytes a pixel, beside what Pillow's plugins keep.
 
     Raises:
         UnservedPixels: it has 32 bits a channel.
@@ -40,8 +45,14 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     """
     orientation = _orientation(image)
     image.load()
-    rgb = _to_rgb(image)
-    return rgb.transpose(_TURNS[orientation]) if orientation in _TURNS else rgb
+    rgb = image if image.mode == "RGB" else _in_place_of(image, _to_rgb(image))
+    return _in_place_of(rgb, rgb.transpose(_TURNS[orientation])) if orientation in _TURNS else rgb
+
+
+def _in_place_of(old: Image.Image, new: Image.Image) -> Image.Image:
+    # Callers hold the old one, and it its pixels.
+    old.close()
+    return new
 
 
 def _orientation(image: Image.Image) -> int:
@@ -55,15 +66,21 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
-        return image
-    if image.mode.startswith("I;16"):
-        high_bytes = (np.asarray(image) >> 8).astype(np.uint8)
-        return Image.fromarray(high_bytes).convert("RGB")
     if image.mode in ("I", "F"):
         raise UnservedPixels("has 32-bit pixels: convert it to 8 or 16 bits a channel")
-    if image.has_transparency_data:
-        over = image.convert("RGBA")
+    rgb = Image.new("RGB", image.size)
+    rows = max(1, _BAND_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        rgb.paste(_band_to_rgb(image.crop((0, top, image.width, min(top + rows, image.height)))), (0, top))
+    return rgb
+
+
+def _band_to_rgb(band: Image.Image) -> Image.Image:
+    if band.mode.startswith("I;16"):
+        high_bytes = (np.asarray(band) >> 8).astype(np.uint8)
+        return Image.fromarray(high_bytes).convert("RGB")
+    if band.has_transparency_data:
+        over = band.convert("RGBA")
         white = Image.new("RGBA", over.size, "white")
         return Image.alpha_composite(white, over).convert("RGB")
-    return image.convert("RGB")
+    return band.convert("RGB")

@@ -27,7 +27,9 @@ class ClipTokenizer:
         try:
             from tokenizers import Tokenizer  # an extra, which a server without text prompts does not have
         except ImportError:
-            raise TextUnavailable("install the tokenizer with pip install 'samserve[text]'") from None
+            raise TextUnavailable(
+                "the tokenizer is missing: pip install -e '.[text]' in samserve's repository"
+            ) from None
         try:
             self._tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # what the Rust library raises is no more than an Exception

@@ -4,15 +4,19 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from opentelemetry import propagate, trace
+from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from samserve.calls import Call, Note
 from samserve.v1 import segmentation_pb2 as pb
+
+# Not the baggage, which nothing here reads: entries of odd form would each be a warning in the log.
+_TRACE_CONTEXT = TraceContextTextMapPropagator()
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["SegmentationService"].full_name
 
@@ -48,7 +52,7 @@ class OpenTelemetryTracer:
         method = f"{_SERVICE}/{call.rpc}"
         with self._tracer.start_as_current_span(
             method,
-            context=propagate.extract(call.metadata),
+            context=_TRACE_CONTEXT.extract(call.metadata),
             kind=SpanKind.SERVER,
             record_exception=False,
             set_status_on_exception=False,
@@ -79,7 +83,7 @@ class OpenTelemetryTracer:
     def headers(self) -> Mapping[str, str]:
         """See `Tracer.headers`."""
         carrier: dict[str, str] = {}
-        propagate.inject(carrier)
+        _TRACE_CONTEXT.inject(carrier)
         return carrier
 
     def close(self) -> None:

@@ -4,12 +4,10 @@ Exit codes: 0 done, 1 a fault of ours, 2 something that the user can mend, said 
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
-
-from samserve.cli import demo, gaze, generate, segment, serve, track
-from samserve.cli.errors import explain
 
 
 class _Parser(argparse.ArgumentParser):
@@ -19,6 +17,11 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
+    # Read as gRPC is loaded: it writes lines of its own, of another form, about whatever odd bytes a peer sends.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from samserve.cli import demo, gaze, generate, segment, serve, track
+    from samserve.cli.errors import explain
+
     parser = _Parser(prog="samserve", description="Promptable segmentation (Segment Anything) as a gRPC service.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in (serve, segment, generate, gaze, track, demo):

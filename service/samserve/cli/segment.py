@@ -25,7 +25,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     prompt.add_box_flag(parser, "a box around the object; it says enough for a single mask")
     parser.add_argument("--text", metavar="TEXT", help="what the object is, such as 'a dog' (docs/text-prompts.md)")
     parser.add_argument("--normalized", action="store_true", help="coordinates are 0 to 1 across the photo's sides")
-    parser.add_argument("--single", action="store_true", help="one mask instead of three (whole, part, subpart)")
+    parser.add_argument("--single", action="store_true", help="one mask instead of three, which a lone point may mean")
     parser.add_argument("--json", action="store_true", help="print JSON, the masks as COCO RLE")
     parser.add_argument(
         "--out", type=output_file, metavar="OVERLAY.png", help="write a picture of the masks on the photo"

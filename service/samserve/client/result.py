@@ -59,8 +59,8 @@ class Detection:
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """The M masks of one prompt: three with `multimask_output` (SAM's whole, part, subpart), else one. Those of a text
-    are the most similar, in this order, and fewer where the image has no more: perhaps none.
+    """The M masks of one prompt: three with `multimask_output`, in no order of size or of certainty, else one. Those of
+    a text are the most similar, in this order, and fewer where the image has no more: perhaps none.
 
     Attributes:
         image_id: send it in place of the image while the server remembers it.

@@ -97,7 +97,8 @@ class Client:
             point_labels: `[N]`, 1 foreground or 0 background; all foreground where it is None.
             box: `[4]` XYXY in pixels.
             mask_input: logits `[M, M]` or `[1, M, M]`, one of an earlier answer's `low_res_masks`.
-            multimask_output: three masks (whole, part, subpart; of a text the best three) instead of one.
+            multimask_output: three masks instead of one: what a single point may mean, in no order of size or of
+                certainty (`best` is the surest). Of a text the best three.
             text: what the object is, such as `a dog`, instead of all that; `low_res_masks` is then empty. It takes as
                 long as `generate_masks`, and so does its deadline.
             normalized: coordinates are [0, 1] across the image's width and height instead.

@@ -245,7 +245,8 @@ def _check_box(box: npt.NDArray[np.float64]) -> None:
     for axis, low, high in zip("xy", *corners, strict=True):
         if low >= high:
             raise InvalidPrompt(
-                f"box.{axis}1", f"is {high:g}, not above {axis}0 = {low:g}: a box is top left, then bottom right"
+                f"box.{axis}1",
+                f"is {_digits(high)}, not above {axis}0 = {_digits(low)}: a box is top left, then bottom right",
             )
 
 
@@ -275,5 +276,10 @@ def _check_bounds(
         what = "normalized coordinates" if space is CoordinateSpace.NORMALIZED else "this image"
         raise InvalidPrompt(
             name.format(row=row, axis="xy"[axis]),
-            f"is {coords[row, axis]:g}, outside [0, {extent[axis]:g}] of {what}: clip it",
+            f"is {_digits(coords[row, axis])}, outside [0, {_digits(extent[axis])}] of {what}: clip it",
         )
+
+
+def _digits(value: float) -> str:
+    # No fewer than tell it from its neighbours, and no more: float32 is what the API's messages hold.
+    return np.format_float_positional(np.float32(value), trim="-")

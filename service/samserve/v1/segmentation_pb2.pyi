@@ -766,7 +766,9 @@ class SegmentRequest(_message.Message):
     MASK_FORMAT_FIELD_NUMBER: _builtins.int
     INCLUDE_LOW_RES_MASKS_FIELD_NUMBER: _builtins.int
     multimask_output: _builtins.bool
-    """Three masks a prompt (whole, part, subpart; of a text the best three) instead of one."""
+    """Three masks a prompt instead of one: what a single point may mean, in no order of size or of certainty. Of a text the
+    best three.
+    """
     coordinate_space: Global___CoordinateSpace.ValueType
     mask_format: Global___MaskFormat.ValueType
     include_low_res_masks: _builtins.bool
@@ -1023,7 +1025,7 @@ class StartSession(_message.Message):
     coordinate_space: Global___CoordinateSpace.ValueType
     mask_format: Global___MaskFormat.ValueType
     multimask_output: _builtins.bool
-    """Three masks (whole, part, subpart) while the prompt is a single point, which may mean any of them."""
+    """Three masks while the prompt is a single point, which may mean any of them."""
     @_builtins.property
     def image(self) -> Global___Image: ...
     def __init__(

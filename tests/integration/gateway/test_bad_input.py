@@ -67,6 +67,10 @@ BAD_REQUESTS = {
         request(pb.Prompt(mask_input=pb.LowResMask(data=b"", size=2**32 - 1))),
         "prompts[0].mask_input.data",
     ),
+    "logits of no size": (
+        request(pb.Prompt(mask_input=pb.LowResMask(data=bytes(8)))),
+        "prompts[0].mask_input.size",
+    ),
     "unknown form": (request(PNG_CLICK, mask_format=99), "mask_format"),
     "unknown space": (request(PNG_CLICK, coordinate_space=99), "coordinate_space"),
     "normalized point outside": (

@@ -11,6 +11,7 @@ import grpc
 import pytest
 
 from samserve.adapters.grpc_errors import status_code
+from samserve.adapters.metrics.scrapes import ScrapeHandler
 from samserve.domain import errors
 from samserve.domain.manifest import ModelManifest
 from samserve.ports import GATEWAY_CODES, GAZE_FRAME_OUTCOMES
@@ -280,3 +281,19 @@ async def test_promtool_finds_nothing_to_say() -> None:
         subprocess.run, [promtool, "check", "metrics"], input=text, capture_output=True, text=True
     )
     assert (check.returncode, check.stdout, check.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /metr"])
+async def test_clients_that_never_ask_are_let_go_and_hold_nobody_up(
+    sent: bytes, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ScrapeHandler, "timeout", 2.0)
+    async with serving(metrics_port=0) as served, asyncio.timeout(60):
+        silent = [await asyncio.open_connection("127.0.0.1", served.gateway.metrics_port) for _ in range(5)]
+        for _, writer in silent:
+            writer.write(sent)
+        assert await scrape(served)
+        for reader, writer in silent:
+            assert await reader.read() == b""
+            writer.close()
+    assert "Traceback" not in capfd.readouterr().err

@@ -60,27 +60,36 @@ async def test_masks_answer_a_text_the_most_similar_first(clip_repository: Path)
     assert first.timings.total.ToNanoseconds() > first.timings.decode.ToNanoseconds() > 0
 
 
-@pytest.mark.parametrize(
-    ("message", "field"),
-    [
-        (text_request(""), "prompts[0].text"),
-        (text_request("a cup", " "), "prompts[1].text"),
-        (text_request("x" * 401), "prompts[0].text"),
-        (text_request("a cup", "dog " * 20), "prompts[1].text"),
-        (text_request(*["a cup"] * 17), "prompts"),
-        (text_request("a cup", image=pb.Image(data=b"no image")), "image.data"),
-        (text_request("a cup", include_low_res_masks=True), "include_low_res_masks"),
-        (text_request("a cup", mask_format=pb.MASK_FORMAT_LOW_RES_LOGITS), "mask_format"),
-        (text_request("a cup", prompts=[pb.Prompt(text="a cup"), PNG_CLICK]), "prompts[1]"),
-        (text_request(prompts=[pb.Prompt(text="a cup", points=PNG_CLICK.points)]), "prompts[0].points"),
-        (text_request(prompts=[pb.Prompt(text="a cup", box=pb.Box(x1=5, y1=5))]), "prompts[0].box"),
-        (text_request(prompts=[pb.Prompt(text="a cup", mask_input=pb.LowResMask())]), "prompts[0].mask_input"),
-    ],
-)
-async def test_refusal_names_the_field(clip_repository: Path, message: pb.SegmentRequest, field: str) -> None:
+BAD = [
+    (text_request(""), "prompts[0].text"),
+    (text_request("a cup", " "), "prompts[1].text"),
+    (text_request("x" * 401), "prompts[0].text"),
+    (text_request(*["a cup"] * 17), "prompts"),
+    (text_request("a cup", include_low_res_masks=True), "include_low_res_masks"),
+    (text_request("a cup", mask_format=pb.MASK_FORMAT_LOW_RES_LOGITS), "mask_format"),
+    (text_request("a cup", prompts=[pb.Prompt(text="a cup"), PNG_CLICK]), "prompts[1]"),
+    (text_request(prompts=[pb.Prompt(text="a cup", points=PNG_CLICK.points)]), "prompts[0].points"),
+    (text_request(prompts=[pb.Prompt(text="a cup", box=pb.Box(x1=5, y1=5))]), "prompts[0].box"),
+    (text_request(prompts=[pb.Prompt(text="a cup", mask_input=pb.LowResMask())]), "prompts[0].mask_input"),
+]
+BAD_FOR_ITS_CLIP = [
+    (text_request("a cup", "dog " * 20), "prompts[1].text"),
+    (text_request("a cup", image=pb.Image(data=b"no image")), "image.data"),
+]
+
+
+async def test_refusals_name_the_field(clip_repository: Path) -> None:
     async with serving(model_repository=clip_repository, **SETTINGS) as served:
-        refused = await refusal(served.stub.Segment(message))
-    assert (refused.code, refused.field) == (grpc.StatusCode.INVALID_ARGUMENT, field)
+        for message, field in BAD + BAD_FOR_ITS_CLIP:
+            refused = await refusal(served.stub.Segment(message))
+            assert (refused.code, refused.field) == (grpc.StatusCode.INVALID_ARGUMENT, field)
+
+
+async def test_server_without_clip_refuses_what_no_server_could_take() -> None:
+    async with serving() as served:
+        for message, field in BAD:
+            refused = await refusal(served.stub.Segment(message))
+            assert (refused.code, refused.field) == (grpc.StatusCode.INVALID_ARGUMENT, field)
 
 
 async def test_server_without_clip_says_what_it_needs_and_serves_the_rest() -> None:
@@ -89,10 +98,10 @@ async def test_server_without_clip_says_what_it_needs_and_serves_the_rest() -> N
         info = await served.stub.GetServerInfo(pb.GetServerInfoRequest())
         click = await served.stub.Segment(pb.SegmentRequest(image=pb.Image(data=photo(1)), prompts=[PNG_CLICK]))
         async with AsyncClient(served.gateway.address) as client:
-            with pytest.raises(ServerError, match=r"samserve\[text\].*build_engines.py --text-model"):
+            with pytest.raises(ServerError, match=r"\.\[text\].*build_engines.py --text-model"):
                 await client.segment(PHOTO, text="a cup")
     assert refused.code is grpc.StatusCode.FAILED_PRECONDITION
-    assert "pip install 'samserve[text]'" in refused.message
+    assert "pip install -e '.[text]'" in refused.message
     assert "build_engines.py --text-model" in refused.message
     assert not info.text_prompts
     assert len(click.results) == 1
@@ -105,7 +114,7 @@ async def test_server_without_the_extra_says_what_to_install(
     async with serving(model_repository=clip_repository) as served:
         refused = await refusal(served.stub.Segment(text_request("a cup")))
     assert refused.code is grpc.StatusCode.FAILED_PRECONDITION
-    assert "pip install 'samserve[text]'" in refused.message
+    assert "pip install -e '.[text]'" in refused.message
 
 
 async def test_text_elsewhere_is_refused_by_name(clip_repository: Path) -> None:

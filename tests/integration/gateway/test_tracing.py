@@ -170,9 +170,7 @@ async def test_spans_go_where_the_standard_variables_say(monkeypatch: pytest.Mon
 async def test_without_the_extra_a_gateway_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "samserve.adapters.tracing")
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
-    with pytest.raises(
-        TracingMissing, match=r"opentelemetry\.sdk\.trace is missing: pip install 'samserve\[tracing\]'"
-    ):
+    with pytest.raises(TracingMissing, match=r"opentelemetry\.sdk\.trace is missing: pip install -e '\.\[tracing\]'"):
         async with serving(tracing=True):
             pass
     async with serving() as served:

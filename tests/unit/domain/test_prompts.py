@@ -72,6 +72,19 @@ def test_coordinates_outside_the_image_are_refused_by_field(prompt: Prompt, spac
     assert refusal.value.field == field
 
 
+@pytest.mark.parametrize(
+    ("x", "space", "told"),
+    [
+        (1234567.5, CoordinateSpace.PIXELS, r"is 1234567\.5, outside \[0, 200\]"),
+        (np.nextafter(np.float32(200), np.float32(201)), CoordinateSpace.PIXELS, r"is 200\.00002, outside"),
+        (np.nextafter(np.float32(1), np.float32(2)), CoordinateSpace.NORMALIZED, r"is 1\.0000001, outside \[0, 1\]"),
+    ],
+)
+def test_a_refused_coordinate_is_told_with_all_its_digits(x: float, space: CoordinateSpace, told: str) -> None:
+    with pytest.raises(InvalidPrompt, match=told):
+        check_inside([clicks((x, 0, 1))], space, SIZE)
+
+
 def test_the_borders_of_the_image_belong_to_it() -> None:
     check_inside([box(0, 0, 200, 100), clicks((200, 100, 1), (0, 0, 0))], CoordinateSpace.PIXELS, SIZE)
 

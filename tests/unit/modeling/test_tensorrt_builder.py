@@ -50,7 +50,7 @@ def test_a_missing_builder_is_named_with_what_to_install(target: Any, monkeypatc
         load_builder(target)
     message = str(refusal.value)
     assert f"--target {target} cannot be built here" in message
-    assert ("https://pypi.nvidia.com" if target == TENSORRT else "samserve[tensorrt-rtx]") in message
+    assert ("https://pypi.nvidia.com" if target == TENSORRT else ".[tensorrt-rtx]") in message
 
 
 def test_a_tensorrt_too_old_for_typed_graphs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,57 @@
+"""A gateway that is told to stop waits for calls, and not for connections."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from samserve.app import gateway
+from samserve.settings import Settings
+from samserve.v1 import segmentation_pb2 as pb
+from tests.http2_frames import call_headers, last_message, preface
+
+GRACE_SECONDS = 250.0
+"""Far beyond what a stop takes that does not wait for it."""
+
+INFO = "/samserve.v1.SegmentationService/GetServerInfo"
+HEALTH = "/grpc.health.v1.Health/Check"
+
+
+@pytest.mark.parametrize("sent", [b"", preface()[:10], preface()], ids=["nothing", "half a preface", "a preface"])
+async def test_a_client_that_hangs_without_a_call_does_not_hold_it_up(sent: bytes) -> None:
+    async with asyncio.timeout(GRACE_SECONDS / 2):
+        async with gateway(Settings(port=0, stop_grace_seconds=GRACE_SECONDS)) as running:
+            _, writer = await asyncio.open_connection(*running.address.split(":"))
+            writer.write(sent)
+            await writer.drain()
+        writer.close()
+
+
+async def test_who_watches_its_health_hears_of_the_end_and_does_not_hold_it_up() -> None:
+    async with asyncio.timeout(GRACE_SECONDS / 2), AsyncExitStack() as stack:
+        async with gateway(Settings(port=0, stop_grace_seconds=GRACE_SECONDS)) as running:
+            channel = await stack.enter_async_context(grpc.aio.insecure_channel(running.address))
+            health: Any = health_pb2_grpc.HealthStub(channel)
+            watch = health.Watch(health_pb2.HealthCheckRequest())
+            assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+async def test_a_call_whose_request_is_still_on_its_way_is_answered() -> None:
+    async with AsyncExitStack() as stack:
+        running = await stack.enter_async_context(gateway(Settings(port=0, stop_grace_seconds=GRACE_SECONDS)))
+        reader, writer = await asyncio.open_connection(*running.address.split(":"))
+        # Once a second call is answered, the first is surely known to the gateway.
+        writer.write(preface() + call_headers(INFO, 1) + call_headers(HEALTH, 3) + last_message(3, b""))
+        await reader.readuntil(b"grpc-status")
+        stop = asyncio.create_task(stack.aclose())
+        await asyncio.wait([stop], timeout=3)
+        assert not stop.done()
+        writer.write(last_message(1, pb.GetServerInfoRequest().SerializeToString()))
+        await reader.readuntil(b"embedded")
+        async with asyncio.timeout(GRACE_SECONDS / 2):
+            await stop
+        writer.close()

@@ -1,0 +1,78 @@
+"""Pixels that are not RGB become it in bands: no pixel differs for that, and memory stays within what is promised."""
+
+import subprocess
+import sys
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import ExifTags, Image
+
+from samserve.adapters import pillow_images
+from samserve.adapters.pillow_images import upright_rgb
+
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I;16B")
+
+
+def photo(mode: str, width: int, height: int, seed: int, orientation: int, transparency: int | None) -> Image.Image:
+    """Noise, with this EXIF orientation and transparent entry of the palette."""
+    samples = np.random.default_rng(seed).integers(0, 256, (height, width, 4), dtype=np.uint8)
+    if mode.startswith("I;16"):
+        image = Image.frombytes(mode, (width, height), samples[..., :2].tobytes())
+    elif mode in ("LA", "PA"):
+        image = Image.merge("LA", [Image.fromarray(samples[..., band]) for band in (0, 1)]).convert(mode)
+    else:
+        image = Image.fromarray(samples, "RGBA").convert(mode)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    image.info["exif"] = exif.tobytes()
+    if transparency is not None and mode == "P":
+        image.info["transparency"] = transparency
+    return image
+
+
+@given(
+    mode=st.sampled_from(MODES),
+    width=st.integers(1, 12),
+    height=st.integers(1, 12),
+    seed=st.integers(0, 99),
+    orientation=st.integers(1, 8),
+    transparency=st.none() | st.integers(0, 255),
+    band_pixels=st.integers(1, 80),
+)
+def test_an_image_in_bands_is_the_image(
+    mode: str, width: int, height: int, seed: int, orientation: int, transparency: int | None, band_pixels: int
+) -> None:
+    images = [photo(mode, width, height, seed, orientation, transparency) for _ in range(2)]
+    whole = upright_rgb(images[0])
+    with mock.patch.object(pillow_images, "_BAND_PIXELS", band_pixels):
+        banded = upright_rgb(images[1])
+    assert banded.mode == whole.mode == "RGB"
+    np.testing.assert_array_equal(np.asarray(banded), np.asarray(whole))
+
+
+# The most that a process has taken never falls: each photo has a process of its own. (`ru_maxrss` would begin with what
+# the process took that started it.)
+TAKEN = """
+import re, sys
+from samserve.adapters.image_decoder import PillowImageDecoder
+decoder = PillowImageDecoder(max_pixels=10**8, workers=1)
+def taken(path):
+    decoder._decode(open(path, "rb").read(), 64)
+    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
+print(-taken(sys.argv[1]) + taken(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P", "CMYK"])
+def test_converting_and_turning_a_photo_takes_eight_bytes_a_pixel(tmp_path: Path, mode: str) -> None:
+    paths = [tmp_path / "small", tmp_path / "large"]
+    sides = (64, 4096)
+    for path, side in zip(paths, sides, strict=True):
+        image = photo(mode, 1, 1, 0, orientation=6, transparency=0).resize((side, side))
+        image.save(path, "JPEG" if mode == "CMYK" else "PNG", exif=image.info["exif"])
+    taken = subprocess.run([sys.executable, "-c", TAKEN, *paths], capture_output=True, check=True, text=True)
+    assert int(taken.stdout) < 9 * sides[1] ** 2
