@@ -32,6 +32,7 @@ class GrpcServer:
         max_concurrent_rpcs: what gRPC lets in at all, streams and health checks included; the core admits less.
         streams: admission of bidirectional streams.
         idle_seconds: longest wait for a client to take an answer of a stream.
+        reuse_port: whether other gateways listen on the same port.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class GrpcServer:
         tracer: Tracer,
         streams: Admission,
         idle_seconds: float,
+        reuse_port: bool,
     ) -> None:
         self._interceptor = RequestInterceptor(SERVICE, observer, tracer, streams, idle_seconds)
         self._health = health.aio.HealthServicer()
@@ -53,8 +55,8 @@ class GrpcServer:
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", max_message_bytes),
-                # A second server on the same port is a mistake, not a worker.
-                ("grpc.so_reuseport", 0),
+                # By default a second server on the port is a mistake.
+                ("grpc.so_reuseport", int(reuse_port)),
                 # Clients come back through the load balancer now and then, so that new pods get their share.
                 ("grpc.max_connection_age_ms", 1000 * _MAX_CONNECTION_AGE_SECONDS),
                 ("grpc.max_connection_age_grace_ms", 1000 * _MAX_CONNECTION_AGE_GRACE_SECONDS),
