@@ -89,7 +89,7 @@ async def gateway(settings: Settings, tracer: Tracer | None = None) -> AsyncIter
 
 
 async def serve(settings: Settings, started: Callable[[], object] = lambda: None) -> None:
-    """Run a gateway until SIGTERM or SIGINT, and call `started` once it serves."""
+    """Run a gateway until SIGTERM or SIGINT, and call `started` once it has started."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -66,20 +66,24 @@ def _held_port(host: str, port: int) -> Iterator[int]:
     """A port that nobody else listens on, kept for gateways that set SO_REUSEPORT. It is held without listening."""
     name = host.strip("[]")
     family = socket.AF_INET6 if ":" in name else socket.AF_INET
-    try:
-        address = socket.getaddrinfo(name, port, family, socket.SOCK_STREAM)[0][4]
-        if port:
-            # Another server that sets SO_REUSEPORT would share the port with ours, and not with this socket.
-            with socket.socket(family) as alone:
+    with socket.socket(family) as alone, socket.socket(family) as held:
+        try:
+            address = socket.getaddrinfo(name, port, family, socket.SOCK_STREAM)[0][4]
+            if port:
+                # Another server that sets SO_REUSEPORT would share the port with ours, and not with this socket.
                 alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 alone.bind(address)
-        held = socket.socket(family)
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        held.bind(address)
-    except OSError as error:
-        raise RuntimeError(f"cannot bind {host}:{port}: {error}") from error
-    with held:
+                alone.close()
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            try:
+                # Without SO_REUSEADDR, so that nobody else gets the port before the gateways listen.
+                held.bind(address)
+            except OSError:
+                # Connections of a server that has just ended linger here.
+                held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                held.bind(address)
+        except OSError as error:
+            raise RuntimeError(f"cannot bind {host}:{port}: {error}") from error
         yield held.getsockname()[1]
 
 
@@ -126,7 +130,8 @@ async def _run(number: int, settings: Settings) -> _End:
             await _readable(process.sentinel)
             process.join()
     code = process.exitcode or 0
-    return _End(f"exit status {code}" if code >= 0 else signal.Signals(-code).name, served, fault)
+    status = f"exit status {code}" if code >= 0 else f"signal {-code} ({signal.strsignal(-code)})"
+    return _End(status, served, fault)
 
 
 @contextmanager

@@ -132,7 +132,10 @@ def refused(*flags: str) -> str:
 def test_calls_are_spread_a_killed_gateway_is_replaced_and_sigterm_ends_all_after_their_calls(tmp_path: Path) -> None:
     metrics_port = two_ports()
     with serving(tmp_path, "--port", "0", "--metrics-port", str(metrics_port)) as command:
+        (shared,) = command.until_logged(r"processes share ([\d.:]+)")
+        assert f"cannot listen on {shared}" in refused("--port", shared.rpartition(":")[2])
         address = command.until_serving()
+        assert address == shared
         until_both_answer(address, metrics_port)
         assert f"cannot listen on {address}" in refused("--port", address.rpartition(":")[2])
 
@@ -140,7 +143,7 @@ def test_calls_are_spread_a_killed_gateway_is_replaced_and_sigterm_ends_all_afte
         killed.kill()
         killed.wait(_SECONDS)
         ask(address)
-        command.until_logged("gateway process . ended with SIGKILL; another starts")
+        command.until_logged(r"gateway process . ended with signal 9 \(Killed\); another starts")
         command.until_logged("serving tiny", 3)
         until_both_answer(address, metrics_port)
         assert other in command.gateways()
@@ -177,6 +180,16 @@ def test_gateways_end_when_what_started_them_is_killed(tmp_path: Path) -> None:
         _, alive = psutil.wait_procs(family, _SECONDS)
         assert not alive
         assert "Traceback" not in command.log
+
+
+def test_a_port_that_a_server_has_just_left_is_free(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            server.accept()[0].close()
+            assert client.recv(1) == b""
+    with serving(tmp_path, "--port", f"{port}") as command:
+        assert command.until_serving() == f"127.0.0.1:{port}"
 
 
 def test_what_keeps_one_gateway_from_starting_ends_the_command(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     Raises:
         CommandFailed: the port is taken, or traces are asked for and cannot be made.
-        InvalidManifest, ValidationError, OSError: the models, the settings or the metrics port are not as they must be.
+        InvalidManifest, ValidationError, OSError: the models, the settings or a metrics port are not as they must be.
     """
     # Loading the engine takes a moment that the other commands need not wait for.
     from samserve.adapters.logs import configure_logging
