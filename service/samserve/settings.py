@@ -54,10 +54,12 @@ class Settings(BaseSettings):
     )
     triton_timeout_seconds: float = Field(default=30.0, gt=0, description="longest run of a model, queue included")
     triton_scratch_bytes: int = Field(
-        default=128 * _MIB, ge=0, description="shared memory for tensors in flight; 0: all tensors go by wire"
+        default=128 * _MIB, ge=0, description="a process's shared memory for tensors in flight; 0: they go by wire"
     )
 
-    memory_cache_bytes: int = Field(default=512 * _MIB, ge=0, description="bound of the memory tier")
+    memory_cache_bytes: int = Field(
+        default=512 * _MIB, ge=0, description="bound of the memory tier, of all processes together"
+    )
     redis_url: str | None = Field(default=None, description="redis://... of the shared tier; none by default")
     redis_cluster: bool = Field(default=False, description="the URL is that of a Redis Cluster's nodes")
     redis_budget_seconds: float = Field(default=0.05, gt=0, description="longest wait for a Redis read")
@@ -74,7 +76,7 @@ class Settings(BaseSettings):
     max_requests: int = Field(default=32, gt=0, description="requests in flight; more are refused")
     max_encodes: int = Field(default=16, gt=0, description="encodes in flight, queued ones included")
     image_decode_workers: int = Field(
-        default_factory=lambda: os.cpu_count() or 1, gt=0, description="image files decoded at a time"
+        default_factory=lambda: os.cpu_count() or 1, gt=0, description="image files decoded at a time, by all processes"
     )
 
     max_generations: int = Field(
