@@ -2,9 +2,8 @@
 
 import asyncio
 import logging
-import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -59,12 +58,13 @@ async def gateway(settings: Settings, tracer: Tracer | None = None) -> AsyncIter
         TracingMissing: traces are asked for and OpenTelemetry is not installed.
         InvalidManifest: the model repository is missing or not whole (embedded engine).
         RuntimeError: a port is taken.
+        OSError: the metrics port is.
     """
     async with AsyncExitStack() as stack:
         # Requests run side by side; a small matrix product that waits for a second thread is slower, not faster.
         stack.enter_context(threadpool_limits(1, "blas"))
         # What `asyncio.to_thread` runs: hashes, masks, motion.
-        asyncio.get_running_loop().set_default_executor(compute_threads(os.cpu_count() or 1, "compute"))
+        asyncio.get_running_loop().set_default_executor(compute_threads(settings.cores, "compute"))
         metrics = Metrics()
         tracer = tracer or _tracer(settings, stack)
         resources = await stack.enter_async_context(AsyncExitStack())
@@ -85,6 +85,7 @@ async def gateway(settings: Settings, tracer: Tracer | None = None) -> AsyncIter
             requests=requests,
             streams=streams,
             idle_seconds=settings.stream_idle_seconds,
+            reuse_port=settings.processes > 1,
         )
         core = GatewayCore(settings, metrics, server, requests, resources)
         metrics_port = _serve_metrics(settings, metrics, stack)
@@ -94,13 +95,16 @@ async def gateway(settings: Settings, tracer: Tracer | None = None) -> AsyncIter
         yield Gateway(server.address, server.health_port, metrics_port, metrics)
 
 
-async def serve(settings: Settings) -> None:
-    """Run a gateway until SIGTERM or SIGINT."""
+async def serve(settings: Settings, started: Callable[[], object] = lambda: None) -> None:
+    """Run a gateway until SIGTERM or SIGINT, and call `started` once it has started."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with gateway(settings):
+    async with gateway(settings) as running:
+        if running.metrics_port is not None:
+            _log.info("metrics on port %d", running.metrics_port)
+        started()
         await stop.wait()
         _log.info("stopping")
 
@@ -123,7 +127,10 @@ def _tracer(settings: Settings, stack: AsyncExitStack) -> Tracer:
 def _serve_metrics(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> int | None:
     if settings.metrics_port is None:
         return None
-    server, thread = start_http_server(settings.metrics_port, settings.host, registry=metrics.registry)
+    try:
+        server, thread = start_http_server(settings.metrics_port, settings.host, registry=metrics.registry)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, f"metrics port {settings.metrics_port}") from error
     server.RequestHandlerClass = ScrapeHandler
     stack.callback(thread.join)
     stack.callback(server.server_close)

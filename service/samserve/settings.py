@@ -4,13 +4,14 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from samserve.domain.automatic import MAX_POINTS_PER_SIDE, AutomaticMaskParameters
 
 _PACKAGE = Path(__file__).resolve().parent
 _MIB = 1 << 20
+_MAX_PORT = 65_535
 _GENERATION = AutomaticMaskParameters()
 
 
@@ -21,16 +22,22 @@ def default_model_repository() -> Path:
 
 
 class Settings(BaseSettings):
-    """Settings of one gateway process. The defaults are those of a fresh machine: embedded engine, memory cache."""
+    """Settings of `samserve serve`. The defaults are those of a fresh machine: embedded engine, memory cache.
+
+    Its processes share out the machine's cores and `memory_cache_bytes`; limits of calls, and scratch, are each one's.
+    """
 
     model_config = SettingsConfigDict(env_prefix="SAMSERVE_", extra="forbid", frozen=True, protected_namespaces=())
 
     host: str = Field(default="127.0.0.1", description="address to listen on")
-    port: int = Field(default=50051, ge=0, le=65535, description="gRPC port; 0 takes a free one")
+    port: int = Field(default=50051, ge=0, le=_MAX_PORT, description="gRPC port; 0 takes a free one")
     health_port: int | None = Field(
-        default=None, ge=0, le=65535, description="gRPC port of health checks alone, for liveness; none by default"
+        default=None, ge=0, le=_MAX_PORT, description="gRPC port of health checks alone, for liveness; none by default"
     )
-    metrics_port: int | None = Field(default=None, ge=0, le=65535, description="Prometheus port; none by default")
+    metrics_port: int | None = Field(
+        default=None, ge=0, le=_MAX_PORT, description="Prometheus port, of the first process; none by default"
+    )
+    processes: int = Field(default=1, ge=1, description="gateways on the port; each has the next metrics port")
     log_format: Literal["json", "text"] | None = Field(
         default=None, description="by default text if standard error is a terminal, JSON if not"
     )
@@ -43,7 +50,7 @@ class Settings(BaseSettings):
         default_factory=default_model_repository, description="folder of the models; Triton has its own"
     )
     engine_threads: int = Field(
-        default=0, ge=0, description="threads of an embedded encode, and mask decodes at a time; 0: all cores"
+        default=0, ge=0, description="threads of an embedded encode, and mask decodes at a time; 0: the process's cores"
     )
 
     triton: str = Field(default="127.0.0.1:8001", description="host:port of Triton's gRPC service")
@@ -52,10 +59,12 @@ class Settings(BaseSettings):
     )
     triton_timeout_seconds: float = Field(default=30.0, gt=0, description="longest run of a model, queue included")
     triton_scratch_bytes: int = Field(
-        default=128 * _MIB, ge=0, description="shared memory for tensors in flight; 0: all tensors go by wire"
+        default=128 * _MIB, ge=0, description="a process's shared memory for tensors in flight; 0: they go by wire"
     )
 
-    memory_cache_bytes: int = Field(default=512 * _MIB, ge=0, description="bound of the memory tier")
+    memory_cache_bytes: int = Field(
+        default=512 * _MIB, ge=0, description="bound of the memory tier, of all processes together"
+    )
     redis_url: str | None = Field(default=None, description="redis://... of the shared tier; none by default")
     redis_cluster: bool = Field(default=False, description="the URL is that of a Redis Cluster's nodes")
     redis_budget_seconds: float = Field(default=0.05, gt=0, description="longest wait for a Redis read")
@@ -72,7 +81,7 @@ class Settings(BaseSettings):
     max_requests: int = Field(default=32, gt=0, description="requests in flight; more are refused")
     max_encodes: int = Field(default=16, gt=0, description="encodes in flight, queued ones included")
     image_decode_workers: int = Field(
-        default_factory=lambda: os.cpu_count() or 1, gt=0, description="image files decoded at a time"
+        default_factory=lambda: os.cpu_count() or 1, gt=0, description="image files decoded at a time, by all processes"
     )
 
     max_generations: int = Field(
@@ -95,10 +104,43 @@ class Settings(BaseSettings):
     max_frame_bytes: int = Field(default=8 * _MIB, gt=0, description="largest frame of a stream")
     max_tracked_objects: int = Field(default=32, gt=0, description="objects of one tracking stream")
     gaze_encodes_per_second: float = Field(
-        default=2.0, gt=0, description="encodes of one tenant's gaze streams together; of each one without a tenant"
+        default=2.0,
+        gt=0,
+        description="encodes of one tenant's gaze streams together, in a process; of each one without a tenant",
     )
+
+    @field_validator("processes")
+    @classmethod
+    def _ports_suffice(cls, processes: int, info: ValidationInfo) -> int:
+        first = info.data.get("metrics_port")
+        if first and first + processes - 1 > _MAX_PORT:
+            raise ValueError(f"{processes} metrics ports from {first} on end above {_MAX_PORT}")
+        return processes
 
     @property
     def max_message_bytes(self) -> int:
         """Of one gRPC message: an image and its prompts."""
         return 2 * self.max_image_bytes
+
+    @property
+    def cores(self) -> int:
+        """Of the machine, for one process."""
+        return max(1, (os.cpu_count() or 1) // self.processes)
+
+    def of_process(self, number: int, port: int) -> "Settings":
+        """The settings of one of several processes, counted from 0, with its share and the port that all have."""
+        return self.model_copy(
+            update={
+                "port": port,
+                "health_port": _following(self.health_port, number),
+                "metrics_port": _following(self.metrics_port, number),
+                "engine_threads": self.engine_threads or self.cores,
+                "memory_cache_bytes": self.memory_cache_bytes // self.processes,
+                "image_decode_workers": max(1, self.image_decode_workers // self.processes),
+            }
+        )
+
+
+def _following(port: int | None, number: int) -> int | None:
+    # Neither none nor a free one has a next.
+    return port + number if port else port

@@ -1,6 +1,6 @@
 """Find the knee of a gateway: its capacity by a closed loop, then fixed rates below and above it.
 
-    python -m tests.load [--host HOST:PORT] [--seconds S] [--check]
+    python -m tests.load [--host HOST:PORT | --processes N] [--seconds S] [--check]
 
 Starts a gateway of its own (embedded engine) where no host is given. Prints a table and writes `report.md`,
 `load.png` and every call under --output. With --check the exit status says whether all verdicts hold.
@@ -28,6 +28,9 @@ LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 GRACE_SECONDS = 30
 """For what is in flight at the end of a phase, beyond the deadline of a call."""
 
+CONNECTIONS_PER_PROCESS = 4
+"""Which process gets a connection is chance; with so many, hardly any is left without."""
+
 
 class Machine:
     """Who uses this machine's processors, from one reading to the next."""
@@ -42,7 +45,7 @@ class Machine:
         return gateway / elapsed, max(0.0, busy - gateway - generator_seconds) / elapsed
 
     def _read(self) -> tuple[float, float, float]:
-        gateway = sum(sum(child.cpu_times()[:2]) for child in psutil.Process().children())
+        gateway = sum(sum(child.cpu_times()[:2]) for child in psutil.Process().children(recursive=True))
         times = psutil.cpu_times()
         return time.monotonic(), gateway, sum(times) - times.idle - getattr(times, "iowait", 0.0)
 
@@ -72,9 +75,10 @@ def run_phase(name: str, host: str, users: Sequence[str], options: argparse.Name
 
 def measure(host: str, options: argparse.Namespace) -> list[Phase]:
     """Warm the catalogue, find the capacity, and load the gateway with multiples of it."""
-    with Client(host, timeout_seconds=120) as client:
-        for picture in Pictures(options.pictures, options.zipf, 0).catalogue:
-            client.embed(picture.data)
+    for _ in range(1 if options.processes == 1 else CONNECTIONS_PER_PROCESS * options.processes):
+        with Client(host, timeout_seconds=120) as client:
+            for picture in Pictures(options.pictures, options.zipf, 0).catalogue:
+                client.embed(picture.data)
     users = ["--users", f"{options.users + options.gaze_streams}", "ClosedLoopUser"]
     closed = run_phase(f"closed loop of {options.users}", host, users, options, None)
     if not closed.goodput:
@@ -90,6 +94,7 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(prog="python -m tests.load", description=__doc__)
     parser.add_argument("--host", help="a gateway that runs, or a proxy of some; starts one by default")
+    parser.add_argument("--processes", type=int, default=1, help="of the gateway that it starts")
     parser.add_argument("--seconds", type=int, default=30, help="of each load")
     parser.add_argument(
         "--loads", type=float, nargs="+", default=[0.5, 1.0, 2.0, 4.0], help="multiples of the capacity"
@@ -105,7 +110,8 @@ def main() -> None:
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     load_before = os.getloadavg()[0]
-    with nullcontext(options.host) if options.host else gateway_process() as host:
+    processes = ("--processes", f"{options.processes}")
+    with nullcontext(options.host) if options.host else gateway_process(*processes) as host:
         phases = measure(host, options)
     findings = verdicts(phases)
     machine = f"{os.cpu_count()} cores ({platform.machine()}), load average {load_before:.1f} when it began"

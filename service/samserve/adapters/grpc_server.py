@@ -17,8 +17,6 @@ from samserve.v1 import segmentation_pb2 as pb
 SERVICE = pb.DESCRIPTOR.services_by_name["SegmentationService"].full_name
 LIVENESS = "liveness"
 _ADMITTED = ("EmbedImage", "GetEmbedding", "Segment")
-_NOT_SHARED = ("grpc.so_reuseport", 0)
-"""A second server on the same port is a mistake, not a worker."""
 _PROBES = 16
 _READINESS = ("", SERVICE)
 _MAX_CONNECTION_AGE_SECONDS = 300
@@ -43,6 +41,7 @@ class GrpcServer:
         requests: admission of single images and their prompts: while it is full, those are refused unread.
         streams: admission of bidirectional streams.
         idle_seconds: longest wait for a client to take an answer of a stream.
+        reuse_port: whether other gateways listen on the same port; else a second server there is a mistake.
     """
 
     def __init__(
@@ -57,6 +56,7 @@ class GrpcServer:
         requests: Admission,
         streams: Admission,
         idle_seconds: float,
+        reuse_port: bool,
     ) -> None:
         self._interceptor = RequestInterceptor(
             SERVICE, observer, tracer, streams, idle_seconds=idle_seconds, max_answer_bytes=max_message_bytes
@@ -68,7 +68,7 @@ class GrpcServer:
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", max_message_bytes),
-                _NOT_SHARED,
+                ("grpc.so_reuseport", int(reuse_port)),
                 # Clients come back through the load balancer now and then, so that new pods get their share.
                 ("grpc.max_connection_age_ms", 1000 * _MAX_CONNECTION_AGE_SECONDS),
                 ("grpc.max_connection_age_grace_ms", 1000 * _MAX_CONNECTION_AGE_GRACE_SECONDS),
@@ -80,7 +80,7 @@ class GrpcServer:
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
         host = address.rpartition(":")[0]
         self.address = f"{host}:{self._server.add_insecure_port(address)}"
-        self._health_server = grpc.aio.server(maximum_concurrent_rpcs=_PROBES, options=[_NOT_SHARED])
+        self._health_server = grpc.aio.server(maximum_concurrent_rpcs=_PROBES, options=[("grpc.so_reuseport", 0)])
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._health_server)
         self.health_port: int | None = None
         if health_port is not None:

@@ -11,6 +11,7 @@ _FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--host", {"help": "address to listen on"}),
     ("--port", {"type": int, "help": "gRPC port; 0 takes a free one"}),
     ("--metrics-port", {"type": int, "help": "Prometheus port; none by default"}),
+    ("--processes", {"type": int, "help": "gateways on the port, one a core to fill a machine; 1 by default"}),
     ("--engine", {"help": "what runs the models: embedded or triton"}),
     ("--triton", {"metavar": "HOST:PORT", "help": "Triton's gRPC service, for --engine triton"}),
     ("--model-repository", {"type": Path, "metavar": "FOLDER", "help": "folder of the models"}),
@@ -35,18 +36,19 @@ def run(arguments: argparse.Namespace) -> None:
 
     Raises:
         CommandFailed: the port is taken, or traces are asked for and cannot be made.
-        InvalidManifest, ValidationError, OSError: the models, the settings or the metrics port are not as they must be.
+        InvalidManifest, ValidationError, OSError: the models, the settings or a metrics port are not as they must be.
     """
     # Loading the engine takes a moment that the other commands need not wait for.
     from samserve.adapters.logs import configure_logging
     from samserve.app import TracingMissing, serve
     from samserve.settings import Settings
+    from samserve.supervisor import supervise
 
     flags = {name: value for name, value in vars(arguments).items() if name != "run"}
     settings = Settings(**flags)
     configure_logging(settings.log_format, settings.log_level)
     try:
-        asyncio.run(serve(settings))
+        asyncio.run(serve(settings) if settings.processes == 1 else supervise(settings))
     except TracingMissing as error:
         raise CommandFailed(str(error)) from error
     except RuntimeError as error:

@@ -1,0 +1,199 @@
+"""Several gateway processes on one port: starts them, replaces one that dies, and ends them all."""
+
+import asyncio
+import contextlib
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+
+from samserve.adapters.logs import configure_logging
+from samserve.app import serve
+from samserve.settings import Settings
+
+# Neither gRPC nor threads survive a fork.
+_SPAWN = multiprocessing.get_context("spawn")
+_RETRY_SECONDS = 1.0
+_MAX_RETRY_SECONDS = 30.0
+_STEADY_SECONDS = 60.0
+"""A process that lived so long did not die of how it was started: the next one need not wait longer."""
+
+_log = logging.getLogger(__name__)
+
+
+async def supervise(settings: Settings) -> None:
+    """Run `settings.processes` gateways on one port until SIGTERM or SIGINT; returns once all have ended.
+
+    One that dies is replaced, while the others serve on. They end by themselves if this process is killed.
+
+    Raises:
+        RuntimeError: the port is taken.
+        Exception: whatever kept one of the first from serving, as `app.serve` raises it.
+    """
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    with _held_port(settings.host, settings.port) as port:
+        _log.info("%d processes share %s:%d", settings.processes, settings.host, port)
+        try:
+            async with asyncio.TaskGroup() as group:
+                gateways = [
+                    group.create_task(_keep(number, settings.of_process(number, port)))
+                    for number in range(settings.processes)
+                ]
+                await stop.wait()
+                _log.info("stopping")
+                for gateway in gateways:
+                    gateway.cancel()
+        except ExceptionGroup as failures:
+            # The others fail by the same, as a rule.
+            raise failures.exceptions[0] from None
+
+
+@contextmanager
+def _held_port(host: str, port: int) -> Iterator[int]:
+    """A port that nobody else listens on, kept for gateways that set SO_REUSEPORT. It is held without listening."""
+    name = host.strip("[]")
+    family = socket.AF_INET6 if ":" in name else socket.AF_INET
+    with socket.socket(family) as alone, socket.socket(family) as held:
+        try:
+            address = socket.getaddrinfo(name, port, family, socket.SOCK_STREAM)[0][4]
+            if port:
+                # Another server that sets SO_REUSEPORT would share the port with ours, and not with this socket.
+                alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                alone.bind(address)
+                alone.close()
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            try:
+                # Without SO_REUSEADDR, so that nobody else gets the port before the gateways listen.
+                held.bind(address)
+            except OSError:
+                # Connections of a server that has just ended linger here.
+                held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                held.bind(address)
+        except OSError as error:
+            raise RuntimeError(f"cannot bind {host}:{port}: {error}") from error
+        yield held.getsockname()[1]
+
+
+async def _keep(number: int, settings: Settings) -> None:
+    """A gateway, and another one whenever it ends. Raises what keeps the first from serving."""
+    served = False
+    wait = _RETRY_SECONDS
+    while True:
+        started = asyncio.get_running_loop().time()
+        end = await _run(number, settings)
+        served = served or end.served
+        if not served:
+            raise end.fault or ChildProcessError(f"a gateway process ended with {end.status} before it served")
+        if asyncio.get_running_loop().time() - started > _STEADY_SECONDS:
+            wait = _RETRY_SECONDS
+        _log.error(
+            "gateway process %d ended with %s; another starts in %g s", number, end.status, wait, exc_info=end.fault
+        )
+        await asyncio.sleep(wait)
+        wait = min(2 * wait, _MAX_RETRY_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How a gateway process ended: by which status or signal, whether it had served, and its error, if it told any."""
+
+    status: str
+    served: bool
+    fault: Exception | None
+
+
+async def _run(number: int, settings: Settings) -> _End:
+    """A gateway process from start to end; cancelled, it is told to stop and waited for."""
+    reader, writer = _SPAWN.Pipe(duplex=False)
+    process = _SPAWN.Process(target=_work, args=(settings, writer), name=f"samserve-{number}")
+    with reader:
+        with writer, _interrupts_blocked():
+            process.start()
+        try:
+            served, fault = await _told(reader)
+            await _readable(process.sentinel)
+        finally:
+            process.terminate()
+            await _readable(process.sentinel)
+            process.join()
+    code = process.exitcode or 0
+    status = f"exit status {code}" if code >= 0 else f"signal {-code} ({signal.strsignal(-code)})"
+    return _End(status, served, fault)
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """What starts here never sees SIGINT: Ctrl-C reaches all of a terminal's processes, and ours wait to be told."""
+    # It unblocks SIGINT when it starts, which would else be while the first gateway process does.
+    resource_tracker.ensure_running()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+async def _told(reader: "Connection[None, Exception | None]") -> tuple[bool, Exception | None]:
+    """What a gateway process says until it ends: None once it serves, and the error that ends it."""
+    served, fault = False, None
+    while True:
+        await _readable(reader.fileno())
+        try:
+            fault = reader.recv()
+        except EOFError:
+            return served, fault
+        served = served or fault is None
+
+
+async def _readable(file: int) -> None:
+    """Wait until there is something to read, or the other side has gone."""
+    ready = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(file, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(file)
+
+
+def _work(settings: Settings, writer: "Connection[Exception | None, None]") -> None:
+    """A gateway process."""
+    configure_logging(settings.log_format, settings.log_level)
+    threading.Thread(target=_end_with_supervisor, name="supervisor", daemon=True).start()
+    # Without a supervisor there is nobody to tell.
+    with contextlib.suppress(BrokenPipeError):
+        try:
+            asyncio.run(serve(settings, partial(writer.send, None)))
+        except Exception as error:
+            writer.send(_portable(error))
+            sys.exit(1)
+
+
+def _end_with_supervisor() -> None:
+    supervisor = multiprocessing.parent_process()
+    assert supervisor is not None
+    supervisor.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _portable(error: Exception) -> Exception:
+    """The error as another process can have it, with its traceback as a note."""
+    error.add_note("".join(traceback.format_exception(error)))
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # whatever its class makes of pickling
+        return RuntimeError("".join(traceback.format_exception(error)))
+    return error

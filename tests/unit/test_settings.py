@@ -1,0 +1,45 @@
+"""What the processes of one command share out, and what each has for itself."""
+
+import os
+
+import pytest
+from pydantic import ValidationError
+
+from samserve.settings import Settings
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_processes_share_out_cores_and_memory_and_each_has_its_metrics_port(
+    processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    whole = Settings(processes=processes, port=0, metrics_port=9100, memory_cache_bytes=6000)
+    each = [whole.of_process(number, 50051) for number in range(processes)]
+    assert {settings.port for settings in each} == {50051}
+    assert [settings.metrics_port for settings in each] == list(range(9100, 9100 + processes))
+    assert sum(settings.memory_cache_bytes for settings in each) == 6000
+    for threads in ("engine_threads", "image_decode_workers", "cores"):
+        assert 8 - processes < sum(getattr(settings, threads) for settings in each) <= 8
+    assert {settings.max_requests for settings in each} == {whole.max_requests}
+
+
+@pytest.mark.parametrize("metrics_port", [None, 0])
+def test_no_metrics_port_and_any_metrics_port_are_the_same_for_all(metrics_port: int | None) -> None:
+    settings = Settings(processes=2, metrics_port=metrics_port)
+    assert [settings.of_process(number, 1).metrics_port for number in range(2)] == [metrics_port] * 2
+
+
+def test_more_processes_than_cores_have_a_thread_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    settings = Settings(processes=4).of_process(0, 1)
+    assert (settings.cores, settings.engine_threads, settings.image_decode_workers) == (1, 1, 1)
+
+
+def test_threads_of_a_run_that_were_asked_for_are_not_shared_out() -> None:
+    assert Settings(processes=2, engine_threads=3).of_process(0, 1).engine_threads == 3
+
+
+def test_processes_whose_metrics_ports_do_not_fit_are_refused() -> None:
+    Settings(processes=36, metrics_port=65_500)
+    with pytest.raises(ValidationError, match="37 metrics ports from 65500 on end above 65535"):
+        Settings(processes=37, metrics_port=65_500)
