@@ -32,7 +32,10 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=50051, ge=0, le=_MAX_PORT, description="gRPC port; 0 takes a free one")
     health_port: int | None = Field(
-        default=None, ge=0, le=_MAX_PORT, description="gRPC port of health checks alone, for liveness; none by default"
+        default=None,
+        ge=0,
+        le=_MAX_PORT,
+        description="gRPC port of health checks alone, of the first process; none by default",
     )
     metrics_port: int | None = Field(
         default=None, ge=0, le=_MAX_PORT, description="Prometheus port, of the first process; none by default"
@@ -112,9 +115,10 @@ class Settings(BaseSettings):
     @field_validator("processes")
     @classmethod
     def _ports_suffice(cls, processes: int, info: ValidationInfo) -> int:
-        first = info.data.get("metrics_port")
-        if first and first + processes - 1 > _MAX_PORT:
-            raise ValueError(f"{processes} metrics ports from {first} on end above {_MAX_PORT}")
+        for kind in ("health", "metrics"):
+            first = info.data.get(f"{kind}_port")
+            if first and first + processes - 1 > _MAX_PORT:
+                raise ValueError(f"{processes} {kind} ports from {first} on end above {_MAX_PORT}")
         return processes
 
     @property

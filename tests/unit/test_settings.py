@@ -9,14 +9,15 @@ from samserve.settings import Settings
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
-def test_processes_share_out_cores_and_memory_and_each_has_its_metrics_port(
+def test_processes_share_out_cores_and_memory_and_each_has_its_own_ports(
     processes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    whole = Settings(processes=processes, port=0, metrics_port=9100, memory_cache_bytes=6000)
+    whole = Settings(processes=processes, port=0, health_port=50061, metrics_port=9100, memory_cache_bytes=6000)
     each = [whole.of_process(number, 50051) for number in range(processes)]
     assert {settings.port for settings in each} == {50051}
     assert [settings.metrics_port for settings in each] == list(range(9100, 9100 + processes))
+    assert [settings.health_port for settings in each] == list(range(50061, 50061 + processes))
     assert sum(settings.memory_cache_bytes for settings in each) == 6000
     for threads in ("engine_threads", "image_decode_workers", "cores"):
         assert 8 - processes < sum(getattr(settings, threads) for settings in each) <= 8
@@ -39,7 +40,9 @@ def test_threads_of_a_run_that_were_asked_for_are_not_shared_out() -> None:
     assert Settings(processes=2, engine_threads=3).of_process(0, 1).engine_threads == 3
 
 
-def test_processes_whose_metrics_ports_do_not_fit_are_refused() -> None:
+def test_processes_whose_ports_do_not_fit_are_refused() -> None:
     Settings(processes=36, metrics_port=65_500)
     with pytest.raises(ValidationError, match="37 metrics ports from 65500 on end above 65535"):
         Settings(processes=37, metrics_port=65_500)
+    with pytest.raises(ValidationError, match="37 health ports from 65500 on end above 65535"):
+        Settings(processes=37, health_port=65_500)
