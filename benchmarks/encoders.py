@@ -1,0 +1,57 @@
+"""The image encoder of one model repository against that of another, on ONNX Runtime, by turns.
+
+    python -m benchmarks.encoders REPOSITORY REPOSITORY [--rounds N]
+
+Each gets an image of its own size.
+"""
+
+import argparse
+import asyncio
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.gateway import Call, Comparison, take_turns
+from samserve.adapters.embedded import EmbeddedImageEncoder
+from samserve.domain.geometry import ImageFrame, Size
+from samserve.domain.manifest import ModelManifest
+from samserve.ports import DecodedImage
+
+
+async def compare(repositories: list[Path], rounds: int) -> Comparison:
+    """Run both encoders by turns."""
+    encoders = [EmbeddedImageEncoder(repository) for repository in repositories]
+    names, calls = zip(*(_task(*each) for each in zip(encoders, repositories, strict=True)), strict=True)
+    comparison = Comparison(" : ".join(names), *calls)
+    await take_turns([comparison], rounds)
+    for encoder in encoders:
+        encoder.close()
+    return comparison
+
+
+def _task(encoder: EmbeddedImageEncoder, repository: Path) -> tuple[str, Call]:
+    manifest = ModelManifest.read(repository)
+    side = manifest.image_size
+    pixels = np.random.default_rng(0).integers(0, 256, (3, side, side), dtype=np.uint8)
+    image = DecodedImage(pixels, ImageFrame(Size(side, side), side), 0.0)
+
+    async def encode() -> None:
+        await encoder.encode(image)
+
+    return f"{manifest.model}, {side}", encode
+
+
+def main() -> None:
+    """Compare and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("repositories", type=Path, nargs=2, metavar="REPOSITORY")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    comparison = asyncio.run(compare(options.repositories, options.rounds))
+    print("| first : second | first | second | ratio, median | ratio, quartiles |")
+    print("|---|---|---|---|---|")
+    print(comparison)
+
+
+if __name__ == "__main__":
+    main()
