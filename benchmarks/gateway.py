@@ -52,13 +52,15 @@ class Comparison:
 
     def __str__(self) -> str:
         first, second = self._seconds
-        ratios = sorted(a / b for a, b in zip(first, second, strict=True))
-        quartiles = statistics.quantiles(ratios, n=4)
+        low, middle, high = quartiles([a / b for a, b in zip(first, second, strict=True)])
         medians = [1000 * statistics.median(seconds) for seconds in self._seconds]
-        return (
-            f"| {self.name} | {medians[0]:.1f} ms | {medians[1]:.1f} ms "
-            f"| {quartiles[1]:.2f} | {quartiles[0]:.2f} to {quartiles[2]:.2f} |"
-        )
+        return f"| {self.name} | {medians[0]:.1f} ms | {medians[1]:.1f} ms | {middle:.2f} | {low:.2f} to {high:.2f} |"
+
+
+def quartiles(ratios: Sequence[float]) -> tuple[float, float, float]:
+    """Within what was measured, however few there are: the one, of one."""
+    low, middle, high = np.quantile(ratios, (0.25, 0.5, 0.75))
+    return low, middle, high
 
 
 async def take_turns(comparisons: Sequence[Comparison], rounds: int) -> None:

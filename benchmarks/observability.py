@@ -23,6 +23,7 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
+from benchmarks.gateway import quartiles
 from samserve.adapters.logs import json_formatter
 from samserve.adapters.metrics import Metrics
 from samserve.adapters.tracing import OpenTelemetryTracer
@@ -106,7 +107,7 @@ def main() -> int:
     print("| with | processor time of a call | ratio to metrics alone, median | quartiles |\n|---|---|---|---|")
     for name, measured in seconds.items():
         ratios = [one / other for one, other in zip(measured, base, strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4)
+        low, middle, high = quartiles(ratios)
         print(f"| {name} | {1000 * statistics.median(measured):.2f} ms | {middle:.3f} | {low:.3f} to {high:.3f} |")
     print(f"counting one warm call: {1e6 * counting():.0f} us")
     return 0

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from samserve.domain.embedding import Embedding
 from samserve.domain.errors import InvalidImage, InvalidPrompt, within
-from samserve.domain.geometry import Size
-from samserve.domain.low_res_masks import LowResMask
+from samserve.domain.geometry import ImageFrame, Size
+from samserve.domain.low_res_masks import LowResMask, visible
 from samserve.domain.manifest import ModelManifest
 from samserve.domain.masks import MULTIMASK, Mask, upsample_mask
 from samserve.domain.prompts import (
@@ -90,6 +90,7 @@ class _Track:
     low_res_mask: LowResMask
     appearance: npt.NDArray[np.float32]
     started_with: float
+    areas: tuple[int, ...]
     lost: bool = False
 
 
@@ -165,7 +166,7 @@ class TrackingSession(Generic[R]):
         objects = await asyncio.to_thread(self._render_all, steps, embedded)
         # Only now, so that a frame that failed half way has changed nothing.
         self._last_sequence, self._size = query.sequence, frame.original_size
-        self._tracks = {step.object_id: _continued(step, kept.get(step.object_id)) for step in steps}
+        self._tracks = {step.object_id: self._continued(step, kept.get(step.object_id), frame) for step in steps}
         return TrackedFrame(
             embedded, objects, decoded.queue_seconds, decoded.decode_seconds, time.perf_counter() - started
         )
@@ -215,7 +216,9 @@ class TrackingSession(Generic[R]):
             return _Step(name, TrackState.LOST, None, None, 0.0, 0.0)
         candidates, ious = decoded.low_res_masks[row], decoded.iou_predictions[row]
         limits = self._limits
-        best, overlap = choose(candidates, ious, track.low_res_mask, embedding.frame, track.started_with, limits)
+        best, overlap = choose(
+            candidates, ious, track.low_res_mask, embedding.frame, track.started_with, track.areas, limits
+        )
         if best is None:
             return _Step(name, TrackState.LOST, None, None, 0.0, overlap)
         chosen = candidates[best].copy()
@@ -239,10 +242,12 @@ class TrackingSession(Generic[R]):
             for step in steps
         ]
 
-
-def _continued(step: _Step, track: _Track | None) -> _Track:
-    if step.low_res_mask is None or step.appearance is None:
-        assert track is not None
-        return replace(track, lost=True)
-    started_with = step.iou_prediction if step.state is TrackState.STARTED or track is None else track.started_with
-    return _Track(step.low_res_mask, step.appearance, started_with)
+    def _continued(self, step: _Step, track: _Track | None, frame: ImageFrame) -> _Track:
+        if step.low_res_mask is None or step.appearance is None:
+            assert track is not None
+            return replace(track, lost=True)
+        area = int(np.count_nonzero(visible(step.low_res_mask, frame)))
+        if step.state is TrackState.STARTED or track is None:
+            return _Track(step.low_res_mask, step.appearance, step.iou_prediction, (area,))
+        areas = (*track.areas, area)[-self._limits.growth_frames :]
+        return _Track(step.low_res_mask, step.appearance, track.started_with, areas)

@@ -86,6 +86,35 @@ async def test_an_object_that_is_gone_is_lost_and_found_again_where_it_was() -> 
     assert (await bench.track()).objects[0].state is TrackState.TRACKED
 
 
+async def test_a_mask_that_creeps_into_its_surroundings_is_lost() -> None:
+    bench = Bench()
+    await bench.track({1: click(200, 150)})
+    states = []
+    # Each overlaps the one before by three quarters, and the third has more than twice the area of the first.
+    for radius in (4.7, 5.4, 6.2, 7.3):
+        bench.decoder.radii = (radius,) * 4
+        states.append((await bench.track()).objects[0].state)
+    assert states == [TrackState.TRACKED] * 2 + [TrackState.LOST] * 2
+
+
+async def test_an_object_that_comes_nearer_slowly_is_followed() -> None:
+    bench = Bench()
+    await bench.track({1: click(200, 150)})
+    for radius in np.geomspace(4, 8, 24):
+        bench.decoder.radii = (float(radius),) * 4
+        assert (await bench.track()).objects[0].state is TrackState.TRACKED
+
+
+async def test_a_candidate_of_like_size_is_the_object_rather_than_one_that_has_run_away() -> None:
+    bench = Bench()
+    await bench.track({1: click(200, 150)})
+    bench.decoder.radii = (6.4, 6.4, 3.3, 6.4)
+    bench.decoder.iou_predictions = (1.0, 1.0, 0.5, 1.0)
+    followed = (await bench.track()).objects[0]
+    assert followed.mask is not None
+    np.testing.assert_allclose(np.sqrt(followed.mask.area / np.pi), 3.3 * 400 / 32, rtol=0.15)
+
+
 async def test_a_model_that_is_far_less_sure_has_lost_the_object() -> None:
     bench = Bench()
     await bench.track({1: click(200, 150)})
