@@ -98,7 +98,7 @@ def users() -> list[stat.Panel | timeseries.Panel]:
             {
                 "gateways up": value("up", where=f"{_GATEWAY_JOB}, {GATEWAY}"),
                 "gateways ready": value("samserve_models_ready"),
-                "streams": value("samserve_streams"),
+                "streams": value("samserve_in_flight", where=f'limit="streams", {GATEWAY}'),
             },
             width=8,
         ),

@@ -281,10 +281,6 @@ class RequestObserver(Protocol):
         """A gaze sample's answer was taken by the client so long after the sample was received."""
         ...
 
-    def streams(self, count: int) -> None:
-        """So many bidirectional streams are open now."""
-        ...
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Thumbnail:

@@ -28,6 +28,8 @@ REQUEST_ID_METADATA = "x-request-id"
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _RECONNECT_SECONDS = 0.5
 _GONE_SECONDS = 0.01
+_CLOCK_SECONDS = 0.01
+"""gRPC's timers may end a call so long before the deadline that they tell."""
 _STOPPING = "the gateway is stopping: connect again"
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -170,13 +172,9 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         return bidirectional
 
     async def _converse(self, answers: AsyncGenerator[Any, None], context: Context, head: _Head) -> Unread | None:
-        try:
-            with self._streams.admit():
-                await head.send()
-                self._observer.streams(self._streams.in_flight)
-                return await self._write(answers, context, head)
-        finally:
-            self._observer.streams(self._streams.in_flight)
+        with self._streams.admit():
+            await head.send()
+            return await self._write(answers, context, head)
 
     async def _write(self, answers: AsyncGenerator[Any, None], context: Context, head: _Head) -> Unread | None:
         """Send the answers; that one, if any, which the client did not take in time."""
@@ -226,13 +224,11 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
             code = status_code(error)
             call.refused(error)
             await abort(context, error, head.metadata)
-        except asyncio.CancelledError:
-            code = grpc.StatusCode.DEADLINE_EXCEEDED if _expired(context) else grpc.StatusCode.CANCELLED
-            raise
         except grpc.aio.AbortError:
             raise
-        except _ENDED:
-            code = grpc.StatusCode.DEADLINE_EXCEEDED if _expired(context) else grpc.StatusCode.CANCELLED
+        except (asyncio.CancelledError, *_ENDED):
+            is_late = _expired(context, _CLOCK_SECONDS)
+            code = grpc.StatusCode.DEADLINE_EXCEEDED if is_late else grpc.StatusCode.CANCELLED
             raise
         except Exception:
             code = grpc.StatusCode.INTERNAL
@@ -261,9 +257,9 @@ class _Head:
             await self._context.send_initial_metadata(self.metadata)
 
 
-def _expired(context: Context) -> bool:
+def _expired(context: Context, slack_seconds: float = 0.0) -> bool:
     remaining = context.time_remaining()
-    return remaining is not None and remaining <= 0
+    return remaining is not None and remaining <= slack_seconds
 
 
 def _measured(call: Call, handler: Any, max_answer_bytes: int) -> tuple[Callable[[bytes], Any], Callable[[Any], bytes]]:

@@ -71,10 +71,14 @@ async def opened(served: Served, rpc: str = "SegmentGaze") -> Any:
 async def settled(served: Served, streams: int, seconds: float = 5) -> None:
     """Wait until so many streams are open."""
     for _ in range(round(100 * seconds)):
-        if served.counted("samserve_streams") == streams:
+        if open_streams(served) == streams:
             return
         await asyncio.sleep(0.01)
-    raise AssertionError(served.counted("samserve_streams"))
+    raise AssertionError(open_streams(served))
+
+
+def open_streams(served: Served) -> float:
+    return served.counted("samserve_in_flight", limit="streams")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -353,7 +357,7 @@ async def test_a_dying_client_frees_everything_at_once(served: Served, rpc: str)
     tasks, cancelled = len(asyncio.all_tasks()), ended(served, rpc, "CANCELLED")
     channel = grpc.aio.insecure_channel(served.gateway.address)
     call = await opened(Served(served.gateway, channel, SegmentationServiceStub(channel)), rpc)
-    assert served.counted("samserve_streams") == 1
+    assert open_streams(served) == 1
     await channel.close()
     del call
     await settled(served, 0)

@@ -1,6 +1,6 @@
 """Calls, and where their time goes."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from samserve.domain.errors import SHED_REASONS
 from samserve.ports import GATEWAY_CODES, EmbeddingSource, Stage, Warmth
@@ -69,7 +69,6 @@ class RequestMetrics:
             ("reason",),
             registry=registry,
         )
-        self._streams = Gauge("samserve_streams", "Bidirectional streams open", registry=registry)
         self._staleness = Histogram(
             "samserve_gaze_staleness_seconds",
             "From receiving a gaze sample to its answer taken by the client",
@@ -121,7 +120,3 @@ class RequestMetrics:
     def gaze_answered(self, seconds: float) -> None:
         """See `RequestObserver`."""
         self._staleness.observe(seconds)
-
-    def streams(self, count: int) -> None:
-        """See `RequestObserver`."""
-        self._streams.set(count)
