@@ -31,6 +31,8 @@ from samserve.v1 import segmentation_pb2 as pb
 from tests.load.traffic import Photo, Picture, Pictures, arrivals, camera_photos, procedural_photo, random_prompts
 
 init_gevent()
+# A call that waits holds a thread of this pool. With gevent's ten, all others stood in line for one, and the gateway
+# seemed slow.
 gevent.get_hub().threadpool.maxsize = 1024
 
 SERVICE = f"/{pb.DESCRIPTOR.services_by_name['SegmentationService'].full_name}"
