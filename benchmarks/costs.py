@@ -166,7 +166,7 @@ def main() -> None:
         ("embedding of SAM's size read from Redis and checked, gateway", unpacked),
         ("the same, Redis", served),
         ("gaze sample, without the decoder", sample - decodes / 120 * decode_one),
-        ("request refused", refusal),
+        ("request refused, for an unknown image", refusal),
         ("bundled encoder on the CPU, 192 x 192", encode),
         ("bundled decoder on the CPU, one prompt", decode_one),
     ]

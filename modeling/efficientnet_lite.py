@@ -96,7 +96,7 @@ def load_pretrained(trunk: EfficientNetLite0, path: Path) -> None:
     """Take the weights of `pretrained_weights` over, adapted to SAM's normalisation of pixels.
 
     They were made with TensorFlow's padding, which lies at the other side where a convolution halves an even size. That
-    shifts the grid by one pixel and changes nothing but the border.
+    shifts each such convolution's grid by one of its input's pixels and changes nothing but the border.
     """
     stored = torch.load(path, map_location="cpu", weights_only=True)
     _take(trunk.stem, stored, "_conv_stem", "_bn0")

@@ -15,8 +15,8 @@ from transformers.models.sam.modeling_sam import SamMaskDecoder, SamPositionalEm
 from modeling.efficientnet_lite import TRUNK_CHANNELS, EfficientNetLite0
 
 PATCH_SIZE = 16
-IMAGE_SIZE = 192
-"""Side of the input that the bundled weights do best with: they were trained on small pictures."""
+IMAGE_SIZE = 224
+"""Side of the input that the bundled weights do best with; they were trained on smaller pictures."""
 EMBEDDING_CHANNELS = 256
 ATTENTION_CHANNELS, ATTENTION_BLOCKS = 256, 2
 

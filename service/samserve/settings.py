@@ -1,6 +1,5 @@
 """Everything that can be set, by environment variables `SAMSERVE_...` or the command's flags."""
 
-import os
 from pathlib import Path
 from typing import Literal
 
@@ -8,6 +7,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from samserve.domain.automatic import MAX_POINTS_PER_SIDE, AutomaticMaskParameters
+from samserve.workers import available_cores
 
 _PACKAGE = Path(__file__).resolve().parent
 _MIB = 1 << 20
@@ -40,7 +40,9 @@ class Settings(BaseSettings):
     metrics_port: int | None = Field(
         default=None, ge=0, le=_MAX_PORT, description="Prometheus port, of the first process; none by default"
     )
-    processes: int = Field(default=1, ge=1, description="gateways on the port; each has the next metrics port")
+    processes: int = Field(
+        default=1, ge=1, description="gateways on the port; each has the next health and metrics port"
+    )
     log_format: Literal["json", "text"] | None = Field(
         default=None, description="by default text if standard error is a terminal, JSON if not"
     )
@@ -84,7 +86,7 @@ class Settings(BaseSettings):
     max_requests: int = Field(default=32, gt=0, description="requests in flight; more are refused")
     max_encodes: int = Field(default=16, gt=0, description="encodes in flight, queued ones included")
     image_decode_workers: int = Field(
-        default_factory=lambda: os.cpu_count() or 1, gt=0, description="image files decoded at a time, by all processes"
+        default_factory=lambda: available_cores(), gt=0, description="image files decoded at a time, by all processes"
     )
 
     max_generations: int = Field(
@@ -129,7 +131,7 @@ class Settings(BaseSettings):
     @property
     def cores(self) -> int:
         """Of the machine, for one process."""
-        return max(1, (os.cpu_count() or 1) // self.processes)
+        return max(1, available_cores() // self.processes)
 
     def of_process(self, number: int, port: int) -> "Settings":
         """The settings of one of several processes, counted from 0, with its share and the port that all have."""

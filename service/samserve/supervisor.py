@@ -26,6 +26,8 @@ from samserve.settings import Settings
 _SPAWN = multiprocessing.get_context("spawn")
 _RETRY_SECONDS = 1.0
 _MAX_RETRY_SECONDS = 30.0
+_HUNG_SECONDS = 10.0
+"""A process that was told to stop and has not, so long after its calls had to end, never will."""
 _STEADY_SECONDS = 60.0
 """A process that lived so long did not die of how it was started: the next one need not wait longer."""
 
@@ -127,7 +129,10 @@ async def _run(number: int, settings: Settings) -> _End:
             await _readable(process.sentinel)
         finally:
             process.terminate()
-            await _readable(process.sentinel)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(settings.stop_grace_seconds + _HUNG_SECONDS):
+                    await _readable(process.sentinel)
+            process.kill()
             process.join()
     code = process.exitcode or 0
     status = f"exit status {code}" if code >= 0 else f"signal {-code} ({signal.strsignal(-code)})"

@@ -7,6 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 _NICENESS = 5
 
 
+def available_cores() -> int:
+    """Cores that this process may run on. A container's quota is not among what limits them here."""
+    if sys.platform != "linux":
+        return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0))
+
+
 def compute_threads(count: int, name: str) -> ThreadPoolExecutor:
     """Threads whose work yields to the event loop.
 

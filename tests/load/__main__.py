@@ -13,8 +13,8 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import psutil
@@ -38,16 +38,33 @@ class Machine:
     def __init__(self) -> None:
         self._last = self._read()
 
-    def shares(self, generator_seconds: float) -> tuple[float, float]:
-        """Cores that the gateway and others used since the last reading."""
+    def shares(self, generator_seconds: float, load_seconds: float) -> tuple[float, float]:
+        """Cores that the gateway used while it was loaded, and others since the last reading."""
         last, self._last = self._last, self._read()
         elapsed, gateway, busy = (now - then for now, then in zip(self._last, last, strict=True))
-        return gateway / elapsed, max(0.0, busy - gateway - generator_seconds) / elapsed
+        return gateway / load_seconds, max(0.0, busy - gateway - generator_seconds) / elapsed
 
     def _read(self) -> tuple[float, float, float]:
         gateway = sum(sum(child.cpu_times()[:2]) for child in psutil.Process().children(recursive=True))
         times = psutil.cpu_times()
         return time.monotonic(), gateway, sum(times) - times.idle - getattr(times, "iowait", 0.0)
+
+
+@contextmanager
+def gateway_apart(processes: int) -> Iterator[str]:
+    """A gateway on all cores but one, which is left to this process and those that it starts from then on.
+
+    Else more load would take from the gateway what it costs to make it.
+    """
+    this, cores = psutil.Process(), sorted(psutil.Process().cpu_affinity())
+    if len(cores) > 1:
+        this.cpu_affinity(cores[:-1])
+    with gateway_process("--processes", f"{processes}") as address:
+        this.cpu_affinity(cores[-1:])
+        try:
+            yield address
+        finally:
+            this.cpu_affinity(cores)
 
 
 def run_phase(name: str, host: str, users: Sequence[str], options: argparse.Namespace, load: float | None) -> Phase:
@@ -67,7 +84,7 @@ def run_phase(name: str, host: str, users: Sequence[str], options: argparse.Name
     if done.returncode or not record.is_file():
         sys.exit(f"locust failed in phase {name}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
     written = json.loads(record.read_text())
-    gateway, others = machine.shares(written["total_processor_seconds"])
+    gateway, others = machine.shares(written["total_processor_seconds"], written["seconds"])
     seconds = float(options.seconds)
     generator = written["generator_processor_seconds"] / written["seconds"]
     return Phase(name, load, seconds, read_calls(written), generator, gateway, others)
@@ -110,8 +127,7 @@ def main() -> None:
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     load_before = os.getloadavg()[0]
-    processes = ("--processes", f"{options.processes}")
-    with nullcontext(options.host) if options.host else gateway_process(*processes) as host:
+    with nullcontext(options.host) if options.host else gateway_apart(options.processes) as host:
         phases = measure(host, options)
     findings = verdicts(phases)
     machine = f"{os.cpu_count()} cores ({platform.machine()}), load average {load_before:.1f} when it began"

@@ -1,7 +1,5 @@
 """What the processes of one command share out, and what each has for itself."""
 
-import os
-
 import pytest
 from pydantic import ValidationError
 
@@ -12,7 +10,7 @@ from samserve.settings import Settings
 def test_processes_share_out_cores_and_memory_and_each_has_its_own_ports(
     processes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr("samserve.settings.available_cores", lambda: 8)
     whole = Settings(processes=processes, port=0, health_port=50061, metrics_port=9100, memory_cache_bytes=6000)
     each = [whole.of_process(number, 50051) for number in range(processes)]
     assert {settings.port for settings in each} == {50051}
@@ -31,7 +29,7 @@ def test_no_metrics_port_and_any_metrics_port_are_the_same_for_all(metrics_port:
 
 
 def test_more_processes_than_cores_have_a_thread_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr("samserve.settings.available_cores", lambda: 2)
     settings = Settings(processes=4).of_process(0, 1)
     assert (settings.cores, settings.engine_threads, settings.image_decode_workers) == (1, 1, 1)
 

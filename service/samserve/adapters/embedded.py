@@ -1,7 +1,6 @@
 """The models in process, on ONNX Runtime's CPU provider."""
 
 import asyncio
-import os
 import time
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from samserve.domain.errors import ModelUnavailable
 from samserve.domain.manifest import DECODER, ENCODER, InvalidManifest
 from samserve.domain.prompts import PromptBatch
 from samserve.ports import DecodedImage, DecodedMasks, EncodedImage
-from samserve.workers import compute_threads
+from samserve.workers import available_cores, compute_threads
 
 _RETRY_AFTER_SECONDS = 1.0
 
@@ -106,11 +105,11 @@ class EmbeddedMaskDecoder:
 
     Args:
         repository: a model repository with `sam_mask_decoder/1/model.onnx`.
-        threads: how many calls run at a time; 0 takes the machine's cores.
+        threads: how many calls run at a time; 0: the machine's cores.
     """
 
     def __init__(self, repository: Path, threads: int = 0) -> None:
-        self._engine = _Engine(repository / DECODER / "1" / "model.onnx", threads or os.cpu_count() or 1, 1)
+        self._engine = _Engine(repository / DECODER / "1" / "model.onnx", threads or available_cores(), 1)
 
     async def decode(self, embedding: Embedding, prompts: PromptBatch) -> DecodedMasks:
         """See `MaskDecoder.decode`."""

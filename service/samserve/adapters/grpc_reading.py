@@ -1,6 +1,6 @@
-"""Requests that are refused before they are read: there is no room for them, or they are no protobuf message.
+"""Requests that are refused before they are parsed: there is no room for them, or they are no protobuf message.
 
-Refusing must stay cheap where most calls are refused, and reading a message can cost more than all the rest of it.
+Refusing must stay cheap where most calls are refused, and parsing a message can cost more than all the rest.
 Bytes that are no message gRPC left to itself would end with UNKNOWN, and a stream in the middle of the servicer.
 """
 
@@ -26,12 +26,12 @@ class _Refused:
 
 
 def refusing(handler: Any, request_type: str, admission: Admission | None) -> Any:
-    """The same handler, which raises `InvalidArgument` for bytes that are no message of its request type.
+    """The same handler, raising `Overloaded` where there is no place, else `InvalidArgument` for what is no message.
 
     Args:
         handler: of one rpc, as `grpc.RpcMethodHandler`; not of the kind that takes a stream and answers once.
         request_type: full name of the message, for the error.
-        admission: what the rpc will ask for a place; it raises `Overloaded` while there is none.
+        admission: what the rpc will ask for a place, if any.
     """
     read = _reading(handler.request_deserializer, request_type, admission)
 
@@ -68,7 +68,8 @@ def _reading(
                 admission.check()
             return deserialize(data)
         except Overloaded as error:
-            return _Refused(error)
+            # Its traceback would hold the message until somebody collects garbage.
+            return _Refused(error.with_traceback(None))
         except DecodeError as error:
             description = f"the message cannot be read as {request_type} ({error}): send what this server's proto says"
             return _Refused(InvalidArgument("", description))

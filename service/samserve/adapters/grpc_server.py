@@ -1,6 +1,8 @@
 """The gRPC server: services, limits, health, reflection, and a graceful end."""
 
 import asyncio
+import errno
+import os
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -16,7 +18,7 @@ from samserve.v1 import segmentation_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["SegmentationService"].full_name
 LIVENESS = "liveness"
-_ADMITTED = ("EmbedImage", "GetEmbedding", "Segment")
+_ADMITTED = ("EmbedImage", "GetEmbedding", "Segment", "GenerateMasks", "DetectEdges")
 _PROBES = 16
 _READINESS = ("", SERVICE)
 _MAX_CONNECTION_AGE_SECONDS = 300
@@ -31,14 +33,14 @@ class GrpcServer:
 
     Health is per service and for "" (the whole server): NOT_SERVING until `set_serving(True)`, and while stopping. The
     health service "liveness" is SERVING whatever becomes of the models, so that nobody restarts a gateway for them.
-    Calls that never end fill `max_concurrent_rpcs`, health checks included; a port of their own is out of their reach.
+    Calls that never end fill `max_concurrent_rpcs`, health checks included; those can have a port of their own.
 
     Args:
         address: `host:port`; port 0 takes a free one.
         health_port: of the health service alone, beside the one above; None for none.
         max_message_bytes: of a request and of an answer.
         max_concurrent_rpcs: what gRPC lets in at all, streams and health checks included; the core admits less.
-        requests: admission of single images and their prompts: while it is full, those are refused unread.
+        requests: admission of single images and their prompts: while it is full, those are refused unparsed.
         streams: admission of bidirectional streams.
         idle_seconds: longest wait for a client to take an answer of a stream.
         reuse_port: whether other gateways listen on the same port; else a second server there is a mistake.
@@ -84,7 +86,10 @@ class GrpcServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._health_server)
         self.health_port: int | None = None
         if health_port is not None:
-            self.health_port = self._health_server.add_insecure_port(f"{host}:{health_port}")
+            try:
+                self.health_port = self._health_server.add_insecure_port(f"{host}:{health_port}")
+            except RuntimeError as error:
+                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), f"health port {health_port}") from error
 
     async def start(self) -> None:
         """Begin to serve, health NOT_SERVING; calls are refused as `ModelUnavailable` until there is a servicer."""
@@ -109,7 +114,12 @@ class GrpcServer:
         self._interceptor.drain()
         stop = asyncio.ensure_future(self._server.stop(grace_seconds))
         # It alone would wait for connections as well, also for those of clients that do not answer.
-        while self._interceptor.in_flight and not stop.done():
-            await asyncio.wait([stop, *self._interceptor.in_flight], return_when=asyncio.FIRST_COMPLETED)
-        await asyncio.wait([stop], timeout=_FAREWELL_SECONDS)
+        while not stop.done():
+            if calls := self._interceptor.in_flight:
+                await asyncio.wait([stop, *calls], return_when=asyncio.FIRST_COMPLETED)
+                continue
+            await asyncio.wait([stop], timeout=_FAREWELL_SECONDS)
+            # What came just before the end is among them by now.
+            if not self._interceptor.in_flight:
+                break
         await asyncio.gather(stop, self._server.stop(None), self._health_server.stop(None))

@@ -35,7 +35,7 @@ class SwitchableHandler(grpc.GenericRpcHandler):
 
     Args:
         service: full name.
-        admissions: by rpc, what its calls will ask for a place: they are refused unread while there is none.
+        admissions: by rpc, what its calls will ask for a place: they are refused unparsed while there is none.
     """
 
     def __init__(self, service: str, admissions: Mapping[str, Admission]) -> None:

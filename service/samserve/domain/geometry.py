@@ -110,7 +110,7 @@ def linear_taps(source: int, target: int) -> InterpolationTaps:
     return InterpolationTaps(np.stack([low, high], axis=1), np.stack([1 - fraction, fraction], axis=1))
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=8)
 def mask_taps(low_res_size: int, image_size: int, input_length: int, original_length: int) -> InterpolationTaps:
     """SAM's two resamplings of one mask axis as one: low-res to the square input, crop, to the original."""
     to_input = linear_taps(low_res_size, image_size)
@@ -118,4 +118,6 @@ def mask_taps(low_res_size: int, image_size: int, input_length: int, original_le
     taps = to_original.indices
     indices = to_input.indices[taps].reshape(original_length, 4)
     weights = (to_original.weights[:, :, None] * to_input.weights[taps]).reshape(original_length, 4)
+    for shared in (indices, weights):
+        shared.setflags(write=False)
     return InterpolationTaps(indices, weights)

@@ -157,6 +157,6 @@ def run_lengths(mask: Mask) -> npt.NDArray[np.int64]:
     changes = (mask.left + column) * height + mask.top + row
     # A run that goes over from the foot of one column to the head of the next is one run.
     joined = np.flatnonzero(changes[:-1] == changes[1:])
-    changes = np.delete(changes, [*joined, *(joined + 1)])
+    changes = np.delete(changes, np.concatenate([joined, joined + 1]))
     runs: npt.NDArray[np.int64] = np.diff(changes, prepend=0, append=height * width)
     return runs[:-1] if len(changes) and runs[-1] == 0 else runs

@@ -27,7 +27,7 @@ class TrackingLimits:
             mask, the decoder finds it again even in an empty picture; its features do not.
         max_growth: how many times larger or smaller than on any of the last `growth_frames` on which it was seen. A
             mask that runs into its surroundings does so in steps that each pass `min_overlap`. An object that comes
-            nearer doubles within eight frames, a quarter of a second, only if its distance falls by three tenths.
+            nearer doubles within eight frames, a quarter of a second of video, only if its distance falls by 3/10.
     """
 
     min_overlap: float = 0.3
