@@ -167,7 +167,7 @@ def main() -> None:
         ("the same, Redis", served),
         ("gaze sample, without the decoder", sample - decodes / 120 * decode_one),
         ("request refused, for an unknown image", refusal),
-        ("bundled encoder on the CPU, 192 x 192", encode),
+        ("bundled encoder on the CPU", encode),
         ("bundled decoder on the CPU, one prompt", decode_one),
     ]
     print("| step | processor time |\n|---|---|")
