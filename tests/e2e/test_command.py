@@ -71,3 +71,15 @@ def test_a_taken_port_is_said_in_one_line(gateway_address: str) -> None:
     assert done.returncode == 2
     assert f"cannot listen on {gateway_address}" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["health", "metrics"])
+def test_another_port_that_is_taken_is_said_by_its_name(
+    gateway_address: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = gateway_address.rpartition(":")[2]
+    monkeypatch.setenv(f"SAMSERVE_{kind.upper()}_PORT", port)
+    done = samserve("serve", "--port", "0")
+    assert done.returncode == 2
+    assert f"{kind} port {port}" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
