@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.gateway import Call, Comparison, take_turns
+from benchmarks.gateway import Call, Comparison, table, take_turns
 from samserve.adapters.embedded import EmbeddedImageEncoder
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.manifest import ModelManifest
@@ -48,9 +48,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     comparison = asyncio.run(compare(options.repositories, options.rounds))
-    print("| first : second | first | second | ratio, median | ratio, quartiles |")
-    print("|---|---|---|---|---|")
-    print(comparison)
+    print(table([comparison]))
 
 
 if __name__ == "__main__":

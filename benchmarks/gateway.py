@@ -57,6 +57,12 @@ class Comparison:
         return f"| {self.name} | {medians[0]:.1f} ms | {medians[1]:.1f} ms | {middle:.2f} | {low:.2f} to {high:.2f} |"
 
 
+def table(comparisons: Sequence[Comparison]) -> str:
+    """A row each, in Markdown."""
+    head = "| first : second | first | second | ratio, median | ratio, quartiles |\n|---|---|---|---|---|"
+    return "\n".join([head, *map(str, comparisons)])
+
+
 def quartiles(ratios: Sequence[float]) -> tuple[float, float, float]:
     """Within what was measured, however few there are: the one, of one."""
     low, middle, high = np.quantile(ratios, (0.25, 0.5, 0.75))
@@ -131,9 +137,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with gateway_process() as address:
         comparisons = asyncio.run(compare(address, arguments.image.read_bytes(), arguments.rounds))
-    print("| first : second | first | second | ratio, median | ratio, quartiles |")
-    print("|---|---|---|---|---|")
-    print(*comparisons, sep="\n")
+    print(table(comparisons))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.gateway import PHOTO, Call, Comparison, take_turns
+from benchmarks.gateway import PHOTO, Call, Comparison, table, take_turns
 from modeling.triton_config import MODELS, write_configs
 from modeling.triton_server import provide
 from samserve.adapters.metrics import Metrics
@@ -242,9 +242,7 @@ def main() -> None:
         with triton(repository, Path(folder) / "triton.log") as address:
             moved = [asyncio.run(bytes_of_a_warm_prompt(address, scratch, data)) for scratch in (128 * MIB, 0)]
             comparisons = asyncio.run(compare(address, data, options.rounds))
-    print("| first : second | first | second | ratio, median | ratio, quartiles |")
-    print("|---|---|---|---|---|")
-    print(*comparisons, sep="\n")
+    print(table(comparisons))
     print(
         f"bytes between gateway and Triton for a warm prompt: {moved[0]:.0f} by shared memory, {moved[1]:.0f} by wire"
     )

@@ -2,7 +2,8 @@
 
     python -m training.gallery --weights runs/tiny.safetensors --output masks.png
 
-The prompts were put down before anything was seen of the masks, so that failures show too.
+Two boxes were put down anew where the first ones held no thing; beyond that no prompt was chosen by its mask, so that
+failures show too.
 """
 
 import argparse

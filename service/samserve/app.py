@@ -57,8 +57,8 @@ async def gateway(settings: Settings, tracer: Tracer | None = None) -> AsyncIter
     Raises:
         TracingMissing: traces are asked for and OpenTelemetry is not installed.
         InvalidManifest: the model repository is missing or not whole (embedded engine).
-        RuntimeError: a port is taken.
-        OSError: the metrics port is.
+        RuntimeError: the port is taken.
+        OSError: the health port or the metrics port is.
     """
     async with AsyncExitStack() as stack:
         # Requests run side by side; a small matrix product that waits for a second thread is slower, not faster.
