@@ -1,7 +1,7 @@
-"""The models that can be exported: Meta's three sizes of SAM, and the small one that comes with the project.
+"""The models that can be exported: Meta's three sizes of SAM, MobileSAM, and the small one that comes with the project.
 
-All of them are handled as transformers' `SamModel`. The bundled one has an image encoder of its own; its other parts
-are SAM's, so it becomes a `SamModel` by exchanging the encoder (`as_sam_model`).
+All of them are handled as transformers' `SamModel`. MobileSAM and the bundled one have another image encoder; their
+other parts are SAM's, so they become a `SamModel` by exchanging the encoder (`as_sam_model`).
 """
 
 from collections.abc import Mapping
@@ -14,12 +14,9 @@ from transformers import SamConfig, SamModel
 from transformers.models.sam.configuration_sam import SamMaskDecoderConfig, SamPromptEncoderConfig, SamVisionConfig
 from transformers.models.sam.modeling_sam import SamMaskDecoder, SamPositionalEmbedding, SamPromptEncoder
 
-from modeling.tiny import TinySam
+from modeling.tiny import IMAGE_SIZE, MASK_DECODER_NORM_EPS, MOBILE_SAM_SIZE, TinySam
 
 BUNDLED = "tiny"
-
-# nn.LayerNorm's default, which Meta's two-way transformer uses; transformers' default configuration says 1e-6.
-MASK_DECODER_NORM_EPS = 1e-5
 
 
 class VitSize(NamedTuple):
@@ -38,7 +35,9 @@ VIT_SIZES: Mapping[str, VitSize] = MappingProxyType(
         "vit_h": VitSize(1280, 32, 16, (7, 15, 23, 31)),
     }
 )
-MODEL_NAMES = (*VIT_SIZES, BUNDLED)
+TINY_VIT_SIDES: Mapping[str, int] = MappingProxyType({"vit_t": MOBILE_SAM_SIZE, BUNDLED: IMAGE_SIZE})
+"""Sides of the inputs of the models whose image encoder is TinyViT: MobileSAM as published, and the bundled one."""
+MODEL_NAMES = (*VIT_SIZES, *TINY_VIT_SIDES)
 
 
 class SamParts(Protocol):
@@ -95,7 +94,8 @@ def empty_model(name: str) -> SamModel:
         KeyError: there is no such model.
     """
     with torch.device("meta"):
-        model = as_sam_model(TinySam()) if name == BUNDLED else SamModel(vit_config(name))
+        side = TINY_VIT_SIDES.get(name)
+        model = SamModel(vit_config(name)) if side is None else as_sam_model(TinySam(side))
     model.train(False)
     return model
 

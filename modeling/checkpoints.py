@@ -59,7 +59,7 @@ def load_checkpoint(name: str, path: Path) -> Checkpoint:
 
     Raises:
         InvalidCheckpoint: it is missing, unreadable, of another architecture, lacks weights, or bears the name of a
-            file that Meta published and is another.
+            published file and is another.
     """
     if not path.exists():
         raise InvalidCheckpoint(f"{path} does not exist")
@@ -72,7 +72,7 @@ def load_checkpoint(name: str, path: Path) -> Checkpoint:
     published = PUBLISHED_SHA256.get(file.name, digest)
     if digest != published:
         raise InvalidCheckpoint(
-            f"{file} has the SHA-256 {digest}, and the file that Meta published under this name has {published}; "
+            f"{file} has the SHA-256 {digest}, and the file that was published under this name has {published}; "
             "download it again, or rename it if its weights are your own"
         )
     weights, layout = _read_file(file), "huggingface"
@@ -137,9 +137,13 @@ def _fill(name: str, weights: dict[str, Tensor], path: Path) -> SamModel:
 
     differences = _differences(model, weights)
     if differences:
-        for other in MODEL_NAMES:
-            if not _differences(empty_model(other), weights):
-                raise InvalidCheckpoint(f"{path} holds the weights of {other}, not of {name}: pass --model {other}")
+        # MobileSAM's weights fit inputs of every side.
+        fitting = [other for other in MODEL_NAMES if not _differences(empty_model(other), weights)]
+        if fitting:
+            raise InvalidCheckpoint(
+                f"{path} holds the weights of {' or '.join(fitting)}, not of {name}: pass "
+                + " or ".join(f"--model {other}" for other in fitting)
+            )
         raise InvalidCheckpoint(
             f"{path} does not hold a SAM {name}: {'; '.join(differences)}. Expected are Meta's or transformers' "
             f"weights of {', '.join(MODEL_NAMES)}, complete and unchanged in shape"

@@ -1,4 +1,4 @@
-"""The names that Meta's `segment_anything` and transformers' `SamModel` give to the same weights."""
+"""The names that Meta's `segment_anything` (and MobileSAM) and transformers' `SamModel` give to the same weights."""
 
 import re
 from collections.abc import Mapping
@@ -33,6 +33,9 @@ RENAMES: tuple[tuple[str, str], ...] = (
     (r"^(mask_decoder\.(?:output_hypernetworks_mlps\.\d+|iou_prediction_head))\.layers\.2\.", r"\1.proj_out."),
 )
 
+# TinyViT's classifier, which MobileSAM's checkpoint still holds and nothing reads.
+UNUSED = re.compile(r"^image_encoder\.(norm_head|head)\.")
+
 
 def is_meta_layout(weights: Mapping[str, Tensor]) -> bool:
     """Whether these keys are those of Meta's published `.pth` files."""
@@ -41,7 +44,7 @@ def is_meta_layout(weights: Mapping[str, Tensor]) -> bool:
 
 def to_transformers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same weights under transformers' names; unknown keys come out unchanged, for the loader to refuse."""
-    return {_rename(key): tensor for key, tensor in weights.items()}
+    return {_rename(key): tensor for key, tensor in weights.items() if not UNUSED.match(key)}
 
 
 def _rename(key: str) -> str:

@@ -1,6 +1,6 @@
-"""The bundled model from nothing: pictures, pools of samples, training. Each step goes on where it stopped.
+"""The bundled model, made anew: a checkpoint, pictures, masks for them, training. Each step goes on where it stopped.
 
-    python -m training [assets] [regions] [scenes] [train] [--config training/tiny.toml] [--work-dir runs]
+    python -m training [checkpoint] [assets] [masks] [train] [--config training/tiny.toml] [--work-dir runs]
 
 Without a step: all of them, in this order.
 """
@@ -10,11 +10,11 @@ from pathlib import Path
 
 from training.assets import make_assets
 from training.config import Config
-from training.regions import make_regions
-from training.scenes import make_scenes
+from training.mobile_sam import fetch_checkpoint
+from training.teacher import make_masks
 from training.train import train
 
-STEPS = ("assets", "regions", "scenes", "train")
+STEPS = ("checkpoint", "assets", "masks", "train")
 
 
 def main() -> None:
@@ -28,12 +28,12 @@ def main() -> None:
     config, work_dir = Config.read(options.config), options.work_dir
     work_dir.mkdir(parents=True, exist_ok=True)
     steps = options.steps or STEPS
+    if "checkpoint" in steps:
+        fetch_checkpoint(work_dir)
     if "assets" in steps:
         make_assets(work_dir)
-    if "regions" in steps:
-        make_regions(work_dir, config.crops, config.seed)
-    if "scenes" in steps:
-        make_scenes(work_dir, config.scenes, config.seed)
+    if "masks" in steps:
+        make_masks(work_dir, config.crops, config.seed)
     if "train" in steps:
         train(config, work_dir)
 

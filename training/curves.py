@@ -19,8 +19,8 @@ def plot(history: Sequence[dict[str, float]], path: Path) -> None:
     width = max(1, min(SMOOTHING, len(history) // 10))
     steps = _smooth([entry["step"] for entry in history], width)
     for axes, names in (
-        (left, ("loss", "mask_loss", "click_mask_loss", "box_mask_loss", "iou_error")),
-        (right, ("iou_best", "iou_chosen", "click_iou_best", "box_iou_best")),
+        (left, ("loss", "mask_loss", "iou_error")),
+        (right, ("iou_best", "iou_chosen")),
     ):
         for name in names:
             values = _smooth([entry.get(name, math.nan) for entry in history], width)

@@ -19,7 +19,6 @@ MEAN = np.array(PIXEL_MEAN, dtype=np.float32)
 STD = np.array(PIXEL_STD, dtype=np.float32)
 # Masks are learnt at a quarter of the input, the decoder's resolution.
 CELL = 4
-CLICKS = 32
 
 
 @dataclass(frozen=True)
@@ -27,17 +26,13 @@ class Batch:
     """One step's images and objects; coordinates are pixels of the padded square input.
 
     pixel_values [B, 3, S, S] normalised; targets [B, K, S/4, S/4] covered share of each cell in [0, 1];
-    points [B, K, 2] (x, y) inside each object; boxes [B, K, 4] XYXY; clicks [B, A, 2] all over the image, and of each
-    a mask that it lies in: click_targets [B, A, S/4, S/4] in {0, 1} and its box, click_boxes [B, A, 4] XYXY.
+    points [B, K, 2] (x, y) inside each object; boxes [B, K, 4] XYXY.
     """
 
     pixel_values: Tensor
     targets: Tensor
     points: Tensor
     boxes: Tensor
-    clicks: Tensor
-    click_targets: Tensor
-    click_boxes: Tensor
 
 
 def normalised(image: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
@@ -85,23 +80,22 @@ def _point(inside: NDArray[np.bool_], rng: np.random.Generator) -> tuple[float, 
     return float(x), float(y)
 
 
-class SceneDataset(Dataset[tuple[NDArray[np.float32], ...]]):
+class PromptDataset(Dataset[tuple[NDArray[np.float32], ...]]):
     """Item i depends on the seed and i alone, so that a resumed run sees what an unbroken one would have seen."""
 
-    def __init__(self, pools: list[list[Path]], image_size: int, objects: int, seed: int) -> None:
-        self.pools = [pool for pool in pools if pool]
-        if not self.pools:
-            raise ValueError("there is nothing to train on: run `python -m training regions scenes` first")
+    def __init__(self, pool: list[Path], image_size: int, objects: int, seed: int) -> None:
+        self.pool = pool
+        if not pool:
+            raise ValueError("there is nothing to train on: run `python -m training assets masks` first")
         self.image_size = image_size
         self.objects = objects
         self.seed = seed
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], ...]:
-        """One image's share of a Batch: pixel_values, targets, points, boxes, clicks, click_targets, click_boxes."""
+        """One image's share of a Batch: pixel_values, targets, points, boxes."""
         rng = np.random.default_rng((self.seed, index))
         while True:
-            pool = self.pools[int(rng.integers(len(self.pools)))]
-            item = self._item(MaskedImage.load(pool[int(rng.integers(len(pool)))]), rng)
+            item = self._item(MaskedImage.load(self.pool[int(rng.integers(len(self.pool)))]), rng)
             if item is not None:
                 return item
 
@@ -139,29 +133,7 @@ class SceneDataset(Dataset[tuple[NDArray[np.float32], ...]]):
             np.stack(targets),
             np.array(points, dtype=np.float32),
             np.array(boxes, dtype=np.float32),
-            *self._clicks(labels, sample.members, chance, rng),
         )
-
-    def _clicks(
-        self, labels: NDArray[np.uint16], members: NDArray[np.bool_], chance: NDArray[Any], rng: np.random.Generator
-    ) -> tuple[NDArray[np.float32], ...]:
-        """Clicks [A, 2], their masks [A, S/4, S/4] and boxes [A, 4]: a mask is drawn first, so that small ones get
-        their share."""
-        cells = labels[CELL // 2 :: CELL, CELL // 2 :: CELL]
-        height, width = cells.shape
-        coords = np.zeros((CLICKS, 2), dtype=np.float32)
-        targets = np.zeros((CLICKS, self.image_size // CELL, self.image_size // CELL), dtype=np.float32)
-        boxes = np.zeros((CLICKS, 4), dtype=np.float32)
-        masks = members[:, cells.ravel()]
-        chance = chance * masks.any(axis=1)
-        if chance.any():
-            for row, index in enumerate(rng.choice(len(chance), CLICKS, p=chance / chance.sum())):
-                inside = np.flatnonzero(masks[index])
-                cell = int(inside[rng.integers(len(inside))])
-                coords[row] = (np.array((cell % width, cell // width)) + rng.random(2)) * CELL
-                targets[row, :height, :width] = masks[index].reshape(cells.shape)
-                boxes[row] = _noisy_box(members[index][labels], labels.shape[::-1], rng)
-        return coords, targets, boxes
 
 
 def _noisy_box(mask: NDArray[np.bool_], size: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
@@ -173,7 +145,7 @@ def _noisy_box(mask: NDArray[np.bool_], size: tuple[int, ...], rng: np.random.Ge
     return np.asarray(np.clip(noisy, 0, np.array([*size, *size])))
 
 
-def batches(dataset: SceneDataset, batch: int, first: int, steps: int, workers: int = 1) -> Iterator[Batch]:
+def batches(dataset: PromptDataset, batch: int, first: int, steps: int, workers: int = 1) -> Iterator[Batch]:
     """Steps first .. first + steps - 1 of the endless sequence of batches."""
     order = range(first * batch, (first + steps) * batch)
     loader: DataLoader[tuple[Tensor, ...]]

@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from modeling.tiny import TinySam
@@ -50,27 +49,6 @@ def decode(model: TinySam, embeddings: Tensor, sparse: Tensor, dense: Tensor | N
     fine = _upscale(model, keys.transpose(2, 3).reshape(embeddings.shape))
     masks = torch.einsum("rmc,rchw->rmhw", _mask_weights(model, queries[:, 0, 1:]), fine)
     return masks, decoder.iou_prediction_head(queries[:, 0, 0])
-
-
-def decode_directly(model: TinySam, embeddings: Tensor, coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """low_res_masks [B, A, 4, S/4, S/4] and iou_predictions [B, A, 4] of many prompts an image, past the transformer.
-
-    From embeddings [B, 256, S/16, S/16], coords [B, A, N, 2] and labels [B, A, N]. A prompt's output tokens take up its
-    places and the embedding there, the mean of its points, as the transformer's last attention begins by doing; the
-    rest is the decoder. A prompt costs a hundredth of what it costs through the transformer, so an image can teach
-    with many at a time.
-    """
-    decoder, transformer = model.mask_decoder, model.mask_decoder.transformer
-    places = embed_points(model, coords.flatten(0, 1), labels.flatten(0, 1)).mean(dim=1).unflatten(0, coords.shape[:2])
-    grid = coords * (2 / model.image_size) - 1
-    there = F.grid_sample(embeddings, grid, padding_mode="border", align_corners=False).mean(dim=3).transpose(1, 2)
-    attention: Any = transformer.final_attn_token_to_image
-    taken = attention.out_proj(attention.v_proj(there)) + places
-    tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
-    tokens = transformer.layer_norm_final_attn(tokens + taken.unsqueeze(2))
-    weights = _mask_weights(model, tokens[:, :, 1:].flatten(0, 1)).unflatten(0, coords.shape[:2])
-    masks = torch.einsum("bamc,bchw->bamhw", weights, _upscale(model, embeddings))
-    return masks, decoder.iou_prediction_head(tokens[:, :, 0])
 
 
 def _upscale(model: TinySam, grid: Tensor) -> Tensor:

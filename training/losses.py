@@ -4,10 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-INCLUSION = 0.5
-"""How far the logits of a box's single mask are lowered before they are learnt. The IoU expected of a mask is greatest
-when it holds every cell likelier to belong than about IoU / (1 + IoU), not one half: at an IoU of 0.6 those above -0.5.
-A box says where nothing belongs, so that what is taken in lies within it; learnt from points too, masks spill."""
 FOCAL_WEIGHT, DICE_WEIGHT, IOU_WEIGHT = 20.0, 1.0, 1.0
 
 
@@ -34,17 +30,13 @@ def true_iou(logits: Tensor, target: Tensor) -> Tensor:
     return overlap / (mask | inside).sum(dim=(-2, -1)).clamp(min=1)
 
 
-def sam_loss(
-    masks: Tensor, ious: Tensor, target: Tensor, unambiguous: Tensor, boxed: Tensor
-) -> tuple[Tensor, dict[str, float]]:
+def sam_loss(masks: Tensor, ious: Tensor, target: Tensor, unambiguous: Tensor) -> tuple[Tensor, dict[str, float]]:
     """The loss of masks [R, 4, H, W] and iou_predictions [R, 4] against target [R, H, W], and figures to log.
 
-    Of the masks 1..3 only the best learns the target; mask 0 learns where the prompt is unambiguous [R],
-    and takes in more where it holds a box, boxed [R].
+    Of the masks 1..3 only the best learns the target; mask 0 learns where the prompt is unambiguous [R].
     """
     wide = target.unsqueeze(1).expand_as(masks)
-    lowered = masks - INCLUSION * (boxed[:, None] & (torch.arange(4) == 0))[..., None, None]
-    each = FOCAL_WEIGHT * focal(lowered, wide) + DICE_WEIGHT * dice(lowered, wide)
+    each = FOCAL_WEIGHT * focal(masks, wide) + DICE_WEIGHT * dice(masks, wide)
     best, choice = each[:, 1:].min(dim=1)
     single = torch.where(unambiguous, each[:, 0], 0.0)
     truth = true_iou(masks.detach(), wide)

@@ -12,6 +12,7 @@ from torch import Tensor
 from modeling.tiny import TinySam, load_tiny
 from training.dataset import normalised
 from training.forward import BOX_END, BOX_START, PADDING, decode, embed_masks, embed_points
+from training.mobile_sam import load_mobile_sam
 
 
 class Predictor:
@@ -25,7 +26,9 @@ class Predictor:
 
     @classmethod
     def load(cls, weights: Path, image_size: int) -> "Predictor":
-        return cls(load_tiny(weights, image_size))
+        """From the weights that a training left, or from MobileSAM's published checkpoint."""
+        load = load_mobile_sam if weights.suffix == ".pt" else load_tiny
+        return cls(load(weights, image_size))
 
     @torch.inference_mode()
     def set_image(self, image: Image.Image) -> None:

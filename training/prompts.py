@@ -46,29 +46,6 @@ def first_prompts(batch: Batch) -> Prompts:
     )
 
 
-@dataclass(frozen=True)
-class DirectPrompts:
-    """Many prompts an image: coords [B, A, N, 2] pixels of the padded input, labels [B, A, N], targets of each
-    [B, A, S/4, S/4]."""
-
-    coords: Tensor
-    labels: Tensor
-    targets: Tensor
-
-
-def direct_clicks(batch: Batch) -> DirectPrompts:
-    """All clicks of the batch."""
-    labels = torch.full((*batch.clicks.shape[:2], 1), FOREGROUND)
-    return DirectPrompts(batch.clicks.unsqueeze(2), labels, batch.click_targets)
-
-
-def direct_boxes(batch: Batch) -> DirectPrompts:
-    """The boxes of every other click's target."""
-    corners = batch.click_boxes[:, ::2].unflatten(2, (2, 2))
-    labels = torch.tensor([BOX_START, BOX_END]).expand(*corners.shape[:2], 2)
-    return DirectPrompts(corners, labels, batch.click_targets[:, ::2])
-
-
 def error_points(logits: Tensor, target: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """One point per row where mask and target [R, H, W] differ: coords [R, 2] in input pixels, labels [R].
 

@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-SIDE = 320
+SIDE = 512
 
 
 @dataclass(frozen=True)
 class MaskedImage:
-    """A picture with masks that are nested or disjoint.
+    """A picture with masks, which may overlap.
 
     image [H, W, 3] uint8 RGB; labels [H, W] the elementary piece each pixel belongs to;
     members [K, pieces] bool, the pieces of each mask; weights [K] how firmly each mask stands out, in (0, 1].

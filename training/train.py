@@ -1,15 +1,14 @@
-"""Trains the small model.
+"""Fits MobileSAM to smaller pictures.
 
     python -m training train
 
-Goes on from runs/checkpoint.pt where there is one. Leaves runs/tiny.safetensors (the averaged weights), runs/log.csv
-and runs/curves.png, anew at every checkpoint.
+Begins with MobileSAM's weights, or goes on from runs/checkpoint.pt where there is one. Leaves runs/tiny.safetensors
+(the averaged weights), runs/log.csv and runs/curves.png, anew at every checkpoint.
 """
 
 import csv
 from collections import defaultdict
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from modeling.efficientnet_lite import load_pretrained, pretrained_weights
 from modeling.tiny import TinySam
 from training.config import Config
 from training.curves import plot
-from training.dataset import Batch, SceneDataset, batches
-from training.forward import decode, decode_directly, embed_masks, embed_points
+from training.dataset import Batch, PromptDataset, batches
+from training.forward import decode, embed_masks, embed_points
 from training.losses import sam_loss
-from training.prompts import Prompts, direct_boxes, direct_clicks, first_prompts, next_prompts
+from training.mobile_sam import CHECKPOINT, load_mobile_sam
+from training.prompts import Prompts, first_prompts, next_prompts
 
 
 def learning_rate(config: Config, step: int) -> float:
@@ -37,19 +36,19 @@ def learning_rate(config: Config, step: int) -> float:
 
 
 def optimizer_for(model: TinySam, config: Config) -> torch.optim.AdamW:
-    """AdamW that decays matrices and kernels only, and moves the pretrained trunk in smaller steps."""
+    """AdamW that decays matrices and kernels only, and moves the image encoder in smaller steps."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            groups[name.startswith("vision_encoder.trunk."), parameter.ndim > 1].append(parameter)
+            groups[name.startswith("vision_encoder."), parameter.ndim > 1].append(parameter)
     return torch.optim.AdamW(
         [
             {
                 "params": parameters,
-                "share": config.trunk_share if in_trunk else 1.0,
+                "share": config.encoder_share if in_encoder else 1.0,
                 "weight_decay": config.weight_decay if decays else 0.0,
             }
-            for (in_trunk, decays), parameters in groups.items()
+            for (in_encoder, decays), parameters in groups.items()
         ],
         lr=config.learning_rate,
         betas=(0.9, 0.98),
@@ -57,17 +56,10 @@ def optimizer_for(model: TinySam, config: Config) -> torch.optim.AdamW:
 
 
 def objective(model: TinySam, batch: Batch, rounds: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-    """The loss of the direct prompts and of the interactive rounds (their mean) on one batch, and figures to log."""
+    """The mean loss of the interactive rounds on one batch, and figures to log."""
     embeddings = model.vision_encoder(batch.pixel_values)
     total = embeddings.new_zeros(())
     figures: dict[str, float] = {}
-    for name, prompts in (("click", direct_clicks(batch)), ("box", direct_boxes(batch))):
-        masks, ious = decode_directly(model, embeddings, prompts.coords, prompts.labels)
-        targets = prompts.targets.flatten(0, 1)
-        boxed = torch.full((len(targets),), name == "box")
-        loss, found = sam_loss(masks.flatten(0, 1), ious.flatten(0, 1), targets, boxed, boxed)
-        total = total + loss
-        figures |= {f"{name}_{figure}": value for figure, value in found.items()}
     rows: Prompts = first_prompts(batch)
     for number in range(rounds):
         sparse = embed_points(model, rows.coords, rows.labels)
@@ -77,7 +69,7 @@ def objective(model: TinySam, batch: Batch, rounds: int, generator: torch.Genera
             given = torch.rand(len(rows.image), generator=generator) < 0.7
             dense = embed_masks(model, rows.previous, given)
         masks, ious = decode(model, embeddings[rows.image], sparse, dense)
-        loss, found = sam_loss(masks, ious, rows.target, rows.unambiguous, rows.boxed)
+        loss, found = sam_loss(masks, ious, rows.target, rows.unambiguous)
         total = total + loss / rounds
         if number == 0:
             figures |= found
@@ -100,24 +92,22 @@ class Run:
     history: list[dict[str, float]] = field(default_factory=list)
 
     @classmethod
-    def start(cls, config: Config) -> "Run":
+    def start(cls, config: Config, model: TinySam) -> "Run":
         torch.manual_seed(config.seed)
-        model = TinySam(config.stage[0].image_size)
-        load_pretrained(model.vision_encoder.trunk, pretrained_weights())
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        average = TinySam(config.stage[0].image_size)
+        average = TinySam(model.image_size)
         average.load_state_dict(model.state_dict())
         return cls(config, model, average.requires_grad_(False), optimizer_for(model, config))
 
-    def advance(self, batch: Batch, rounds: int) -> dict[str, float]:
-        """One optimiser step, with so many interactive rounds."""
+    def advance(self, batch: Batch) -> dict[str, float]:
+        """One optimiser step."""
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.step)
         rate = learning_rate(self.config, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
-        self.model.train()
-        self.model.set_image_size(batch.pixel_values.shape[-1])
-        loss, figures = objective(self.model, batch, rounds, generator)
+        # Batches are too small for statistics of their own: batch normalisation keeps those of the published weights.
+        self.model.eval()
+        loss, figures = objective(self.model, batch, self.config.rounds, generator)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_norm)
@@ -159,8 +149,7 @@ class Run:
         unfinished.replace(work_dir / "checkpoint.pt")
         save_weights(self.average, work_dir / "tiny.safetensors")
         with (work_dir / "log.csv").open("w", newline="") as file:
-            # What the whole decoder does is measured from the first stage with rounds on.
-            writer = csv.DictWriter(file, list(dict.fromkeys(chain.from_iterable(self.history))))
+            writer = csv.DictWriter(file, list(self.history[0]))
             writer.writeheader()
             writer.writerows(self.history)
         plot(self.history, work_dir / "curves.png")
@@ -179,18 +168,16 @@ def save_weights(model: TinySam, path: Path) -> None:
 def train(config: Config, work_dir: Path) -> None:
     """Trains to the end of the last stage, from work_dir/checkpoint.pt where there is one."""
     cv2.setNumThreads(1)
-    run = Run.start(config)
+    run = Run.start(config, load_mobile_sam(work_dir / CHECKPOINT, config.image_size))
     checkpoint = work_dir / "checkpoint.pt"
     if checkpoint.exists():
         run.restore(torch.load(checkpoint, weights_only=True))
-    pools = [sorted((work_dir / pool).glob("*.npz")) for pool in config.pools]
+    dataset = PromptDataset(sorted((work_dir / "masks").glob("*.npz")), config.image_size, config.objects, config.seed)
     with tqdm(total=config.steps, initial=run.step, desc="training") as progress:
-        for stage, first, steps in config.stages_from(run.step):
-            dataset = SceneDataset(pools, stage.image_size, stage.objects, config.seed)
-            for batch in batches(dataset, stage.batch, first, steps):
-                figures = run.advance(batch, stage.rounds)
-                progress.update()
-                progress.set_postfix({name: f"{value:.3f}" for name, value in figures.items() if "iou" in name})
-                if run.step % config.save_every == 0:
-                    run.save(work_dir)
+        for batch in batches(dataset, config.batch, run.step, config.steps - run.step):
+            figures = run.advance(batch)
+            progress.update()
+            progress.set_postfix({name: f"{value:.3f}" for name, value in figures.items() if "iou" in name})
+            if run.step % config.save_every == 0:
+                run.save(work_dir)
     run.save(work_dir)

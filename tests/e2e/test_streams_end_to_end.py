@@ -96,7 +96,7 @@ async def test_an_object_is_tracked_alike_by_both_clients(gateway_address: str) 
     async with AsyncClient(gateway_address) as asking:
         seen = [frame async for frame in asking.track(live(), prompts)]
     assert [frame.sequence for frame in known] == [1, 2, 3]
-    assert known[0].objects[0].state == "started"
+    assert [frame.objects[0].state for frame in known] == ["started", "tracked", "tracked"]
     for first, second in zip(known, seen, strict=True):
         assert [(o.object_id, o.state) for o in first.objects] == [(o.object_id, o.state) for o in second.objects]
         masks = first.objects[0].mask, second.objects[0].mask

@@ -106,13 +106,12 @@ CASES: dict[str, tuple[npt.NDArray[np.uint8], dict[str, Any]]] = {
         photo(WHOLE, (240, 160)),
         {"points_per_side": 5, "pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "box_nms_thresh": 0.9},
     ),
-    "one layer of crops": (photo(WHOLE, (330, 210)), {"crop_n_layers": 1}),
     "two layers of crops": (
         photo(WHOLE, (301, 400)),
         {"crop_n_layers": 2, "crop_n_points_downscale_factor": 2, "crop_nms_thresh": 0.5},
     ),
     "small regions": (photo(WHOLE, (300, 200)), {"points_per_side": 8, "min_mask_region_area": 300}),
-    "small regions in crops": (photo(WHOLE, (303, 200)), {"crop_n_layers": 1, "min_mask_region_area": 150}),
+    "small regions, a layer of crops": (photo(WHOLE, (303, 200)), {"crop_n_layers": 1, "min_mask_region_area": 150}),
 }
 
 
@@ -123,7 +122,8 @@ async def test_masks_are_those_of_metas_generator(case: str, lenient: dict[str, 
     theirs = MetaGenerator(REPOSITORY, **parameters).generate(pixels)
     pairs = list(matched(ours, theirs))
     print(f"{case}: {len(ours)} masks, Meta's {len(theirs)}, matched {len(pairs)}")
-    assert len(theirs) >= 10
+    # Not more where masks of whole objects suppress each other.
+    assert len(theirs) >= 5
     assert len(ours) == len(theirs) == len(pairs)
     for mask, record in pairs:
         assert mask.point == pytest.approx(record["point_coords"][0])

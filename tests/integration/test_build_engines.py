@@ -28,7 +28,7 @@ from modeling.tiny import IMAGE_SIZE
 from samserve.domain.manifest import DECODER, ENCODER, ModelManifest
 
 GRID = IMAGE_SIZE // 16
-BUNDLED_BYTES = 25_000_000
+BUNDLED_BYTES = 21_000_000
 
 # Exporting and encoding with vit_b takes minutes where the cores are busy with something else.
 pytestmark = pytest.mark.timeout(1800)
@@ -265,7 +265,7 @@ def test_a_checkpoint_of_another_model_is_one_clear_line(
     tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("--model", "vit_h", "--checkpoint", tiny_checkpoint, "--output", tmp_path / "out") == 2
-    assert capsys.readouterr().err.splitlines()[-1].endswith("not of vit_h: pass --model tiny")
+    assert capsys.readouterr().err.splitlines()[-1].endswith("not of vit_h: pass --model vit_t or --model tiny")
     assert not (tmp_path / "out").exists()
 
 
@@ -366,3 +366,48 @@ def test_both_layouts_hold_the_same_vit_b(meta_vit_b: MetaSam, tmp_path: Path) -
     expected, actual = from_meta.model.state_dict(), from_hugging_face.model.state_dict()
     assert actual.keys() == expected.keys()
     assert all(torch.equal(actual[key], expected[key]) for key in expected)
+
+
+@pytest.fixture(scope="module")
+def mobile_sam(meta_vit_b: MetaSam, tmp_path_factory: pytest.TempPathFactory) -> MetaSam:
+    """A checkpoint as MobileSAM's authors save theirs; its prompt encoder and mask decoder are those of Meta's vit_b.
+
+    TinyViT's classifier lies in it, which MobileSAM builds and never uses.
+    """
+    weights = {
+        key: tensor for key, tensor in meta_vit_b.model.state_dict().items() if not key.startswith("image_encoder.")
+    }
+    necks = {"neck.conv1.": "neck.0.", "neck.layer_norm1.": "neck.1.", "neck.conv2.": "neck.2."}
+    necks["neck.layer_norm2."] = "neck.3."
+    for key, tensor in random_model("vit_t", seed=6).vision_encoder.state_dict().items():
+        for ours, theirs in necks.items():
+            key = key.replace(ours, theirs)
+        weights[f"image_encoder.{key}"] = tensor
+    assert weights["image_encoder.layers.1.blocks.0.attn.qkv.weight"].shape == (384, 128)
+    weights |= {f"image_encoder.norm_head.{name}": torch.zeros(320) for name in ("weight", "bias")}
+    weights |= {"image_encoder.head.weight": torch.zeros(1000, 320), "image_encoder.head.bias": torch.zeros(1000)}
+    path = tmp_path_factory.mktemp("mobile") / "mobile.pt"
+    torch.save(weights, path)
+    return MetaSam(meta_vit_b.model, path)
+
+
+@pytest.mark.parametrize(("name", "side"), [("vit_t", 1024), ("tiny", IMAGE_SIZE)])
+def test_mobile_sams_checkpoint_is_read_for_inputs_of_either_size(mobile_sam: MetaSam, name: str, side: int) -> None:
+    checkpoint = load_checkpoint(name, mobile_sam.path)
+    assert (checkpoint.layout, checkpoint.file_name) == ("meta", "mobile.pt")
+    assert ReferenceSam(checkpoint.model).sizes == (side, 256, side // 16, side // 4)
+    expected = random_model("vit_t", seed=6).vision_encoder.state_dict()
+    actual = checkpoint.model.vision_encoder.state_dict()
+    assert actual.keys() == expected.keys()
+    assert all(torch.equal(actual[key], expected[key]) for key in expected)
+
+
+def test_mobile_sams_decoder_answers_as_metas_own(mobile_sam: MetaSam) -> None:
+    loaded = ReferenceSam(load_checkpoint("vit_t", mobile_sam.path).model)
+    side, channels, grid, low_res = loaded.sizes
+    embedding = torch.randn(1, channels, grid, grid, generator=torch.Generator().manual_seed(5))
+    for prompt in probe_prompts((side, side), low_res):
+        expected_masks, expected_scores = _metas_answer(mobile_sam.model, embedding, prompt)
+        masks, scores = loaded.predict(embedding[0].numpy(), prompt)
+        np.testing.assert_allclose(masks, expected_masks, atol=1e-4 * np.abs(expected_masks).max())
+        np.testing.assert_allclose(scores, expected_scores, atol=1e-3)

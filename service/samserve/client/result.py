@@ -161,7 +161,7 @@ class ServerInfo:
 
     Attributes:
         version: of samserve.
-        model: architecture, `vit_h`, `vit_l`, `vit_b` or `tiny`.
+        model: architecture, `vit_h`, `vit_l`, `vit_b`, `vit_t` or `tiny`.
         fingerprint: identity of weights, preprocessing and precision.
         engine: what runs the models, `embedded` or `triton`.
         transport: how embeddings come to it: `in_process`, `shared_memory` or `wire`.

@@ -23,7 +23,7 @@ class ModelManifest:
     """Sizes and identity of one encoder and decoder pair.
 
     Attributes:
-        model: name of the architecture: `vit_h`, `vit_l`, `vit_b` or `tiny`.
+        model: name of the architecture: `vit_h`, `vit_l`, `vit_b`, `vit_t` or `tiny`.
         fingerprint: `sha256:<hex>` over weights, graphs, preprocessing and precision. Part of every cache key.
         precision: `fp32` or `fp16`, the arithmetic of the graphs.
         image_size: side of the square input frame, in pixels (SAM: 1024).

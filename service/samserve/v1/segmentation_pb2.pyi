@@ -927,7 +927,7 @@ class GetServerInfoResponse(_message.Message):
     version: _builtins.str
     """Version of samserve."""
     model: _builtins.str
-    """Architecture of the model: vit_h, vit_l, vit_b or tiny."""
+    """Architecture of the model: vit_h, vit_l, vit_b, vit_t or tiny."""
     fingerprint: _builtins.str
     """Identity of weights, preprocessing and precision."""
     precision: _builtins.str

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
+import numpy.typing as npt
 import pytest
 from google.rpc.error_details_pb2 import BadRequest, RetryInfo
 from google.rpc.status_pb2 import Status
 from PIL import Image
+from pycocotools import mask as coco
 
 from samserve.app import Gateway, gateway
 from samserve.settings import Settings
@@ -24,13 +26,35 @@ if TYPE_CHECKING:
 PNG_CLICK = pb.Prompt(points=[pb.Point(x=20, y=15, label=pb.POINT_LABEL_FOREGROUND)])
 
 
+CENTRE_CLICK = pb.Prompt(points=[pb.Point(x=32, y=24, label=pb.POINT_LABEL_FOREGROUND)])
+FOUND_IOU = 0.8
+"""IoU with the disc that any model worth its weights reaches from a click on its middle or a box around it."""
+
+
+def disc(size: tuple[int, int] = (48, 64)) -> npt.NDArray[np.bool_]:
+    """Where the disc of a photo is."""
+    height, width = size
+    ys, xs = np.mgrid[:height, :width]
+    inside: npt.NDArray[np.bool_] = np.hypot(ys - height / 2, xs - width / 2) < min(size) / 3
+    return inside
+
+
+def pixels_of(mask: pb.Mask) -> npt.NDArray[np.bool_]:
+    """A mask in COCO's form as it lies on its image."""
+    size = [mask.coco_rle.size.height, mask.coco_rle.size.width]
+    return np.asarray(coco.decode({"size": size, "counts": mask.coco_rle.counts})) > 0
+
+
+def iou(mask: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> float:
+    """Intersection over union."""
+    return float((mask & other).sum() / (mask | other).sum())
+
+
 def photo(seed: int, size: tuple[int, int] = (48, 64)) -> bytes:
     """A PNG that no other seed gives: a bright disc on noise."""
     rng = np.random.default_rng(seed)
-    height, width = size
-    pixels = rng.integers(0, 90, (height, width, 3), dtype=np.uint8)
-    ys, xs = np.mgrid[:height, :width]
-    pixels[np.hypot(ys - height / 2, xs - width / 2) < min(size) / 3] += np.uint8(120)
+    pixels = rng.integers(0, 90, (*size, 3), dtype=np.uint8)
+    pixels[disc(size)] += np.uint8(120)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()

@@ -18,7 +18,7 @@ from pycocotools import mask as coco
 from samserve.domain.manifest import ModelManifest
 from samserve.settings import default_model_repository
 from samserve.v1 import segmentation_pb2 as pb
-from tests.integration.gateway.conftest import PNG_CLICK, Served, photo, serving
+from tests.integration.gateway.conftest import FOUND_IOU, PNG_CLICK, Served, disc, iou, photo, pixels_of, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -60,6 +60,20 @@ async def test_multimask_output_chooses_one_mask_or_three(served: Served, multim
     )
     answer = await served.stub.Segment(request)
     assert [len(result.masks) for result in answer.results] == [masks] * 2
+
+
+@pytest.mark.parametrize("size", [(48, 64), (300, 200), (480, 640)])
+async def test_a_click_on_an_object_or_a_box_around_it_finds_it(served: Served, size: tuple[int, int]) -> None:
+    height, width = size
+    radius = min(size) / 3
+    around = pb.Box(x0=width / 2 - radius, y0=height / 2 - radius, x1=width / 2 + radius, y1=height / 2 + radius)
+    click = pb.Prompt(points=[pb.Point(x=width / 2, y=height / 2, label=pb.POINT_LABEL_FOREGROUND)])
+    for prompt, multimask_output in ((click, True), (pb.Prompt(box=around), False)):
+        answer = await served.stub.Segment(
+            pb.SegmentRequest(image=pb.Image(data=photo(1, size)), prompts=[prompt], multimask_output=multimask_output)
+        )
+        best = max(answer.results[0].masks, key=lambda mask: mask.iou_prediction)
+        assert iou(pixels_of(best), disc(size)) >= FOUND_IOU
 
 
 async def test_every_form_tells_of_the_same_mask(served: Served) -> None:

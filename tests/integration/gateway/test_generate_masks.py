@@ -158,9 +158,9 @@ async def test_client_that_does_not_read_frees_its_place_and_is_told_when_it_rea
     assert "took no answer" in (raised.value.details() or "")
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 300), (90, 2)])
-async def test_images_of_hardly_any_pixels_are_searched(size: tuple[int, int]) -> None:
-    message = request(photo(8, size), crop_n_layers=2, min_mask_region_area=10)
+@pytest.mark.parametrize(("size", "layers"), [((1, 1), 1), ((1, 300), 2), ((90, 2), 1)])
+async def test_images_of_hardly_any_pixels_are_searched(size: tuple[int, int], layers: int) -> None:
+    message = request(photo(8, size), crop_n_layers=layers, min_mask_region_area=10, points_per_side=2)
     async with serving() as served:
         events = await responses(served, message)
         edges = await served.stub.DetectEdges(pb.DetectEdgesRequest(image=message.image))

@@ -38,7 +38,9 @@ _run = TritonPythonModel.execute
 
 
 def _run_when_open(self, requests):
-    while (Path(__file__).parents[1] / "gate").exists():
+    folder = Path(__file__).parents[1]
+    while (folder / "gate").exists():
+        (folder / "held").touch()
         time.sleep(0.01)
     return _run(self, requests)
 
@@ -128,7 +130,13 @@ class TritonServer:
 
     def pause_model(self, model: str) -> None:
         """Make one model's runs take until `resume`; Triton itself goes on, and what comes in is queued."""
-        (self._repository / model / "gate").touch()
+        folder = self._repository / model
+        (folder / "held").unlink(missing_ok=True)
+        (folder / "gate").touch()
+
+    async def holds(self, model: str) -> None:
+        """Wait until a model that was paused has a run to hold."""
+        await eventually((self._repository / model / "held").exists)
 
     def counted(self, name: str, **labels: str) -> int:
         """The sum of a metric's values over the labels that are not given."""
@@ -175,12 +183,12 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def other_repository(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Another model of the same sizes: the encoder's last weights are larger."""
+    """Another model of the same sizes: the weights of the encoder's last norm are larger."""
     folder = tmp_path_factory.mktemp("other-repository") / "models"
     shutil.copytree(repository, folder, ignore=shutil.ignore_patterns("__pycache__"))
     path = folder / ENCODER / "1" / "model.onnx"
     graph = onnx.load(path)
-    last = [tensor for tensor in graph.graph.initializer if len(tensor.dims) == 4][-1]
+    [last] = [tensor for tensor in graph.graph.initializer if tensor.name.endswith("neck.layer_norm2.weight")]
     last.CopyFrom(numpy_helper.from_array(1.5 * numpy_helper.to_array(last), last.name))
     onnx.save(graph, path)
     manifest = ModelManifest.read(repository)

@@ -24,7 +24,7 @@ async def test_prompts_on_different_images_run_as_one_batch(triton: TritonServer
         before = await settled_counts(triton)
         triton.pause_model(DECODER)
         calls = [asyncio.ensure_future(served.stub.Segment(messages[0]))]
-        await asyncio.sleep(0.5)
+        await triton.holds(DECODER)
         # That one would run, and the others wait for it.
         calls += [asyncio.ensure_future(served.stub.Segment(message)) for message in messages[1:]]
         await eventually(lambda: triton.counted("nv_inference_pending_request_count", model=DECODER) == IMAGES - 1)

@@ -80,8 +80,7 @@ async def test_embeddings_survive_triton_being_killed_and_restarted(
     await start(triton)
     async with on_triton(triton, **settings) as served:
         before = await served.stub.Segment(request(1))
-        in_flight = hold(triton, served)
-        await asyncio.sleep(0.3)
+        in_flight = await hold(triton, served)
         triton.kill()
         check_unavailable(await in_flight)
         await becomes(served, NOT_SERVING)
@@ -153,7 +152,7 @@ async def test_flights_that_the_old_model_does_not_end_are_refused(
         triton.pause_model(ENCODER)
         message = pb.EmbedImageRequest(image=pb.Image(data=photo(5)))
         waiting = [asyncio.ensure_future(refusal(served.stub.EmbedImage(message))) for _ in range(3)]
-        await asyncio.sleep(0.5)
+        await triton.holds(ENCODER)
         triton.kill()
         for refused in await asyncio.gather(*waiting):
             check_unavailable(refused)
@@ -200,7 +199,9 @@ async def first_answer_of_another_model(
         np.testing.assert_allclose(logits(answer), logits(old), atol=0.01)
 
 
-def hold(triton: TritonServer, served: Served) -> "asyncio.Future[Refusal]":
+async def hold(triton: TritonServer, served: Served) -> "asyncio.Future[Refusal]":
     """A request that the decoder has begun and does not end."""
     triton.pause_model(DECODER)
-    return asyncio.ensure_future(refusal(served.stub.Segment(request(1), timeout=60)))
+    held = asyncio.ensure_future(refusal(served.stub.Segment(request(1), timeout=60)))
+    await triton.holds(DECODER)
+    return held

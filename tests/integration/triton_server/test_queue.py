@@ -19,7 +19,7 @@ from samserve.adapters.triton.connection import TritonConnection
 from samserve.domain.embedding import Embedding
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.manifest import DECODER, ENCODER
-from samserve.domain.prompts import CoordinateSpace, Prompt, batch_prompts
+from samserve.domain.prompts import PROMPTS_PER_DECODE, CoordinateSpace, Prompt, batch_prompts
 from samserve.ports import DecodedImage
 from samserve.v1 import segmentation_pb2 as pb
 from tests.integration.gateway.conftest import Served, photo, refusal
@@ -57,7 +57,7 @@ async def occupy(triton: TritonServer, model: str, served: Served) -> "asyncio.F
     await served.stub.Segment(request(1))
     triton.pause_model(model)
     running = asyncio.ensure_future(served.stub.Segment(request(1 if model == DECODER else 100)))
-    await asyncio.sleep(0.3)
+    await triton.holds(model)
     return running
 
 
@@ -101,19 +101,21 @@ async def test_requests_whose_deadline_passed_in_the_queue_are_never_run(triton:
 async def test_what_triton_still_writes_for_a_cancelled_request_reaches_nobody(triton: TritonServer) -> None:
     connection = TritonConnection(triton.address, poll_seconds=5, infer_seconds=30)
     manifest = await connection.manifest()
-    session = await TritonSession.open(connection, manifest, cache_bytes=MIB, scratch_bytes=4 * MIB)
+    # Of four masks for each prompt, in single precision, and as much again.
+    scratch_bytes = 2 * PROMPTS_PER_DECODE * 4 * 4 * manifest.low_res_size**2
+    session = await TritonSession.open(connection, manifest, cache_bytes=MIB, scratch_bytes=scratch_bytes)
     assert session.transport == "shared_memory"
     side = manifest.image_size
     frame = ImageFrame(Size(side, side), side)
     image = DecodedImage(np.full((3, side, side), 99, np.uint8), frame, 0.0)
     embedding = Embedding((await session.encoder.encode(image)).values.copy(), frame)
     # So many that their masks would lie over whatever is put into the memory next.
-    clicks = [Prompt(np.array([[x, 50.0]]), np.ones(1, np.int32)) for x in range(32)]
+    clicks = [Prompt(np.array([[x, 50.0]]), np.ones(1, np.int32)) for x in range(PROMPTS_PER_DECODE)]
     prompts = batch_prompts(clicks, CoordinateSpace.PIXELS, frame, manifest.low_res_size)
     run = triton.counted("nv_inference_count", model=DECODER)
     triton.pause_model(DECODER)
     abandoned = asyncio.ensure_future(session.decoder.decode(embedding, prompts))
-    await asyncio.sleep(0.3)
+    await triton.holds(DECODER)
     abandoned.cancel()
     await asyncio.wait((abandoned,))
     # Its traceback would keep its arrays.
@@ -155,7 +157,7 @@ async def test_embedding_for_several_callers_survives_all_but_one_cancelling(tri
         message = pb.EmbedImageRequest(image=pb.Image(data=photo(400)))
         calls = [served.stub.EmbedImage(message) for _ in range(3)]
         waiting = [asyncio.ensure_future(call) for call in calls]
-        await asyncio.sleep(0.3)
+        await triton.holds(ENCODER)
         for call in calls[:2]:
             call.cancel()
         await asyncio.sleep(0.1)

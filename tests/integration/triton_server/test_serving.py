@@ -12,6 +12,7 @@ import pytest
 from benchmarks.triton_transport import Meter
 from samserve.adapters.triton import shared_memory
 from samserve.domain.manifest import ModelManifest
+from samserve.domain.prompts import PROMPTS_PER_DECODE
 from samserve.settings import default_model_repository
 from samserve.v1 import segmentation_pb2 as pb
 from tests.integration.conftest import RedisServer
@@ -19,6 +20,7 @@ from tests.integration.gateway.conftest import PNG_CLICK, Served, photo, serving
 from tests.integration.triton_server.conftest import TritonServer
 
 MIB = 1 << 20
+MANIFEST = ModelManifest.read(default_model_repository())
 BY_WIRE = {"triton_scratch_bytes": 0}
 
 
@@ -106,9 +108,8 @@ async def test_embeddings_that_another_gateway_left_in_redis_are_decoded(
 
 
 async def test_more_images_than_slots_are_served_and_the_latest_remembered(triton: TritonServer) -> None:
-    channels, height, width = ModelManifest.read(default_model_repository()).embedding_shape
-    # Four embeddings in FP16, and what an entry costs beside them.
-    cache_bytes = 4 * (2 * channels * height * width) + (16 << 10)
+    # And what an entry costs beside its embedding.
+    cache_bytes = 4 * MANIFEST.embedding_bytes + (16 << 10)
     async with on_triton(triton, memory_cache_bytes=cache_bytes) as served:
         for seed in range(8):
             assert not (await served.stub.Segment(request(seed))).cached
@@ -118,9 +119,11 @@ async def test_more_images_than_slots_are_served_and_the_latest_remembered(trito
 
 
 async def test_requests_beyond_the_shared_memory_go_by_wire(triton: TritonServer) -> None:
-    async with on_triton(triton) as roomy, on_triton(triton, triton_scratch_bytes=MIB // 2) as narrow:
+    async with on_triton(triton) as roomy, on_triton(triton, triton_scratch_bytes=MIB) as narrow:
         assert await transport(narrow) == "shared_memory"
-        prompts = [PNG_CLICK] * 64  # 1.5 MiB of masks for each half
+        prompts = [PNG_CLICK] * (2 * PROMPTS_PER_DECODE)
+        # Of four masks for each prompt, in single precision.
+        assert PROMPTS_PER_DECODE * 4 * 4 * MANIFEST.low_res_size**2 > MIB
         expected, answer = [await gateway.stub.Segment(request(1, *prompts)) for gateway in (roomy, narrow)]
         np.testing.assert_allclose(logits(answer), logits(expected), atol=1e-3)
 
@@ -134,12 +137,12 @@ async def test_a_warm_prompt_carries_no_tensor(triton: TritonServer) -> None:
             before = meter.nbytes
             for _ in range(20):
                 await served.stub.Segment(request(1))
-            # Beside the prompts themselves, the gateway asks how Triton is; an embedding is 98 KiB, masks are 49.
-            assert (meter.nbytes - before) / 20 < 4096
+            # Beside the prompts themselves, the gateway asks how Triton is.
+            assert (meter.nbytes - before) / 20 < 4096 < MANIFEST.embedding_bytes / 20
 
 
 async def test_many_at_once_get_their_own_masks(triton: TritonServer) -> None:
-    async with on_triton(triton, memory_cache_bytes=MIB // 2) as served:
+    async with on_triton(triton, memory_cache_bytes=5 * MANIFEST.embedding_bytes + (16 << 10)) as served:
         alone = {seed: logits(await served.stub.Segment(request(seed))) for seed in range(6)}
         for _ in range(3):
             answers = await asyncio.gather(*(served.stub.Segment(request(seed)) for seed in range(6)))

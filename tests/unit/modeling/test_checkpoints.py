@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import SamModel
 
 from modeling import checkpoints
+from modeling.architectures import empty_model
 from modeling.checkpoints import SHARED, InvalidCheckpoint, load_checkpoint
 from modeling.meta_layout import to_transformers
 from modeling.published import PUBLISHED_SHA256
@@ -70,7 +71,9 @@ def test_half_precision_weights_become_float32(weights: dict[str, Tensor], tmp_p
 
 def test_the_wrong_model_is_named(weights: dict[str, Tensor], tmp_path: Path) -> None:
     save_file(weights, tmp_path / "tiny.safetensors")
-    with pytest.raises(InvalidCheckpoint, match="holds the weights of tiny, not of vit_b: pass --model tiny"):
+    with pytest.raises(
+        InvalidCheckpoint, match="weights of vit_t or tiny, not of vit_b: pass --model vit_t or --model tiny"
+    ):
         load_checkpoint("vit_b", tmp_path / "tiny.safetensors")
 
 
@@ -147,3 +150,20 @@ def test_keys_that_meta_does_not_know_stay_as_they_are() -> None:
         "vision_encoder.layers.3.layer_norm2.bias",
         "unheard.of",
     }
+
+
+def test_mobile_sams_names_for_its_encoder() -> None:
+    tensor = torch.zeros(1)
+    renamed = {
+        "image_encoder.patch_embed.seq.0.c.weight": "vision_encoder.patch_embed.seq.0.c.weight",
+        "image_encoder.layers.0.blocks.1.conv2.bn.running_var": "vision_encoder.layers.0.blocks.1.conv2.bn.running_var",
+        "image_encoder.layers.1.blocks.0.attn.qkv.weight": "vision_encoder.layers.1.blocks.0.attn.qkv.weight",
+        "image_encoder.layers.2.blocks.5.attn.norm.bias": "vision_encoder.layers.2.blocks.5.attn.norm.bias",
+        "image_encoder.layers.2.downsample.conv3.bn.bias": "vision_encoder.layers.2.downsample.conv3.bn.bias",
+        "image_encoder.neck.0.weight": "vision_encoder.neck.conv1.weight",
+        "image_encoder.neck.3.bias": "vision_encoder.neck.layer_norm2.bias",
+    }
+    classifier = ("image_encoder.norm_head.weight", "image_encoder.head.weight", "image_encoder.head.bias")
+    found = to_transformers(dict.fromkeys((*renamed, *classifier), tensor))
+    assert list(found) == list(renamed.values())
+    assert found.keys() <= empty_model("vit_t").state_dict().keys()

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from transformers import SamModel
 
-from modeling.efficientnet_lite import ConvNorm
 from modeling.half_emulation import emulate
 from modeling.half_precision import halved, keep_softmax_single
 from modeling.runtimes import onnx_runtime
+from modeling.tiny_vit import ConvNorm
 
 FLOAT, FLOAT16 = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 
@@ -58,8 +58,15 @@ def test_batch_norms_go_into_their_convolutions() -> None:
     image = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():
         expected, folded = block(image), halved(block)
-        assert isinstance(folded[1], nn.Identity)
+        assert isinstance(folded.bn, nn.Identity)
         torch.testing.assert_close(folded.float()(image), expected, atol=0.01, rtol=1e-3)
+
+
+def test_no_batch_norm_of_an_encoder_is_left_over(small_model: SamModel) -> None:
+    kinds = {type(part) for part in small_model.vision_encoder.modules()}
+    folded = {type(part) for part in halved(small_model.vision_encoder).modules()}
+    assert nn.BatchNorm2d in kinds
+    assert folded == kinds - {nn.BatchNorm2d}
 
 
 def half_graph(*nodes: onnx.NodeProto, shape: tuple[int, ...] = (1, 4)) -> onnx_ir.Model:

@@ -2,9 +2,8 @@
 
 import torch
 
-from training.dataset import Batch
 from training.losses import dice, focal, sam_loss, true_iou
-from training.prompts import Prompts, direct_boxes, error_points, next_prompts
+from training.prompts import Prompts, error_points, next_prompts
 
 
 def _square(size: int = 16, start: int = 4, end: int = 12) -> torch.Tensor:
@@ -31,7 +30,7 @@ def test_only_the_best_of_the_three_masks_learns_from_an_ambiguous_prompt() -> N
     masks = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     masks[0, 2] = 4 * (target[0] - 0.5)
     masks.requires_grad_(True)
-    loss, _ = sam_loss(masks, torch.zeros(1, 4), target, torch.tensor([False]), torch.tensor([False]))
+    loss, _ = sam_loss(masks, torch.zeros(1, 4), target, torch.tensor([False]))
     loss.backward()
     assert masks.grad is not None
     learnt = masks.grad[0].abs().sum(dim=(1, 2)) > 0
@@ -40,29 +39,17 @@ def test_only_the_best_of_the_three_masks_learns_from_an_ambiguous_prompt() -> N
 
 def test_the_single_mask_learns_from_an_unambiguous_prompt() -> None:
     masks = torch.randn(1, 4, 16, 16, requires_grad=True)
-    loss, _ = sam_loss(masks, torch.zeros(1, 4), _square().unsqueeze(0), torch.tensor([True]), torch.tensor([True]))
+    loss, _ = sam_loss(masks, torch.zeros(1, 4), _square().unsqueeze(0), torch.tensor([True]))
     loss.backward()
     assert masks.grad is not None
     assert masks.grad[0, 0].abs().sum() > 0
 
 
-def test_the_single_mask_of_a_box_holds_cells_a_little_less_likely_than_not() -> None:
-    masks = torch.full((1, 4, 16, 16), 0.2, requires_grad=True)
-    loss, _ = sam_loss(
-        masks, torch.zeros(1, 4), torch.full((1, 16, 16), 0.5), torch.tensor([True]), torch.tensor([True])
-    )
-    loss.backward()
-    assert masks.grad is not None
-    # Cells that belong half of the time: the single mask takes them in, the three leave them open.
-    assert masks.grad[0, 0].sum() < 0
-    assert masks.grad[0, 1:].sum() > 0
-
-
 def test_predicted_iou_is_drawn_to_the_true_one() -> None:
     target = _square().unsqueeze(0)
     masks = (40 * (target - 0.5)).unsqueeze(1).expand(1, 4, 16, 16)
-    right, _ = sam_loss(masks, torch.ones(1, 4), target, torch.tensor([True]), torch.tensor([True]))
-    wrong, _ = sam_loss(masks, torch.zeros(1, 4), target, torch.tensor([True]), torch.tensor([True]))
+    right, _ = sam_loss(masks, torch.ones(1, 4), target, torch.tensor([True]))
+    wrong, _ = sam_loss(masks, torch.zeros(1, 4), target, torch.tensor([True]))
     assert float(right) < 1e-2
     assert float(wrong) > 0.9
 
@@ -104,11 +91,3 @@ def test_next_round_keeps_every_other_row_and_adds_a_point() -> None:
     assert following.labels[:, :2].tolist() == [[1, -1], [2, 3]]
     assert following.image.tolist() == [0, 1]
     assert following.unambiguous.all()
-
-
-def test_direct_boxes_are_those_of_every_other_click() -> None:
-    empty, targets, boxes = torch.empty(0), torch.rand(1, 4, 8, 8), torch.rand(1, 4, 4) * 32
-    prompts = direct_boxes(Batch(empty, empty, empty, empty, torch.zeros(1, 4, 2), targets, boxes))
-    assert torch.equal(prompts.coords.flatten(2), boxes[:, ::2])
-    assert prompts.labels.tolist() == [[[2, 3], [2, 3]]]
-    assert torch.equal(prompts.targets, targets[:, ::2])

@@ -1,17 +1,17 @@
-"""The small model: shapes, size, agreement with transformers' SAM, and resumable training."""
+"""The small model and its training: agreement with transformers' SAM, prompts on their targets, resumable runs."""
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from modeling.tiny import IMAGE_SIZE, TinySam, load_tiny
-from training.config import Config, Stage
-from training.dataset import SceneDataset, batches
-from training.forward import decode, decode_directly, embed_points
+from training.config import Config
+from training.dataset import PromptDataset, batches
+from training.forward import decode, embed_points
 from training.samples import MaskedImage
-from training.scenes import compose
 from training.train import Run, save_weights
 
 
@@ -19,12 +19,6 @@ from training.train import Run, save_weights
 def model() -> TinySam:
     torch.manual_seed(0)
     return TinySam(128).eval()
-
-
-@pytest.mark.parametrize("size", [64, 128])
-def test_encoder_gives_256_channels_at_stride_16(model: TinySam, size: int) -> None:
-    with torch.inference_mode():
-        assert model.vision_encoder(torch.randn(2, 3, size, size)).shape == (2, 256, size // 16, size // 16)
 
 
 def test_model_has_at_most_12_million_parameters(model: TinySam) -> None:
@@ -41,7 +35,7 @@ def test_sizes_follow_the_image_size() -> None:
 
 
 def test_image_size_off_the_stride_is_refused() -> None:
-    with pytest.raises(ValueError, match="multiple of 32"):
+    with pytest.raises(ValueError, match="multiple of 16"):
         TinySam(500)
 
 
@@ -66,18 +60,6 @@ def test_decode_agrees_with_transformers(model: TinySam) -> None:
             torch.testing.assert_close(ours[1][:, 1:], theirs[1][:, 0], atol=1e-4, rtol=1e-4)
 
 
-def test_direct_prompts_answer_each_by_itself(model: TinySam) -> None:
-    embeddings = torch.randn(1, 256, 8, 8, generator=torch.Generator().manual_seed(1))
-    clicks = torch.tensor([[[[20.0, 20.0]], [[100.0, 60.0]]]])
-    with torch.inference_mode():
-        both, ious = decode_directly(model, embeddings, clicks, torch.ones(1, 2, 1, dtype=torch.int64))
-        second, _ = decode_directly(model, embeddings, clicks[:, 1:], torch.ones(1, 1, 1, dtype=torch.int64))
-    assert both.shape == (1, 2, 4, 32, 32)
-    assert ious.shape == (1, 2, 4)
-    torch.testing.assert_close(both[:, 1:], second)
-    assert not torch.allclose(both[:, 0], both[:, 1], atol=1e-3)
-
-
 def test_saved_weights_load_strictly(model: TinySam, tmp_path: Path) -> None:
     save_weights(model, tmp_path / "tiny.safetensors")
     loaded = load_tiny(tmp_path / "tiny.safetensors", 128)
@@ -86,51 +68,78 @@ def test_saved_weights_load_strictly(model: TinySam, tmp_path: Path) -> None:
     assert not loaded.training
 
 
+def _discs(seed: int) -> MaskedImage:
+    """Two overlapping discs on noise."""
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 60, (64, 80, 3)).astype(np.uint8)
+    masks = []
+    for _ in range(2):
+        disc = np.zeros((64, 80), dtype=np.uint8)
+        cv2.circle(disc, (int(rng.integers(25, 55)), int(rng.integers(25, 40))), 18, 1, cv2.FILLED)
+        image[disc > 0] = rng.integers(100, 255, 3)
+        masks.append(disc > 0)
+    return MaskedImage.of_masks(image, np.stack(masks))
+
+
 @pytest.fixture
 def pool(tmp_path: Path) -> list[Path]:
     paths = []
     for seed in range(3):
-        scene = compose((64, 80), [], [], np.random.default_rng(seed))
         paths.append(tmp_path / f"{seed}.npz")
-        MaskedImage.of_masks(scene.image, scene.masks).save(paths[-1])
+        _discs(seed).save(paths[-1])
     return paths
+
+
+def test_stored_sample_comes_back_with_its_overlapping_masks(tmp_path: Path) -> None:
+    sample = _discs(5)
+    sample.save(tmp_path / "sample.npz")
+    loaded = MaskedImage.load(tmp_path / "sample.npz")
+    for index in range(2):
+        assert np.array_equal(loaded.mask(index), sample.mask(index))
+    assert (loaded.mask(0) & loaded.mask(1)).any()
+    assert np.abs(loaded.image.astype(int) - sample.image).mean() < 12
 
 
 def _config() -> Config:
     return Config(
         seed=1,
+        crops=0,
+        image_size=64,
+        batch=2,
+        objects=2,
+        rounds=2,
+        steps=2,
         learning_rate=1e-3,
-        trunk_share=0.2,
+        encoder_share=0.5,
         weight_decay=0.05,
         warmup_steps=1,
         gradient_norm=1.0,
         ema_decay=0.9,
         save_every=1,
-        crops=0,
-        scenes=3,
-        pools=("scenes",),
-        stage=(Stage(64, 2, 2, 0, 1), Stage(96, 2, 2, 2, 1)),
     )
 
 
-def _train(run: Run, pool: list[Path]) -> None:
-    for stage, first, steps in run.config.stages_from(run.step):
-        dataset = SceneDataset([pool], stage.image_size, stage.objects, run.config.seed)
-        for batch in batches(dataset, stage.batch, first, steps, workers=0):
-            run.advance(batch, stage.rounds)
+def _start() -> Run:
+    torch.manual_seed(3)
+    return Run.start(_config(), TinySam(64))
+
+
+def _train(run: Run, pool: list[Path], steps: int) -> None:
+    config = run.config
+    dataset = PromptDataset(pool, config.image_size, config.objects, config.seed)
+    for batch in batches(dataset, config.batch, run.step, steps, workers=0):
+        run.advance(batch)
 
 
 def test_resumed_training_continues_as_if_unbroken(pool: list[Path], tmp_path: Path) -> None:
-    unbroken = Run.start(_config())
-    _train(unbroken, pool)
-    broken = Run.start(_config())
-    stage = broken.config.stage[0]
-    dataset = SceneDataset([pool], stage.image_size, stage.objects, broken.config.seed)
-    broken.advance(next(batches(dataset, stage.batch, 0, 1, workers=0)), stage.rounds)
+    unbroken = _start()
+    _train(unbroken, pool, 2)
+    broken = _start()
+    _train(broken, pool, 1)
     broken.save(tmp_path)
-    resumed = Run.start(_config())
+    resumed = _start()
     resumed.restore(torch.load(tmp_path / "checkpoint.pt", weights_only=True))
-    _train(resumed, pool)
+    _train(resumed, pool, 1)
     assert resumed.step == unbroken.step == 2
     assert resumed.history == unbroken.history
     for name, value in unbroken.average.state_dict().items():
@@ -138,21 +147,34 @@ def test_resumed_training_continues_as_if_unbroken(pool: list[Path], tmp_path: P
     assert {path.name for path in tmp_path.iterdir()} >= {"tiny.safetensors", "curves.png", "log.csv"}
 
 
+def test_training_moves_weights_and_leaves_the_statistics_of_batch_normalisation(pool: list[Path]) -> None:
+    run = _start()
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
+    _train(run, pool, 1)
+    after = run.model.state_dict()
+    moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert any(name.startswith("vision_encoder.") for name in moved)
+    assert any(name.startswith("mask_decoder.") for name in moved)
+    assert not any("running" in name for name in moved)
+    assert "shared_image_embedding.positional_embedding" not in moved
+
+
 def test_dataset_item_depends_on_seed_and_index_alone(pool: list[Path]) -> None:
-    first, second = (SceneDataset([pool], 64, 2, 9)[5] for _ in range(2))
+    first, second = (PromptDataset(pool, 64, 2, 9)[5] for _ in range(2))
     for one, other in zip(first, second, strict=True):
         assert np.array_equal(one, other)
 
 
 def test_points_and_boxes_lie_on_their_targets(pool: list[Path]) -> None:
-    dataset = SceneDataset([pool], 64, 4, 2)
+    dataset = PromptDataset(pool, 64, 4, 2)
     for index in range(10):
-        _, targets, points, boxes, clicks, click_targets, click_boxes = dataset[index]
+        _, targets, points, boxes = dataset[index]
         for target, (x, y), (x0, y0, x1, y1) in zip(targets, points, boxes, strict=True):
             assert target[int(y) // 4, int(x) // 4] > 0
             assert x0 - 4 <= x <= x1 + 4
             assert y0 - 4 <= y <= y1 + 4
-        for target, (x, y), (x0, y0, x1, y1) in zip(click_targets, clicks, click_boxes, strict=True):
-            assert target[int(y) // 4, int(x) // 4] == 1
-            assert x0 - 8 <= x <= x1 + 8
-            assert y0 - 8 <= y <= y1 + 8
+
+
+def test_training_without_masks_says_which_steps_make_them() -> None:
+    with pytest.raises(ValueError, match="python -m training assets masks"):
+        PromptDataset([], 64, 2, 9)

