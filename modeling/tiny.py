@@ -17,8 +17,8 @@ from modeling.tiny_vit import EMBEDDING_CHANNELS, TinyViT
 
 PATCH_SIZE = 16
 IMAGE_SIZE = 448
-"""Side of the input of the bundled model. Windows of 7 and 14 cells fill it; at 1024 MobileSAM's encoder costs seven
-times as much."""
+"""Side of the input of the bundled model. Windows of 7 and 14 cells fill it; at 1024 the encoder costs eight times
+as much."""
 MOBILE_SAM_SIZE = 1024
 """Side of the input that MobileSAM was trained on."""
 MASK_DECODER_NORM_EPS = 1e-5
