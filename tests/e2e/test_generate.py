@@ -90,10 +90,10 @@ def test_a_photo_with_nothing_that_passes_says_what_to_lower(
 ) -> None:
     done = samserve(
         *("generate", photos / "a.jpg", "--out", tmp_path / "out", "--server", gateway_address),
-        *("--points-per-side", "2", "--pred-iou-thresh", "1"),
+        *("--points-per-side", "2", "--pred-iou-thresh", "1", "--stability-score-thresh", "1"),
     )
     assert done.returncode == 0
-    assert "0 masks: none passes the thresholds; with the small bundled model --pred-iou-thresh" in done.stdout
+    assert "0 masks: none passes the thresholds; lower --pred-iou-thresh and --stability-score-thresh" in done.stdout
     assert json.loads((tmp_path / "out" / "a.json").read_text())["annotations"] == []
 
 

@@ -111,7 +111,10 @@ CASES: dict[str, tuple[npt.NDArray[np.uint8], dict[str, Any]]] = {
         {"crop_n_layers": 2, "crop_n_points_downscale_factor": 2, "crop_nms_thresh": 0.5},
     ),
     "small regions": (photo(WHOLE, (300, 200)), {"points_per_side": 8, "min_mask_region_area": 300}),
-    "small regions, a layer of crops": (photo(WHOLE, (303, 200)), {"crop_n_layers": 1, "min_mask_region_area": 150}),
+    "small regions in one layer of crops": (
+        photo(WHOLE, (303, 200)),
+        {"crop_n_layers": 1, "min_mask_region_area": 150},
+    ),
 }
 
 

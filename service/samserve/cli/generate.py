@@ -24,8 +24,8 @@ _TIMEOUT_SECONDS = 24 * 3600.0
 """A large model on a CPU takes its time, and the bar shows that it goes on."""
 
 _NONE_PASSES = (
-    ": none passes the thresholds; with the small bundled model --pred-iou-thresh 0.5 --stability-score-thresh 0.7 "
-    "shows some (--overwrite does the photo again)"
+    ": none passes the thresholds; lower --pred-iou-thresh and --stability-score-thresh (--overwrite does the photo "
+    "again)"
 )
 
 

@@ -62,5 +62,7 @@ def _pad(mask: Mask, min_area: int) -> Mask:
     bottom, right = height - mask.top - rows, width - mask.left - columns
     down, across = math.ceil(min_area / max(1, columns)), math.ceil(min_area / max(1, rows))
     top, bottom, left, right = min(mask.top, down), min(bottom, down), min(mask.left, across), min(right, across)
+    # Of equally large regions the first is kept, and labelers that go by blocks of 2 x 2 pixels count them from there.
+    top, left = top + (mask.top - top) % 2, left + (mask.left - left) % 2
     window = np.pad(mask.window, ((top, bottom), (left, right)))
     return replace(mask, window=window, top=mask.top - top, left=mask.left - left)

@@ -27,7 +27,7 @@ PNG_CLICK = pb.Prompt(points=[pb.Point(x=20, y=15, label=pb.POINT_LABEL_FOREGROU
 
 
 CENTRE_CLICK = pb.Prompt(points=[pb.Point(x=32, y=24, label=pb.POINT_LABEL_FOREGROUND)])
-FOUND_IOU = 0.8
+FOUND_IOU = 0.9
 """IoU with the disc that any model worth its weights reaches from a click on its middle or a box around it."""
 
 
