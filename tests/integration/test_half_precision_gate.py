@@ -14,7 +14,6 @@ from transformers import SamConfig, SamModel
 from transformers.models.sam.configuration_sam import SamMaskDecoderConfig, SamPromptEncoderConfig, SamVisionConfig
 
 from benchmarks.half_precision import ISLANDS, NECK_BY_HAND, study, table, with_hand_written_norms
-from modeling.architectures import MASK_DECODER_NORM_EPS
 from modeling.decoder_graph import MaskDecoderGraph
 from modeling.export import export_encoder
 from modeling.parity import ParityFailed, ParityFigures, check_parity
@@ -23,6 +22,7 @@ from modeling.random_weights import grow_outliers, randomise
 from modeling.reference import ReferenceSam
 from modeling.runtimes import graph_runner, onnx_runtime
 from modeling.thresholds import THRESHOLDS
+from modeling.tiny import MASK_DECODER_NORM_EPS
 
 pytestmark = pytest.mark.timeout(900)
 
