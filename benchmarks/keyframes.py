@@ -35,7 +35,7 @@ PHOTO = Path(__file__).resolve().parents[1] / "docs" / "photos" / "coffee.jpg"
 
 FRAMES_PER_SECOND = 20
 FRAME_SIZE = Size(320, 440)
-ENCODE_SECONDS = 0.1
+ENCODE_SECONDS = 0.2
 """From when a keyframe is wanted until it serves."""
 
 
