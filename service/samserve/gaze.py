@@ -158,6 +158,11 @@ class GazeSession(Generic[R]):
         self._failure = self._failure or failure
         self._news.set()
 
+    @property
+    def working(self) -> bool:
+        """Whether a frame is being encoded."""
+        return self._frames.pending
+
     async def close(self) -> None:
         """Stop all work and free what is held."""
         await self._frames.close()

@@ -142,6 +142,11 @@ class InteractiveSession(Generic[R]):
         self._failure = self._failure or failure
         self._news.set()
 
+    @property
+    def working(self) -> bool:
+        """Whether masks of the latest prompt are on their way."""
+        return self._undecoded is not None or self._decoding is not None
+
     async def close(self) -> None:
         """Stop all work and free what is held."""
         tasks = [task for task in (self._embedding, self._decoding) if task is not None]

@@ -1,6 +1,7 @@
 """What the bidirectional calls have in common: reading beside answering, silence, and faults of single messages."""
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any, Protocol, TypeVar
 
@@ -18,6 +19,11 @@ A = TypeVar("A", covariant=True)
 class Conversation(Protocol[A]):
     """A session as `converse` drives it."""
 
+    @property
+    def working(self) -> bool:
+        """Whether the client has cause to wait."""
+        ...
+
     def answers(self) -> AsyncGenerator[A, None]:
         """The answers, until the session has ended."""
         ...
@@ -31,17 +37,33 @@ class Conversation(Protocol[A]):
         ...
 
 
-async def next_request(requests: AsyncIterator[Any], idle_seconds: float) -> Any:
+def _never() -> float:
+    return -math.inf
+
+
+async def next_request(
+    requests: AsyncIterator[Any], idle_seconds: float, answered: Callable[[], float] = _never
+) -> Any:
     """The client's next message, or None where it has ended its side.
+
+    Args:
+        answered: when the client had its last answer, by the loop's clock: until then it had cause to be silent.
 
     Raises:
         StreamIdle: it sent nothing for so long.
     """
+    clock = asyncio.get_running_loop().time
+    asked = clock()
+    reading = asyncio.ensure_future(anext(requests, None))
     try:
-        async with asyncio.timeout(idle_seconds):
-            return await anext(requests, None)
-    except TimeoutError:
-        raise StreamIdle(f"nothing was sent for {idle_seconds:g} s") from None
+        while not reading.done():
+            left = max(asked, answered()) + idle_seconds - clock()
+            if left <= 0:
+                raise StreamIdle(f"nothing was sent for {idle_seconds:g} s")
+            await asyncio.wait([reading], timeout=left)
+        return reading.result()
+    finally:
+        reading.cancel()
 
 
 async def converse(
@@ -51,10 +73,15 @@ async def converse(
 
     What `receive` raises ends the stream.
     """
+    clock = asyncio.get_running_loop().time
+    last_answer = -math.inf
+
+    def answered() -> float:
+        return clock() if session.working else last_answer
 
     async def read() -> None:
         try:
-            while (request := await next_request(requests, idle_seconds)) is not None:
+            while (request := await next_request(requests, idle_seconds, answered)) is not None:
                 receive(request)
             session.end()
         except Exception as error:
@@ -63,6 +90,7 @@ async def converse(
     reading = asyncio.create_task(read())
     try:
         async for answer in session.answers():
+            last_answer = clock()
             yield answer
     finally:
         reading.cancel()

@@ -1,0 +1,64 @@
+"""Reading beside answering, and which silence ends a stream."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any
+
+import pytest
+
+from samserve.adapters.grpc_streams import converse
+from samserve.domain.errors import StreamIdle
+
+IDLE_SECONDS = 0.2
+
+
+class SlowSession:
+    """Implements `Conversation`: answers one request, when it is let, and nothing else."""
+
+    def __init__(self) -> None:
+        self.working = False
+        self.let = asyncio.Event()
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def receive(self, request: str) -> None:
+        self.working = True
+
+    def end(self, failure: BaseException | None = None) -> None:
+        if failure is not None:
+            self._failed.set_exception(failure)
+
+    async def close(self) -> None:
+        pass
+
+    async def answers(self) -> AsyncGenerator[str, None]:
+        either: list[asyncio.Future[Any]] = [asyncio.ensure_future(self.let.wait()), self._failed]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if self.let.is_set():
+            self.working = False
+            yield "answer"
+        await self._failed
+
+
+async def one_request() -> AsyncIterator[str]:
+    yield "request"
+    await asyncio.Event().wait()
+
+
+async def test_a_client_that_waits_for_its_answer_is_not_silent_and_has_its_time_after_it() -> None:
+    session = SlowSession()
+    answers = converse(session, one_request(), session.receive, IDLE_SECONDS)
+    first = asyncio.ensure_future(anext(answers))
+    await asyncio.sleep(2.5 * IDLE_SECONDS)
+    session.let.set()
+    assert await first == "answer"
+    answered = asyncio.get_running_loop().time()
+    with pytest.raises(StreamIdle, match=r"nothing was sent for 0\.2 s"):
+        await anext(answers)
+    assert asyncio.get_running_loop().time() - answered > 0.9 * IDLE_SECONDS
+
+
+async def test_a_client_that_has_nothing_to_wait_for_is_silent() -> None:
+    session = SlowSession()
+    answers = converse(session, one_request(), lambda request: None, IDLE_SECONDS)
+    with pytest.raises(StreamIdle):
+        await anext(answers)
