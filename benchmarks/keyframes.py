@@ -22,9 +22,10 @@ from samserve.adapters.embedded import EmbeddedImageEncoder, EmbeddedMaskDecoder
 from samserve.adapters.image_decoder import PillowImageDecoder
 from samserve.domain import homography as plane
 from samserve.domain.embedding import Embedding
+from samserve.domain.gaze.choice import looked_at
 from samserve.domain.geometry import Size
 from samserve.domain.keyframes import KeyframePolicy, motion, scene_change
-from samserve.domain.low_res_masks import LowResMask, contains
+from samserve.domain.low_res_masks import LowResMask, seen_from
 from samserve.domain.manifest import ModelManifest
 from samserve.domain.masks import MULTIMASK, upsample_mask
 from samserve.domain.prompts import click_prompts
@@ -67,13 +68,19 @@ class Models:
         encoded = await self.encoder.encode(decoded)
         return Frame(pose, await self.image_decoder.thumbnail(data), Embedding(encoded.values, decoded.frame))
 
-    async def mask(self, embedding: Embedding, point: npt.NDArray[np.float64]) -> LowResMask:
-        """As the gaze session chooses it."""
+    async def mask(
+        self, frame: Frame, point: npt.NDArray[np.float64], last: "tuple[Frame, LowResMask] | None"
+    ) -> LowResMask:
+        """As the gaze session chooses it, after what was looked at on the last keyframe."""
+        embedding = frame.embedding
         click = click_prompts([point], embedding.frame, self.manifest.low_res_size)
         decoded = await self.decoder.decode(embedding, click)
         masks, ious = decoded.low_res_masks[0, MULTIMASK], decoded.iou_predictions[0, MULTIMASK]
-        hit = np.array([contains(mask, embedding.frame, point) for mask in masks])
-        chosen: LowResMask = masks[int(np.argmax(np.where(hit | ~hit.any(), ious, -np.inf)))]
+        before = None
+        if last is not None:
+            to_last = plane.between(last[0].pose, frame.pose)
+            before = seen_from(last[1], last[0].embedding.frame, to_last, embedding.frame)
+        chosen: LowResMask = masks[looked_at(masks, ious, embedding.frame, point, before)]
         return chosen
 
 
@@ -100,10 +107,13 @@ async def follow(
     key, keyed_at, next_encode, keyframes = frames[0], 0.0, 0.0, 1
     wanted: tuple[float, Frame] | None = None
     chosen: LowResMask | None = None
+    last: tuple[Frame, LowResMask] | None = None
+    last_own: tuple[Frame, LowResMask] | None = None
     to_key, ious = plane.IDENTITY, []
     for index, frame in enumerate(frames):
         now = index / FRAMES_PER_SECOND
         if wanted is not None and now >= wanted[0]:
+            last = None if chosen is None else (key, chosen)
             key, keyed_at, wanted, chosen = wanted[1], now, None, None
             keyframes += 1
             to_key = plane.between(key.pose, frame.pose)
@@ -119,9 +129,11 @@ async def follow(
             wanted = (begin + ENCODE_SECONDS, frames[min(len(frames) - 1, round(begin * FRAMES_PER_SECOND))])
         point = plane.apply(plane.inverse(frame.pose), target)
         if chosen is None:
-            chosen = await models.mask(key.embedding, plane.apply(to_key, point))
+            chosen = await models.mask(key, plane.apply(to_key, point), last)
         shown = warper.warp(chosen, 0.0, key.embedding.frame, to_key, FRAME_SIZE).full()
-        best = upsample_mask(await models.mask(frame.embedding, point), 0.0, frame.embedding.frame).full()
+        own = await models.mask(frame, point, last_own)
+        last_own = (frame, own)
+        best = upsample_mask(own, 0.0, frame.embedding.frame).full()
         union = np.count_nonzero(shown | best)
         ious.append(np.count_nonzero(shown & best) / union if union else 1.0)
     return ious, keyframes
@@ -169,7 +181,7 @@ async def follow_neighbours(models: Models, frames: Sequence[Frame], target: npt
     warper, ious = OpenCvMaskWarper(), []
     last: tuple[Frame, LowResMask] | None = None
     for frame in frames:
-        own = await models.mask(frame.embedding, plane.apply(plane.inverse(frame.pose), target))
+        own = await models.mask(frame, plane.apply(plane.inverse(frame.pose), target), last)
         if last is not None:
             before, mask = last
             to_key = plane.between(before.pose, frame.pose)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from samserve.domain import homography as plane
 from samserve.domain.errors import RetryLater
+from samserve.domain.gaze.choice import SAME_OBJECT_OVERLAP, looked_at
 from samserve.domain.gaze.stream import GazeState
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.low_res_masks import LowResMask, contains, overlap, seen_from, visible
@@ -22,8 +23,6 @@ from samserve.gaze_frames import Keyframe, View
 from samserve.ports import MaskDecoder, MaskWarper
 
 R = TypeVar("R")
-
-_SAME_OBJECT_OVERLAP = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,24 +104,27 @@ class GazeObjects(Generic[R]):
             self._retry_seconds = self._clock() + error.retry_after_seconds
             raise
         self.decodes += 1
-        # Of whole, part and subpart the most certain one that the gaze is in.
         low_res_masks, ious = decoded.low_res_masks[0, MULTIMASK], decoded.iou_predictions[0, MULTIMASK]
-        hit = np.array([contains(low_res_mask, frame, point) for low_res_mask in low_res_masks])
-        best = int(np.argmax(np.where(hit | ~hit.any(), ious, -np.inf)))
+        before = self._before(keyframe)
+        best = looked_at(low_res_masks, ious, frame, point, before)
         # A copy, because a view would keep all four masks.
         chosen = low_res_masks[best].copy()
-        object_id = self._identify(keyframe, chosen)
+        object_id = self._identify(before, visible(chosen, frame))
         self._current = _Object(object_id, self.decodes, keyframe, point, chosen, float(ious[best]))
         return GazeState.NEW_MASK, decoded.decode_seconds
 
-    def _identify(self, keyframe: Keyframe, low_res_mask: LowResMask) -> int:
-        """The object's number: the last one's where a new keyframe shows the same, else the next."""
+    def _before(self, keyframe: Keyframe) -> npt.NDArray[np.bool_] | None:
+        """What was looked at on the keyframe before this one, as this one shows it."""
         current, previous = self._current, keyframe.previous
-        if current is not None and previous is not None and current.keyframe.sequence == previous[0]:
-            frame = keyframe.embedding.frame
-            before = seen_from(current.low_res_mask, current.keyframe.embedding.frame, previous[1], frame)
-            if overlap(before, visible(low_res_mask, frame)) > _SAME_OBJECT_OVERLAP:
-                return current.object_id
+        if current is None or previous is None or current.keyframe.sequence != previous[0]:
+            return None
+        last = current.keyframe.embedding.frame
+        return seen_from(current.low_res_mask, last, previous[1], keyframe.embedding.frame)
+
+    def _identify(self, before: npt.NDArray[np.bool_] | None, mask: npt.NDArray[np.bool_]) -> int:
+        """The object's number: the last one's where a new keyframe shows the same, else the next."""
+        if self._current is not None and before is not None and overlap(before, mask) > SAME_OBJECT_OVERLAP:
+            return self._current.object_id
         self._numbered += 1
         return self._numbered
 

@@ -390,14 +390,35 @@ async def test_what_the_keyframe_does_not_show_is_not_decoded() -> None:
     assert (answer.state, bench.decoder.begun) == (GazeState.NO_FRAME, 0)
 
 
-async def test_the_same_object_on_a_new_keyframe_keeps_its_number() -> None:
-    bench = await started(GazeOptions(smoothing=None, keyframes=KeyframePolicy(max_encodes_per_second=1000)))
-    await bench.fixate(HERE)
+AGING = GazeOptions(smoothing=None, hold_seconds=60, keyframes=KeyframePolicy(max_encodes_per_second=1000))
+
+
+async def aged(bench: Bench) -> int:
+    """A new keyframe of the same scene."""
     bench.now += 6
-    aged = bench.frame(image(1, nonce=1))
-    await bench.until_keyframe(aged)
+    sequence = bench.frame(image(1, nonce=bench.frames))
+    await bench.until_keyframe(sequence)
+    return sequence
+
+
+async def test_the_same_object_on_a_new_keyframe_keeps_its_number() -> None:
+    bench = await started(AGING)
+    await bench.fixate(HERE)
+    keyframe = await aged(bench)
     answer = await bench.fixate(HERE)
-    assert (answer.state, answer.object_id, answer.keyframe_sequence) == (GazeState.NEW_MASK, 1, aged)
+    assert (answer.state, answer.object_id, answer.keyframe_sequence) == (GazeState.NEW_MASK, 1, keyframe)
+
+
+async def test_a_thing_stays_looked_at_when_its_part_becomes_as_certain_on_a_new_keyframe() -> None:
+    bench = await started(AGING)
+    thing = await bench.fixate(HERE)
+    part, whole = 0.9, 0.8
+    bench.decoder.iou_predictions = (0.8, part, whole, 0.6)
+    await aged(bench)
+    again = await bench.fixate(HERE)
+    assert thing.mask is not None
+    assert again.mask is not None
+    assert (again.state, again.object_id, again.mask.area) == (GazeState.NEW_MASK, thing.object_id, thing.mask.area)
 
 
 async def test_normalized_points_and_small_masks() -> None:
