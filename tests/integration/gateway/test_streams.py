@@ -353,7 +353,7 @@ async def test_a_drain_ends_streams_with_a_status_that_says_so(rpc: str) -> None
         served = Served(running, channel, SegmentationServiceStub(channel))
         call = await opened(served, rpc)
         ended = asyncio.ensure_future(refusal(drained(call)))
-    refused = await asyncio.wait_for(ended, 1)
+    refused = await asyncio.wait_for(ended, 10)
     assert (refused.code, refused.message) == (
         grpc.StatusCode.UNAVAILABLE,
         "the gateway is stopping: connect again",
