@@ -56,7 +56,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         service: full name; other services (health, reflection) are left alone.
         streams: admission of bidirectional streams.
         idle_seconds: longest wait for a client to take an answer of a stream.
-        max_answer_bytes: of one message; for a larger one gRPC would blame the server.
+        max_message_bytes: of one message; for a larger one gRPC would blame the server.
     """
 
     def __init__(
@@ -67,14 +67,14 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         streams: Admission,
         *,
         idle_seconds: float,
-        max_answer_bytes: int,
+        max_message_bytes: int,
     ) -> None:
         self._prefix = f"/{service}/"
         self._observer = observer
         self._tracer = tracer
         self._streams = streams
         self._idle_seconds = idle_seconds
-        self._max_answer_bytes = max_answer_bytes
+        self._max_message_bytes = max_message_bytes
         self._draining = False
         self._open: set[asyncio.Task[None]] = set()
         self.in_flight: set[asyncio.Task[Any]] = set()
@@ -101,7 +101,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         task.add_done_callback(self.in_flight.discard)
         rpc = handler_call_details.method.removeprefix(self._prefix)
         call = self._call(rpc, handler_call_details.invocation_metadata)
-        deserialize, serialize = _measured(call, handler, self._max_answer_bytes)
+        deserialize, serialize = _measured(call, handler, self._max_message_bytes)
         if handler.unary_unary:
             unary = self._unary(call, handler.unary_unary, serialize)
             return grpc.unary_unary_rpc_method_handler(unary, deserialize)
@@ -262,7 +262,9 @@ def _expired(context: Context, slack_seconds: float = 0.0) -> bool:
     return remaining is not None and remaining <= slack_seconds
 
 
-def _measured(call: Call, handler: Any, max_answer_bytes: int) -> tuple[Callable[[bytes], Any], Callable[[Any], bytes]]:
+def _measured(
+    call: Call, handler: Any, max_message_bytes: int
+) -> tuple[Callable[[bytes], Any], Callable[[Any], bytes]]:
     """The handler's deserializer and serializer, by which the call learns how much it received and sent."""
 
     def deserialize(message: bytes) -> Any:
@@ -271,8 +273,8 @@ def _measured(call: Call, handler: Any, max_answer_bytes: int) -> tuple[Callable
 
     def serialize(answer: Any) -> bytes:
         message: bytes = handler.response_serializer(answer)
-        if len(message) > max_answer_bytes:
-            description = f"the answer would have {len(message)} bytes, more than the {max_answer_bytes} of a message"
+        if len(message) > max_message_bytes:
+            description = f"the answer would have {len(message)} bytes, more than the {max_message_bytes} of a message"
             raise InvalidArgument("", f"{description}: ask for less at a time, or for another mask_format")
         call.response_bytes += len(message)
         return message

@@ -61,7 +61,7 @@ class GrpcServer:
         reuse_port: bool,
     ) -> None:
         self._interceptor = RequestInterceptor(
-            SERVICE, observer, tracer, streams, idle_seconds=idle_seconds, max_answer_bytes=max_message_bytes
+            SERVICE, observer, tracer, streams, idle_seconds=idle_seconds, max_message_bytes=max_message_bytes
         )
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(

@@ -42,7 +42,7 @@ class ServiceLimits:
 
     max_image_bytes: int
     max_image_pixels: int
-    max_response_bytes: int
+    max_message_bytes: int
     prompts: PromptLimits
 
 
@@ -208,5 +208,5 @@ class SegmentationServicer(SegmentationServiceServicer):
         check_count(len(request.prompts), self._limits.prompts)
         logits = request.include_low_res_masks + (request.mask_format == pb.MASK_FORMAT_LOW_RES_LOGITS)
         masks = len(request.prompts) * (3 if request.multimask_output else 1)
-        if logits * masks * 2 * self._manifest.low_res_size**2 > self._limits.max_response_bytes:
+        if logits * masks * 2 * self._manifest.low_res_size**2 > self._limits.max_message_bytes:
             raise InvalidPrompt("prompts", f"ask for the logits of {masks} masks, too many for one answer: split them")
