@@ -35,7 +35,7 @@ class ParityFigures:
         embedding_separation: the smallest distance between the embeddings of two images, as a part of their norm.
         logit_error: of `low_res_masks` from the same embedding, as a part of the largest logit.
         score_error: of `iou_predictions` from the same embedding.
-        mask_iou_min: of a mask (logits above 0) from the image to the end, the worst one of all.
+        mask_iou_min: of a mask (logits above 0, `mask_iou`) from the image to the end, the worst one of all.
         mask_iou_median: likewise, the median.
         padding_error: between prompts batched with others and the same prompts alone, as a part of the largest logit.
     """
