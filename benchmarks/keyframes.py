@@ -2,8 +2,8 @@
 
     python benchmarks/keyframes.py [--image PHOTO] [--seconds S]
 
-A camera moves over a photo, and somebody looks at points of it. Masks that come from keyframes are compared with those
-that encoding every frame would give. Time is that of the video, not the clock's.
+A camera moves over a photo, and somebody looks at points of it. Masks that come from keyframes are compared with what
+each frame would give, were it the next keyframe. Time is that of the video, not the clock's.
 """
 
 import argparse
@@ -97,7 +97,7 @@ def pose(seconds: float, photo: Size) -> plane.Homography:
 async def follow(
     models: Models, frames: Sequence[Frame], target: npt.NDArray[np.float64], policy: KeyframePolicy, transform: str
 ) -> tuple[list[float], int]:
-    """IoU with encoding every frame, frame by frame, and the number of keyframes.
+    """IoU with what encoding the frame would give, frame by frame, and the number of keyframes.
 
     Args:
         target: (x, y) in the photo, which is looked at all the time.
@@ -108,7 +108,6 @@ async def follow(
     wanted: tuple[float, Frame] | None = None
     chosen: LowResMask | None = None
     last: tuple[Frame, LowResMask] | None = None
-    last_own: tuple[Frame, LowResMask] | None = None
     to_key, ious = plane.IDENTITY, []
     for index, frame in enumerate(frames):
         now = index / FRAMES_PER_SECOND
@@ -131,8 +130,7 @@ async def follow(
         if chosen is None:
             chosen = await models.mask(key, plane.apply(to_key, point), last)
         shown = warper.warp(chosen, 0.0, key.embedding.frame, to_key, FRAME_SIZE).full()
-        own = await models.mask(frame, point, last_own)
-        last_own = (frame, own)
+        own = await models.mask(frame, point, (key, chosen))
         best = upsample_mask(own, 0.0, frame.embedding.frame).full()
         union = np.count_nonzero(shown | best)
         ious.append(np.count_nonzero(shown & best) / union if union else 1.0)
@@ -195,7 +193,7 @@ async def follow_neighbours(models: Models, frames: Sequence[Frame], target: npt
 
 def main() -> None:
     """Make the video, follow it, print the table."""
-    parser = argparse.ArgumentParser(description="Masks from keyframes against encoding every frame.")
+    parser = argparse.ArgumentParser(description="What keyframes cost in accuracy.")
     parser.add_argument("--image", type=Path, default=PHOTO)
     parser.add_argument("--seconds", type=float, default=6.0, help="of video")
     arguments = parser.parse_args()
