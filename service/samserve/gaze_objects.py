@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from samserve.domain import homography as plane
 from samserve.domain.errors import RetryLater
-from samserve.domain.gaze.choice import SAME_OBJECT_OVERLAP, looked_at
+from samserve.domain.gaze.choice import looked_at
 from samserve.domain.gaze.stream import GazeState
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.low_res_masks import LowResMask, contains, overlap, seen_from, visible
@@ -23,6 +23,8 @@ from samserve.gaze_frames import Keyframe, View
 from samserve.ports import MaskDecoder, MaskWarper
 
 R = TypeVar("R")
+
+_SAME_OBJECT_OVERLAP = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,7 +125,7 @@ class GazeObjects(Generic[R]):
 
     def _identify(self, before: npt.NDArray[np.bool_] | None, mask: npt.NDArray[np.bool_]) -> int:
         """The object's number: the last one's where a new keyframe shows the same, else the next."""
-        if self._current is not None and before is not None and overlap(before, mask) > SAME_OBJECT_OVERLAP:
+        if self._current is not None and before is not None and overlap(before, mask) > _SAME_OBJECT_OVERLAP:
             return self._current.object_id
         self._numbered += 1
         return self._numbered

@@ -14,8 +14,10 @@ from samserve.domain.masks import MASK_THRESHOLD
 LowResMask = npt.NDArray[np.float32]
 
 
-def contains(low_res_mask: LowResMask, frame: ImageFrame, point: npt.NDArray[np.float64]) -> bool:
-    """Whether a point of the image lies in the mask; never, where it lies outside the image."""
+def contains(
+    low_res_mask: LowResMask | npt.NDArray[np.bool_], frame: ImageFrame, point: npt.NDArray[np.float64]
+) -> bool:
+    """Whether a point of the image lies in the mask, logits or bool; never, where it lies outside the image."""
     height, width = frame.original_size
     x, y = point
     if not (0 <= x <= width and 0 <= y <= height):

@@ -6,9 +6,6 @@ import numpy.typing as npt
 from samserve.domain.geometry import ImageFrame
 from samserve.domain.low_res_masks import contains, overlap, visible
 
-SAME_OBJECT_OVERLAP = 0.5
-"""IoU above which two masks of one place are one object."""
-
 
 def looked_at(
     candidates: npt.NDArray[np.float32],
@@ -19,8 +16,8 @@ def looked_at(
 ) -> int:
     """Index of the most certain candidate that the gaze is in; of all, where it is in none.
 
-    A model is often as sure of a part as of the whole. So while the same object is looked at, certainty counts by the
-    overlap with what was seen of it before: else the two would change places whenever the frame is encoded anew.
+    A model is often as sure of a part as of the whole. So while the gaze is still in what was looked at before,
+    certainty counts by the overlap with that: else the two would change places whenever a frame is encoded.
 
     Args:
         candidates: float32 logits `[K, M, M]`: whole, part and subpart.
@@ -31,9 +28,7 @@ def looked_at(
     """
     hit = np.array([contains(candidate, frame, point) for candidate in candidates])
     scores = np.where(hit | ~hit.any(), iou_predictions, -np.inf)
-    if before is not None:
+    if hit.any() and before is not None and contains(before, frame, point):
         overlaps = np.array([overlap(before, visible(candidate, frame)) for candidate in candidates])
-        same = np.isfinite(scores) & (overlaps > SAME_OBJECT_OVERLAP)
-        if same.any():
-            scores = np.where(same, overlaps * np.maximum(iou_predictions, 0), -np.inf)
+        scores = np.where(hit, overlaps * np.maximum(iou_predictions, 0), -np.inf)
     return int(np.argmax(scores))
