@@ -34,15 +34,15 @@ load: $(LOAD)
 k8s: $(DEV)
 	$(BIN)/pytest tests/k8s
 
+# Real servers have real deadlines, and a shared machine may stall for longer. What failed has one more chance, in a
+# process of its own; a fault fails twice, and what passes only then is named by the last lines.
+ONCE_MORE := --last-failed --last-failed-no-failures none --verbose
+
 test: lint check-proto
 	sh tests/provide-redis.sh
 	sh tests/provide-prometheus.sh
 	sh tests/provide-triton.sh $(BIN)/python
-	$(BIN)/pytest || { test $$? = 1 && $(ONCE_MORE); }
-
-# Real servers have real deadlines, and a shared machine may stall for longer. What failed has one more chance, in a
-# process of its own; a fault fails twice, and what passes only then is to be seen above.
-ONCE_MORE = $(BIN)/pytest --last-failed --last-failed-no-failures none
+	$(BIN)/pytest || { test $$? = 1 && $(BIN)/pytest $(ONCE_MORE); }
 
 lint: $(DEV)
 	$(BIN)/ruff check .

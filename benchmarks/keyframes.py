@@ -69,7 +69,7 @@ class Models:
         return Frame(pose, await self.image_decoder.thumbnail(data), Embedding(encoded.values, decoded.frame))
 
     async def mask(
-        self, frame: Frame, point: npt.NDArray[np.float64], last: "tuple[Frame, LowResMask] | None"
+        self, frame: Frame, point: npt.NDArray[np.float64], last: tuple[Frame, LowResMask] | None
     ) -> LowResMask:
         """As the gaze session chooses it, after what was looked at on the last keyframe."""
         embedding = frame.embedding

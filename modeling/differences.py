@@ -9,17 +9,18 @@ Floats = npt.NDArray[np.floating[Any]]
 
 
 UNDECIDED = 0.01
-"""As a part of the largest logit: of trained models, a probability between 0.45 and 0.55."""
+"""As a part of a mask's largest logit: of trained models, a probability between 0.45 and 0.55."""
 
 
 def mask_iou(logits: Floats, expected: Floats) -> list[float]:
     """Intersection over union of masks `[4, M, M]` cut at 0, one by one, of the pixels that are decided.
 
-    Where the expected logit is so near to 0, rounding that takes it across is no fault. Yet there are masks of a few
-    dozen pixels, and such as are undecided over a good part of what they show.
+    Where both logits are so near to 0, rounding took one across, which is no fault. Yet there are masks of a few dozen
+    pixels, and some are undecided over a good part of their area.
     """
     mask, expected_mask = logits > 0, expected > 0
-    decided = np.abs(expected) > UNDECIDED * largest(expected)
+    largest_logits = np.abs(expected).max(axis=(-2, -1), keepdims=True)
+    decided = np.maximum(np.abs(logits), np.abs(expected)) > UNDECIDED * largest_logits
     intersections = (mask & expected_mask & decided).sum(axis=(-2, -1))
     unions = ((mask | expected_mask) & decided).sum(axis=(-2, -1))
     return [float(part / whole) if whole else 1.0 for part, whole in zip(intersections, unions, strict=True)]

@@ -41,12 +41,12 @@ THRESHOLDS: Mapping[Precision, Thresholds] = MappingProxyType(
             # Exact but for the order of sums, which depends on the shapes.
             padding_error=1e-5,
         ),
-        # Measured with emulated half precision (docs/precision.md), engines round less often. About five times what the
-        # worst of the models showed, and far from what the known failures leave.
+        # Measured with emulated half precision (docs/precision.md), engines round less often. Errors: about five times
+        # what the worst of the models showed, and far from what the known failures leave.
         FP16: Thresholds(
-            # 0.009 for vit_b: half precision's spacing between 4 and 8 is 0.004, and a dozen layers' rounding.
+            # 0.010: half precision's spacing between 4 and 8 is 0.004, and a dozen layers' rounding.
             embedding_error=0.05,
-            # 0.999999; an overflow in the neck leaves 0 or what is not a number.
+            # 0.999995; an overflow in the neck leaves 0 or what is not a number.
             embedding_cosine=0.9999,
             embedding_separation=SEPARATION,
             # 0.004 of the largest logit.

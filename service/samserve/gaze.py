@@ -112,6 +112,7 @@ class GazeSession(Generic[R]):
         self._epoch: int | None = None
         self._last_timestamp: int | None = None
         self._waiting: _Waiting | None = None
+        self._answering = False
         self._refusals: deque[Refusal] = deque(maxlen=_MAX_WAITING_REFUSALS)
         self._news = asyncio.Event()
         self._ended = False
@@ -160,8 +161,8 @@ class GazeSession(Generic[R]):
 
     @property
     def working(self) -> bool:
-        """Whether a frame is being encoded."""
-        return self._frames.pending
+        """Whether a sample waits for its answer."""
+        return self._answering or self._waiting is not None
 
     async def close(self) -> None:
         """Stop all work and free what is held."""
@@ -178,7 +179,12 @@ class GazeSession(Generic[R]):
                 yield self._refusals.popleft()
             waiting, self._waiting = self._waiting, None
             if waiting is not None:
-                yield await self._answer(waiting)
+                self._answering = True
+                try:
+                    answer = await self._answer(waiting)
+                finally:
+                    self._answering = False
+                yield answer
             if self._failure is not None:
                 raise self._failure
             if self._ended and self._waiting is None and not self._refusals:

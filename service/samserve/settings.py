@@ -55,7 +55,9 @@ class Settings(BaseSettings):
         default_factory=default_model_repository, description="folder of the models; Triton has its own"
     )
     engine_threads: int = Field(
-        default=0, ge=0, description="threads of an embedded encode, and mask decodes at a time; 0: the process's cores"
+        default=0,
+        ge=0,
+        description="threads of an embedded encode, and runs of the mask decoder at a time; 0: the process's cores",
     )
 
     triton: str = Field(default="127.0.0.1:8001", description="host:port of Triton's gRPC service")
@@ -105,7 +107,9 @@ class Settings(BaseSettings):
         default=_GENERATION.stability_score_thresh, ge=0, le=1, description="least stability score of these masks"
     )
     max_streams: int = Field(default=16, gt=0, description="gaze, interactive and tracking streams open")
-    stream_idle_seconds: float = Field(default=30.0, gt=0, description="silence after which a stream is ended")
+    stream_idle_seconds: float = Field(
+        default=30.0, gt=0, description="silence after which a stream is ended; who waits for an answer is not silent"
+    )
     max_frame_bytes: int = Field(default=8 * _MIB, gt=0, description="largest frame of a stream")
     max_tracked_objects: int = Field(default=32, gt=0, description="objects of one tracking stream")
     gaze_encodes_per_second: float = Field(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -13,6 +14,7 @@ from samserve.domain.errors import ModelUnavailable
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.manifest import DECODER, ModelManifest
 from samserve.domain.prompts import PromptBatch, click_prompts
+from samserve.ports import DecodedMasks
 from samserve.settings import default_model_repository
 
 REPOSITORY = default_model_repository()
@@ -29,15 +31,49 @@ def clicks(count: int) -> PromptBatch:
     return click_prompts(points, EMBEDDING.frame, MANIFEST.low_res_size)
 
 
+class Counted:
+    """A decoder whose runs are counted.
+
+    Attributes:
+        runs: that were asked for, cancelled ones included.
+        most_at_once: of these.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.decoder = EmbeddedMaskDecoder(REPOSITORY, threads)
+        self.runs = self.most_at_once = self._asked = 0
+        self._run = self.decoder._engine.run
+        self.decoder._engine.run = self._counted  # type: ignore[method-assign]
+
+    async def _counted(self, inputs: Arrays) -> Any:
+        self.runs += 1
+        self._asked += 1
+        self.most_at_once = max(self.most_at_once, self._asked)
+        try:
+            return await self._run(inputs)
+        finally:
+            self._asked -= 1
+
+    async def decode(self, count: int) -> DecodedMasks:
+        return await self.decoder.decode(EMBEDDING, clicks(count))
+
+
 @pytest.fixture
-def decoder() -> Iterator[EmbeddedMaskDecoder]:
-    decoder = EmbeddedMaskDecoder(REPOSITORY, threads=2)
-    yield decoder
-    decoder.close()
+def one_thread() -> Iterator[Counted]:
+    counted = Counted(1)
+    yield counted
+    counted.decoder.close()
+
+
+@pytest.fixture
+def two_threads() -> Iterator[Counted]:
+    counted = Counted(2)
+    yield counted
+    counted.decoder.close()
 
 
 @pytest.mark.parametrize("count", [1, 2, 9])
-async def test_each_prompt_gets_the_masks_of_the_graph(decoder: EmbeddedMaskDecoder, count: int) -> None:
+async def test_each_prompt_gets_the_masks_of_the_graph(two_threads: Counted, count: int) -> None:
     prompts = clicks(count)
     session = onnxruntime.InferenceSession(REPOSITORY / DECODER / "1" / "model.onnx")
     low_res_masks, iou_predictions = session.run(
@@ -50,37 +86,42 @@ async def test_each_prompt_gets_the_masks_of_the_graph(decoder: EmbeddedMaskDeco
             "has_mask_input": prompts.has_mask_input[None],
         },
     )
-    decoded = await decoder.decode(EMBEDDING, prompts)
+    decoded = await two_threads.decode(count)
     np.testing.assert_allclose(decoded.low_res_masks, low_res_masks[0], atol=1e-3)
     np.testing.assert_allclose(decoded.iou_predictions, iou_predictions[0], atol=1e-4)
 
 
-async def test_a_click_does_not_wait_for_all_prompts_of_the_call_before_it(decoder: EmbeddedMaskDecoder) -> None:
-    many = asyncio.ensure_future(decoder.decode(EMBEDDING, clicks(60)))
+async def test_many_prompts_are_runs_on_all_threads(two_threads: Counted) -> None:
+    await two_threads.decode(9)
+    assert (two_threads.runs, two_threads.most_at_once) == (5, 2)
+
+
+async def test_a_click_does_not_wait_for_all_prompts_of_the_call_before_it(one_thread: Counted) -> None:
+    many = asyncio.ensure_future(one_thread.decode(60))
     await asyncio.sleep(0)
-    one = await decoder.decode(EMBEDDING, clicks(1))
+    await one_thread.decode(1)
     assert not many.done()
-    assert one.queue_seconds > 0
     assert len((await many).low_res_masks) == 60
 
 
-async def test_prompts_of_a_call_that_is_cancelled_are_not_run(decoder: EmbeddedMaskDecoder) -> None:
-    runs = 0
-    run = decoder._engine.run
+async def test_the_wait_for_a_thread_is_told_from_the_computation(one_thread: Counted) -> None:
+    before = [asyncio.ensure_future(one_thread.decode(1)) for _ in range(20)]
+    await asyncio.sleep(0)
+    decoded = await one_thread.decode(6)
+    waited_for = sum(earlier.decode_seconds for earlier in await asyncio.gather(*before))
+    assert decoded.queue_seconds >= 0.9 * waited_for
 
-    async def counted(inputs: Arrays) -> tuple[Arrays, float, float]:
-        nonlocal runs
-        runs += 1
-        return await run(inputs)
 
-    decoder._engine.run = counted  # type: ignore[method-assign]
-    many = asyncio.ensure_future(decoder.decode(EMBEDDING, clicks(60)))
-    await decoder.decode(EMBEDDING, clicks(1))
+async def test_prompts_of_a_call_that_is_cancelled_are_not_run(two_threads: Counted) -> None:
+    many = asyncio.ensure_future(two_threads.decode(60))
+    await two_threads.decode(1)
     many.cancel()
     with pytest.raises(asyncio.CancelledError):
         await many
-    await decoder.decode(EMBEDDING, clicks(1))
-    assert runs < 30
+    runs = two_threads.runs
+    for _ in range(3):
+        await two_threads.decode(1)
+    assert two_threads.runs == runs + 3
 
 
 async def test_a_stopped_decoder_says_that_it_is_unavailable() -> None:

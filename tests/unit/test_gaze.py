@@ -445,6 +445,21 @@ async def test_a_decoder_that_fails_is_told_and_left_alone_for_as_long_as_it_ask
     assert (await bench.look(HERE)).state is GazeState.NEW_MASK
 
 
+async def test_a_client_that_waits_for_its_sample_has_cause_to() -> None:
+    bench = await started()
+    assert not bench.session.working
+    bench.decoder.let.clear()
+    for _ in range(8):
+        bench.send(HERE)
+    assert bench.session.working
+    answering = asyncio.ensure_future(anext(bench.answers))
+    await asyncio.sleep(0.01)
+    assert (bench.session.working, bench.decoder.in_flight) == (True, 1)
+    bench.decoder.let.set()
+    await answering
+    assert not bench.session.working
+
+
 async def test_every_sample_is_counted_once() -> None:
     bench = await started()
     await bench.fixate(HERE)

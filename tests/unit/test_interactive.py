@@ -96,6 +96,26 @@ async def test_undo_gives_the_masks_that_were_there_before() -> None:
     np.testing.assert_array_equal(undone.masks[0].full(), second.masks[0].full())
 
 
+async def test_a_client_that_waits_for_its_image_or_its_masks_has_cause_to() -> None:
+    bench = Bench()
+    bench.encoder.let.clear()
+    bench.send(SessionStart(image(1)))
+    started = asyncio.ensure_future(bench.masks())
+    await asyncio.sleep(0.01)
+    assert bench.session.working
+    bench.encoder.let.set()
+    await started
+    assert not bench.session.working
+    bench.decoder.let.clear()
+    bench.send(AddPoint(100, 100, 1))
+    reading = asyncio.ensure_future(bench.masks())
+    await asyncio.sleep(0.01)
+    assert (bench.session.working, bench.decoder.in_flight) == (True, 1)
+    bench.decoder.let.set()
+    await reading
+    assert not bench.session.working
+
+
 async def test_a_newer_edit_cancels_the_decode_of_the_older_one() -> None:
     bench = await started()
     bench.decoder.let.clear()

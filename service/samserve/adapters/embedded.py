@@ -2,9 +2,10 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,15 @@ _PROMPTS_PER_RUN = 2
 Arrays = dict[str, npt.NDArray[Any]]
 
 
+class _Run(NamedTuple):
+    """What a graph answered; and when it was asked for, began and ended, by `time.perf_counter`."""
+
+    outputs: Arrays
+    queued: float
+    began: float
+    ended: float
+
+
 class _Engine:
     """One graph and the threads that run it: the executor's queue is the engine's queue."""
 
@@ -39,7 +49,7 @@ class _Engine:
         self._executor = compute_threads(concurrency, path.parts[-3])
         # The session's own threads inherit the niceness of the one that makes it.
         make = partial(onnxruntime.InferenceSession, path, options, providers=["CPUExecutionProvider"])
-        self._session = self._executor.submit(make).result()
+        self._session: Any = self._executor.submit(make).result()
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._queue: set[object] = set()
 
@@ -48,21 +58,16 @@ class _Engine:
         """Runs that wait for a thread."""
         return len(self._queue)
 
-    async def run(self, inputs: Arrays) -> tuple[Arrays, float, float]:
-        """Run the graph; what is cancelled in the queue never runs.
-
-        Returns:
-            The outputs by name, the seconds in the queue, and the seconds of the run.
-        """
+    async def run(self, inputs: Arrays) -> _Run:
+        """Run the graph; what is cancelled in the queue never runs."""
         queued = time.perf_counter()
         place = object()
 
-        def work() -> tuple[Arrays, float, float]:
+        def work() -> _Run:
             self._queue.discard(place)
-            started = time.perf_counter()
+            began = time.perf_counter()
             outputs = self._session.run(self._outputs, inputs)
-            ended = time.perf_counter()
-            return dict(zip(self._outputs, outputs, strict=True)), started - queued, ended - started
+            return _Run(dict(zip(self._outputs, outputs, strict=True)), queued, began, time.perf_counter())
 
         self._queue.add(place)
         try:
@@ -74,8 +79,8 @@ class _Engine:
 
     def close(self) -> None:
         self._executor.shutdown(wait=True, cancel_futures=True)
-        # Its arena is hundreds of megabytes, which would otherwise wait for a collection of cycles.
-        del self._session
+        # Hundreds of megabytes, which whoever still knows the engine would keep.
+        self._session = None
 
 
 class EmbeddedImageEncoder:
@@ -97,8 +102,8 @@ class EmbeddedImageEncoder:
     async def encode(self, image: DecodedImage) -> EncodedImage:
         """See `ImageEncoder.encode`."""
         inputs: Arrays = {"image": image.pixels[None], "input_size": np.array([image.frame.input_size], dtype=np.int32)}
-        outputs, queue_seconds, encode_seconds = await self._engine.run(inputs)
-        return EncodedImage(outputs["image_embeddings"][0], queue_seconds, encode_seconds)
+        run = await self._engine.run(inputs)
+        return EncodedImage(run.outputs["image_embeddings"][0], run.began - run.queued, run.ended - run.began)
 
     def close(self) -> None:
         """Stop the worker."""
@@ -121,25 +126,22 @@ class EmbeddedMaskDecoder:
         self._engine = _Engine(repository / DECODER / "1" / "model.onnx", self._concurrency, 1)
 
     async def decode(self, embedding: Embedding, prompts: PromptBatch) -> DecodedMasks:
-        """See `MaskDecoder.decode`. Its computation is from the first run's beginning to the last one's end."""
-        began = time.perf_counter()
-        values = embedding.values[None]
+        """See `MaskDecoder.decode`. The computation is from the first run's beginning to the last one's end."""
         starts = range(0, len(prompts), _PROMPTS_PER_RUN)
         left = iter(starts)
-        runs: dict[int, tuple[Arrays, float]] = {}
+        done: dict[int, _Run] = {}
 
         async def work() -> None:
             for start in left:
                 some = slice(start, start + _PROMPTS_PER_RUN)
                 inputs: Arrays = {
-                    "image_embeddings": values,
+                    "image_embeddings": embedding.values[None],
                     "point_coords": prompts.point_coords[None, some],
                     "point_labels": prompts.point_labels[None, some],
                     "mask_input": prompts.mask_input[None, some],
                     "has_mask_input": prompts.has_mask_input[None, some],
                 }
-                outputs, queue_seconds, _ = await self._engine.run(inputs)
-                runs[start] = outputs, queue_seconds
+                done[start] = await self._engine.run(inputs)
 
         workers = [asyncio.ensure_future(work()) for _ in range(min(self._concurrency, len(starts)))]
         try:
@@ -147,16 +149,25 @@ class EmbeddedMaskDecoder:
         finally:
             for worker in workers:
                 worker.cancel()
-        low_res_masks, iou_predictions = (
-            np.concatenate([runs[start][0][name][0] for start in starts])
-            for name in ("low_res_masks", "iou_predictions")
+        runs = [done[start] for start in starts]
+        low_res_masks, iou_predictions = await asyncio.to_thread(_joined, runs) if len(runs) > 1 else _joined(runs)
+        began = min(run.began for run in runs)
+        return DecodedMasks(
+            low_res_masks,
+            iou_predictions,
+            queue_seconds=began - min(run.queued for run in runs),
+            decode_seconds=max(run.ended for run in runs) - began,
         )
-        queue_seconds = min(queue_seconds for _, queue_seconds in runs.values())
-        return DecodedMasks(low_res_masks, iou_predictions, queue_seconds, time.perf_counter() - began - queue_seconds)
 
     def close(self) -> None:
         """Stop the workers."""
         self._engine.close()
+
+
+def _joined(runs: Sequence[_Run]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Masks and scores of all prompts, in their order; those of one run are not copied."""
+    masks, scores = ([run.outputs[name][0] for run in runs] for name in ("low_res_masks", "iou_predictions"))
+    return (masks[0], scores[0]) if len(runs) == 1 else (np.concatenate(masks), np.concatenate(scores))
 
 
 class EmbeddedTextRanker:
@@ -176,13 +187,11 @@ class EmbeddedTextRanker:
 
     async def embed_texts(self, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """See `TextRanker.embed_texts`."""
-        outputs, _, _ = await self._texts.run({"input_ids": tokens})
-        return outputs["text_embeds"]
+        return (await self._texts.run({"input_ids": tokens})).outputs["text_embeds"]
 
     async def embed_crops(self, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """See `TextRanker.embed_crops`."""
-        outputs, _, _ = await self._images.run({"image": crops})
-        return outputs["image_embeds"]
+        return (await self._images.run({"image": crops})).outputs["image_embeds"]
 
     def close(self) -> None:
         """Stop the workers."""

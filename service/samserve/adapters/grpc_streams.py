@@ -1,7 +1,6 @@
 """What the bidirectional calls have in common: reading beside answering, silence, and faults of single messages."""
 
 import asyncio
-import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any, Protocol, TypeVar
 
@@ -21,7 +20,7 @@ class Conversation(Protocol[A]):
 
     @property
     def working(self) -> bool:
-        """Whether the client has cause to wait."""
+        """Whether an answer is under way, so that the client has cause to wait."""
         ...
 
     def answers(self) -> AsyncGenerator[A, None]:
@@ -37,33 +36,17 @@ class Conversation(Protocol[A]):
         ...
 
 
-def _never() -> float:
-    return -math.inf
-
-
-async def next_request(
-    requests: AsyncIterator[Any], idle_seconds: float, answered: Callable[[], float] = _never
-) -> Any:
+async def next_request(requests: AsyncIterator[Any], idle_seconds: float) -> Any:
     """The client's next message, or None where it has ended its side.
-
-    Args:
-        answered: when the client had its last answer, by the loop's clock: until then it had cause to be silent.
 
     Raises:
         StreamIdle: it sent nothing for so long.
     """
-    clock = asyncio.get_running_loop().time
-    asked = clock()
-    reading = asyncio.ensure_future(anext(requests, None))
     try:
-        while not reading.done():
-            left = max(asked, answered()) + idle_seconds - clock()
-            if left <= 0:
-                raise StreamIdle(f"nothing was sent for {idle_seconds:g} s")
-            await asyncio.wait([reading], timeout=left)
-        return reading.result()
-    finally:
-        reading.cancel()
+        async with asyncio.timeout(idle_seconds):
+            return await anext(requests, None)
+    except TimeoutError:
+        raise _silent(idle_seconds) from None
 
 
 async def converse(
@@ -71,31 +54,47 @@ async def converse(
 ) -> AsyncGenerator[A, None]:
     """Hand each request to `receive` as it comes, and pass the session's answers on as they are taken.
 
-    What `receive` raises ends the stream.
+    What `receive` raises ends the stream, and so does a client that sends nothing for `idle_seconds` after its last
+    answer.
     """
     clock = asyncio.get_running_loop().time
-    last_answer = -math.inf
-
-    def answered() -> float:
-        return clock() if session.working else last_answer
+    last_news = clock()
 
     async def read() -> None:
+        nonlocal last_news
         try:
-            while (request := await next_request(requests, idle_seconds, answered)) is not None:
+            async for request in requests:
+                last_news = clock()
                 receive(request)
             session.end()
         except Exception as error:
             session.end(error)
 
-    reading = asyncio.create_task(read())
+    async def watch() -> None:
+        nonlocal last_news
+        while True:
+            if session.working:
+                last_news = clock()
+            left = last_news + idle_seconds - clock()
+            if left <= 0:
+                session.end(_silent(idle_seconds))
+                return
+            await asyncio.sleep(left)
+
+    tasks = [asyncio.create_task(read()), asyncio.create_task(watch())]
     try:
         async for answer in session.answers():
-            last_answer = clock()
+            last_news = clock()
             yield answer
     finally:
-        reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await session.close()
+
+
+def _silent(idle_seconds: float) -> StreamIdle:
+    return StreamIdle(f"nothing was sent for {idle_seconds:g} s")
 
 
 def error_message(sequence: int, error: SamserveError, field: str = "") -> pb.MessageError:

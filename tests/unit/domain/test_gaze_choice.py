@@ -38,7 +38,8 @@ def test_what_was_looked_at_before_rather_than_its_part_or_its_whole(radius: flo
 
 
 def test_what_the_gaze_has_left_is_not_kept() -> None:
-    assert looked_at(CANDIDATES, CERTAINTIES, FRAME, OUTSIDE_OF_THE_PART, disc(4) > 0) == 1
+    whole_first = np.array([0.8, 0.7, 0.9], np.float32)
+    assert looked_at(CANDIDATES, whole_first, FRAME, OUTSIDE_OF_THE_PART, disc(4) > 0) == 0
 
 
 def test_another_object_is_taken_by_its_certainty_alone() -> None:
