@@ -54,7 +54,7 @@ async def converse(
 ) -> AsyncGenerator[A, None]:
     """Hand each request to `receive` as it comes, and pass the session's answers on as they are taken.
 
-    What `receive` raises ends the stream, and so does a client that sends nothing for `idle_seconds` after its last
+    What `receive` raises ends the stream, and so does a client that sends nothing for `idle_seconds` and waits for no
     answer.
     """
     clock = asyncio.get_running_loop().time
@@ -72,7 +72,7 @@ async def converse(
 
     async def watch() -> None:
         nonlocal last_news
-        while True:
+        while not reading.done():
             if session.working:
                 last_news = clock()
             left = last_news + idle_seconds - clock()
@@ -81,15 +81,16 @@ async def converse(
                 return
             await asyncio.sleep(left)
 
-    tasks = [asyncio.create_task(read()), asyncio.create_task(watch())]
+    reading = asyncio.create_task(read())
+    watching = asyncio.create_task(watch())
     try:
         async for answer in session.answers():
             last_news = clock()
             yield answer
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        reading.cancel()
+        watching.cancel()
+        await asyncio.gather(reading, watching, return_exceptions=True)
         await session.close()
 
 
