@@ -72,7 +72,7 @@ def two_threads() -> Iterator[Counted]:
     counted.decoder.close()
 
 
-@pytest.mark.parametrize("count", [1, 2, 9])
+@pytest.mark.parametrize("count", [1, 8, 19])
 async def test_each_prompt_gets_the_masks_of_the_graph(two_threads: Counted, count: int) -> None:
     prompts = clicks(count)
     session = onnxruntime.InferenceSession(REPOSITORY / DECODER / "1" / "model.onnx")
@@ -92,8 +92,8 @@ async def test_each_prompt_gets_the_masks_of_the_graph(two_threads: Counted, cou
 
 
 async def test_many_prompts_are_runs_on_all_threads(two_threads: Counted) -> None:
-    await two_threads.decode(9)
-    assert (two_threads.runs, two_threads.most_at_once) == (5, 2)
+    await two_threads.decode(20)
+    assert (two_threads.runs, two_threads.most_at_once) == (3, 2)
 
 
 async def test_a_click_does_not_wait_for_all_prompts_of_the_call_before_it(one_thread: Counted) -> None:
@@ -107,7 +107,7 @@ async def test_a_click_does_not_wait_for_all_prompts_of_the_call_before_it(one_t
 async def test_the_wait_for_a_thread_is_told_from_the_computation(one_thread: Counted) -> None:
     before = [asyncio.ensure_future(one_thread.decode(1)) for _ in range(20)]
     await asyncio.sleep(0)
-    decoded = await one_thread.decode(6)
+    decoded = await one_thread.decode(17)
     waited_for = sum(earlier.decode_seconds for earlier in await asyncio.gather(*before))
     assert decoded.queue_seconds >= 0.9 * waited_for
 

@@ -21,8 +21,9 @@ from samserve.workers import available_cores, compute_threads
 
 _RETRY_AFTER_SECONDS = 1.0
 
-_PROMPTS_PER_RUN = 2
-"""More gain nothing: a prompt among 64 takes as long as one of two, and one alone a tenth longer."""
+_PROMPTS_PER_RUN = 8
+"""What most calls have. Calls of one run end in the order in which they came; divided ones delay each other, and where
+more is asked for than can be done, more of them would end too late."""
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -113,8 +114,8 @@ class EmbeddedImageEncoder:
 class EmbeddedMaskDecoder:
     """Implements `MaskDecoder`: each run on one thread, which gives more runs a second than one run on all.
 
-    Many prompts are several runs, so that one call may take every core, and yet the calls that come after it wait for
-    a few prompts at most.
+    Many prompts are several runs, so that one call may take every core, and yet those that come after it wait for some
+    of its prompts only.
 
     Args:
         repository: a model repository with `sam_mask_decoder/1/model.onnx`.
