@@ -111,7 +111,7 @@ class GazeObjects(Generic[R]):
         best = looked_at(low_res_masks, ious, frame, point, before)
         # A copy, because a view would keep all four masks.
         chosen = low_res_masks[best].copy()
-        object_id = self._identify(before, visible(chosen, frame))
+        object_id = self._identify(before, chosen, frame)
         self._current = _Object(object_id, self.decodes, keyframe, point, chosen, float(ious[best]))
         return GazeState.NEW_MASK, decoded.decode_seconds
 
@@ -123,10 +123,10 @@ class GazeObjects(Generic[R]):
         last = current.keyframe.embedding.frame
         return seen_from(current.low_res_mask, last, previous[1], keyframe.embedding.frame)
 
-    def _identify(self, before: npt.NDArray[np.bool_] | None, mask: npt.NDArray[np.bool_]) -> int:
+    def _identify(self, before: npt.NDArray[np.bool_] | None, low_res_mask: LowResMask, frame: ImageFrame) -> int:
         """The object's number: the last one's where a new keyframe shows the same, else the next."""
-        if self._current is not None and before is not None and overlap(before, mask) > _SAME_OBJECT_OVERLAP:
-            return self._current.object_id
+        if before is not None and overlap(before, visible(low_res_mask, frame)) > _SAME_OBJECT_OVERLAP:
+            return self.object_id
         self._numbered += 1
         return self._numbered
 

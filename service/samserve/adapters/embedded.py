@@ -151,11 +151,12 @@ class EmbeddedMaskDecoder:
             for worker in workers:
                 worker.cancel()
         runs = [done[start] for start in starts]
-        low_res_masks, iou_predictions = await asyncio.to_thread(_joined, runs) if len(runs) > 1 else _joined(runs)
+        # Large copies, which the event loop should not wait for; and none for a click.
+        outputs = runs[0].outputs if len(runs) == 1 else await asyncio.to_thread(_joined, runs)
         began = min(run.began for run in runs)
         return DecodedMasks(
-            low_res_masks,
-            iou_predictions,
+            outputs["low_res_masks"][0],
+            outputs["iou_predictions"][0],
             queue_seconds=began - min(run.queued for run in runs),
             decode_seconds=max(run.ended for run in runs) - began,
         )
@@ -165,10 +166,9 @@ class EmbeddedMaskDecoder:
         self._engine.close()
 
 
-def _joined(runs: Sequence[_Run]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Masks and scores of all prompts, in their order; those of one run are not copied."""
-    masks, scores = ([run.outputs[name][0] for run in runs] for name in ("low_res_masks", "iou_predictions"))
-    return (masks[0], scores[0]) if len(runs) == 1 else (np.concatenate(masks), np.concatenate(scores))
+def _joined(runs: Sequence[_Run]) -> Arrays:
+    """The outputs of all prompts, in the order of their runs."""
+    return {name: np.concatenate([run.outputs[name] for run in runs], axis=1) for name in runs[0].outputs}
 
 
 class EmbeddedTextRanker:
