@@ -18,10 +18,10 @@ from torch.export import Dim
 from modeling.architectures import SamParts, model_sizes
 from modeling.decoder_graph import MaskDecoderGraph
 from modeling.encoder_graph import ImageEncoderGraph
-from modeling.half_precision import keep_softmax_single
 from modeling.half_storage import store_weights
 from modeling.precision import FP32, Precision
 from modeling.prompts import ABSENT
+from modeling.single_softmax import keep_softmax_single
 
 # 17 brought LayerNormalization; 18 is what torch's exporter writes without a conversion afterwards.
 OPSET_VERSION = 18

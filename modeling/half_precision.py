@@ -9,7 +9,6 @@ import copy
 from itertools import pairwise
 from typing import Any, TypeVar
 
-import onnx_ir
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -46,26 +45,6 @@ def halved(module: Module, islands: tuple[type[nn.Module], ...] = ISLANDS) -> Mo
             part.register_forward_pre_hook(_to_single)
             part.register_forward_hook(_to_half)
     return half
-
-
-def keep_softmax_single(graph: onnx_ir.Graph) -> None:
-    """Put every Softmax of a graph on half-precision tensors between casts to single precision and back.
-
-    Some thousand exponentials are summed in it. Fused attention kernels are found in spite of the casts.
-    """
-    for node in list(graph):
-        if node.op_type != "Softmax" or node.outputs[0].dtype != onnx_ir.DataType.FLOAT16:
-            continue
-        [logits], [weights] = node.inputs, node.outputs
-        wide = onnx_ir.node("Cast", [logits], attributes={"to": onnx_ir.DataType.FLOAT})
-        narrow = onnx_ir.node("Cast", [weights], attributes={"to": onnx_ir.DataType.FLOAT16})
-        weights.replace_all_uses_with(narrow.outputs[0])
-        narrow.replace_input_with(0, weights)
-        node.replace_input_with(0, wide.outputs[0])
-        weights.dtype = onnx_ir.DataType.FLOAT
-        narrow.outputs[0].dtype, narrow.outputs[0].shape = onnx_ir.DataType.FLOAT16, weights.shape
-        graph.insert_before(node, wide)
-        graph.insert_after(node, narrow)
 
 
 def _converted(tensor: Tensor, dtype: torch.dtype) -> Tensor:

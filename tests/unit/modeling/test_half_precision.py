@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from transformers import SamModel
 
 from modeling.half_emulation import emulate
-from modeling.half_precision import halved, keep_softmax_single
+from modeling.half_precision import halved
 from modeling.runtimes import onnx_runtime
+from modeling.single_softmax import keep_softmax_single
 from modeling.tiny_vit import ConvNorm
 
 FLOAT, FLOAT16 = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
