@@ -9,12 +9,14 @@ from types import MappingProxyType
 from modeling.architectures import ModelSizes
 from modeling.pixels import PIXEL_MEAN, PIXEL_STD
 from modeling.tensorrt_builder import TENSORRT, TENSORRT_RTX, Builder
-from modeling.triton_config import BACKEND_FILE, CONFIG_FILE, PLAN_FILE
 from samserve.domain.manifest import DECODER, ENCODER
 
 GRAPHS = (ENCODER, DECODER)
 VERSION_FOLDER = "1"
 GRAPH_FILE = "model.onnx"
+CONFIG_FILE = "config.pbtxt"
+PLAN_FILE = "model.plan"
+BACKEND_FILE = "model.py"
 ENGINE_FILES: Mapping[Builder, str] = MappingProxyType({TENSORRT: PLAN_FILE, TENSORRT_RTX: "model.engine"})
 
 # What happens to a photo before the encoder; a change of it makes other embeddings from the same graph.

@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
+from modeling.repository import BACKEND_FILE, CONFIG_FILE, PLAN_FILE
 from samserve.domain import clip_manifest
 from samserve.domain.clip_manifest import IMAGE_ENCODER, TEXT_ENCODER, ClipManifest
 from samserve.domain.manifest import DECODER, ENCODER, InvalidManifest, ModelManifest
@@ -28,9 +29,6 @@ Flavour = Literal["cpu", "tensorrt"]
 
 MODELS = (ENCODER, DECODER)
 CLIP_MODELS = (IMAGE_ENCODER, TEXT_ENCODER)
-CONFIG_FILE = "config.pbtxt"
-PLAN_FILE = "model.plan"
-BACKEND_FILE = "model.py"
 
 MAX_TOKENS = 128
 """Points of one prompt as the decoder sees them, box corners and padding included: the gateway allows up to 126 beside

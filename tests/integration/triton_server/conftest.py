@@ -20,7 +20,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from modeling.triton_config import CONFIG_FILE, MODELS
+from modeling.repository import CONFIG_FILE
+from modeling.triton_config import MODELS
 from modeling.triton_server import TritonInstallation, TritonMissing, provide
 from samserve.domain.manifest import ENCODER, ModelManifest
 from samserve.settings import default_model_repository

@@ -12,7 +12,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from modeling.triton_config import CONFIG_FILE
+from modeling.repository import CONFIG_FILE
 from modeling.triton_server import TritonInstallation
 from samserve.adapters.triton import TritonSession
 from samserve.adapters.triton.connection import TritonConnection
