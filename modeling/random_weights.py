@@ -30,15 +30,17 @@ OUTLIER_VARIATION = 0.2
 MASK_GAIN = 4.0
 
 
-def random_model(name: str, seed: int) -> SamModel:
-    """A model whose weights are random, the same for the same seed.
+def random_model(name: str, seed: int, device: str = "cpu") -> SamModel:
+    """A model whose weights are random, the same for the same seed and kind of device.
 
     Args:
         name: one of `architectures.MODEL_NAMES`.
         seed: of the random generator.
+        device: where the weights are drawn and stay. A GPU draws those of ViT-H in a second, a processor in half a
+            minute.
     """
     model = empty_model(name)
-    model.to_empty(device="cpu")
+    model.to_empty(device=device)
     model.prompt_encoder.shared_embedding = model.shared_image_embedding
     randomise(model, seed)
     return model
@@ -46,7 +48,7 @@ def random_model(name: str, seed: int) -> SamModel:
 
 def randomise(model: SamModel, seed: int) -> None:
     """Give a model random weights, in place, lively enough that masks follow image and prompt."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(next(model.parameters()).device).manual_seed(seed)
     with torch.no_grad():
         for module in model.modules():
             _fill(module, generator)

@@ -14,10 +14,15 @@ from modeling.prompts import FloatArray, Prompt
 
 
 class ReferenceSam:
-    """The measure for every other form of the model. Shares no code with the exported graphs."""
+    """The measure for every other form of the model. Shares no code with the exported graphs.
+
+    Args:
+        model: float32, on the device that computes; arrays go in and come out whatever it is.
+    """
 
     def __init__(self, model: SamModel) -> None:
         self._model = model
+        self._device = next(model.parameters()).device
         self.sizes: ModelSizes = model_sizes(model)
 
     def embed(self, image: npt.NDArray[np.uint8], input_size: tuple[int, int]) -> FloatArray:
@@ -36,7 +41,8 @@ class ReferenceSam:
         pixels = (pixels - torch.tensor(PIXEL_MEAN).view(-1, 1, 1)) / torch.tensor(PIXEL_STD).view(-1, 1, 1)
         padded = torch.nn.functional.pad(pixels, (0, side - width, 0, side - height))
         with torch.inference_mode():
-            embedding: FloatArray = embed_pixels(self._model.vision_encoder, padded[None])[0].numpy()
+            embedded = embed_pixels(self._model.vision_encoder, padded[None].to(self._device))
+        embedding: FloatArray = embedded[0].cpu().numpy()
         return embedding
 
     def predict(self, embedding: npt.NDArray[np.floating[Any]], prompt: Prompt) -> tuple[FloatArray, FloatArray]:
@@ -53,9 +59,10 @@ class ReferenceSam:
             inputs["input_boxes"] = torch.tensor(prompt.box)[None, None]
         if prompt.mask is not None:
             inputs["input_masks"] = torch.from_numpy(prompt.mask)[None, None]
+        inputs = {name: tensor.to(self._device) for name, tensor in inputs.items()}
         with torch.inference_mode():
             single = self._model(**inputs, multimask_output=False)
             multiple = self._model(**inputs, multimask_output=True)
         masks = torch.cat([single.pred_masks, multiple.pred_masks], dim=2)[0, 0]
         scores = torch.cat([single.iou_scores, multiple.iou_scores], dim=2)[0, 0]
-        return masks.numpy(), scores.numpy()
+        return masks.cpu().numpy(), scores.cpu().numpy()
