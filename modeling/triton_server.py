@@ -28,6 +28,7 @@ GRPC_PORT = 8001
 METRICS_PORT = 8002
 
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+_INTERPRETER_LIBRARY = f"libpython{_PYTHON}.so.1.0"
 
 
 class TritonMissing(Exception):
@@ -61,6 +62,8 @@ class TritonInstallation:
     def environment(self) -> dict[str, str]:
         """What it runs in. The Python backend takes its packages from the `python3` that comes first in PATH."""
         libraries = [str(self.home / "nvidia_pytriton.libs"), sysconfig.get_config_var("LIBDIR")]
+        if os.environ.get("LD_LIBRARY_PATH"):  # where some machines have the GPU's driver
+            libraries.append(os.environ["LD_LIBRARY_PATH"])
         return {
             **os.environ,
             "PATH": os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", ""))),
@@ -121,18 +124,23 @@ def _unpack(home: Path) -> None:
                 raise
 
 
-def _check_interpreter() -> None:
-    """The Python backend needs the interpreter as a shared library; Debian has it in a package of its own."""
-    if _PYTHON == "3.13":  # comes with the wheel
-        return
-    name = f"libpython{_PYTHON}.so.1.0"
-    for candidate in (str(Path(sysconfig.get_config_var("LIBDIR")) / name), name):
+def has_interpreter_library() -> bool:
+    """Whether the dynamic loader finds the interpreter as a shared library, which the Python backend needs."""
+    for candidate in (str(Path(sysconfig.get_config_var("LIBDIR")) / _INTERPRETER_LIBRARY), _INTERPRETER_LIBRARY):
         try:
             ctypes.CDLL(candidate)
         except OSError:
             continue
-        return
-    raise TritonMissing(f"Triton's Python backend needs {name}; install it: apt-get install libpython{_PYTHON}")
+        return True
+    return False
+
+
+def _check_interpreter() -> None:
+    """Debian has the interpreter's shared library in a package of its own; that of Python 3.13 is in the wheel."""
+    if _PYTHON != "3.13" and not has_interpreter_library():
+        raise TritonMissing(
+            f"Triton's Python backend needs {_INTERPRETER_LIBRARY}; install it: apt-get install libpython{_PYTHON}"
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,6 +15,9 @@ from samserve.domain.manifest import DECODER, ENCODER, ModelManifest
 
 _RETRY_AFTER_SECONDS = 1.0
 
+_DESCRIPTION = ("model", "fingerprint", "precision")
+"""Parameters of a model's configuration that state what it is."""
+
 # How Triton says that it refused a request because of its model's queue policy; the status does not tell.
 _QUEUE_REFUSALS = ("maximum queue size", "timeout expired")
 
@@ -168,7 +171,11 @@ class TritonConnection:
         return ModelUnavailable(f"Triton at {self.address}: {reason}", _RETRY_AFTER_SECONDS)
 
     def _read_manifest(self, encoder: pb.ModelConfig, decoder: pb.ModelConfig) -> ModelManifest:
-        described = [{name: value.string_value for name, value in c.parameters.items()} for c in (encoder, decoder)]
+        # Other parameters are Triton's own, such as those of its Python backend.
+        described = [
+            {name: value.string_value for name, value in c.parameters.items() if name in _DESCRIPTION}
+            for c in (encoder, decoder)
+        ]
         if described[0] != described[1] or not described[0].get("fingerprint"):
             raise self._unavailable(
                 f"{ENCODER} and {DECODER} are not of one build; write the repository anew with build_engines.py"
