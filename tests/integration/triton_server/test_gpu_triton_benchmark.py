@@ -1,0 +1,97 @@
+"""The end-to-end benchmark, on the CPU with the small model: every part gives its figures and leaves nothing behind."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu_triton.session import BACKEND_MEMORY, ProcessSession, backend_memory
+from modeling.triton_server import TritonInstallation
+
+ROOT = Path(__file__).parents[3]
+SHARED_MEMORY = Path("/dev/shm")
+FIGURES = {
+    "bare Triton by shared_memory",
+    "bare Triton, one request made directly",
+    "warm Segment by shared_memory",
+    "warm Segment by wire",
+    "bare Triton by shared_memory, in turns with Segment",
+    "warm Segment by shared_memory, 16 callers",
+    "warm Segment by wire, 16 callers",
+    "bare Triton by shared_memory, 16 callers",
+    "cold EmbedImage by shared_memory",
+    "cold EmbedImage by wire",
+    "cold Segment by shared_memory",
+    "cold Segment by wire",
+    "bare encoder by shared_memory",
+}
+
+
+def command(out: Path, budget: float) -> list[str]:
+    """The benchmark with what is installed here, as short as it can be."""
+    flags = ["--device", "cpu", "--model", "tiny", "--part-seconds", "0", "--carry", str(out.parent / "none")]
+    return [sys.executable, "-m", "benchmarks.gpu_triton", "--out", str(out), "--budget", str(budget), *flags]
+
+
+def lines(out: Path) -> list[dict[str, Any]]:
+    """The records that were written."""
+    return [json.loads(line) for line in out.read_text().splitlines()]
+
+
+def living(session: int) -> list[str]:
+    """Processes of a session that run; what was killed may wait for a while for whoever inherited it."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            state = (process / "stat").read_text().rpartition(") ")[2].split()
+            if int(state[3]) == session and state[0] not in "ZX":
+                found.append(process.name)
+    return found
+
+
+def test_every_part_gives_figures_on_the_cpu(installation: TritonInstallation, tmp_path: Path) -> None:
+    out = tmp_path / "figures.jsonl"
+    before = set(SHARED_MEMORY.glob(f"{BACKEND_MEMORY}*"))
+    done = subprocess.run(command(out, 240), cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    records = lines(out)
+    assert [record for record in records if "failed" in record or "skipped" in record] == []
+    figures = {record["name"]: record for record in records if "median_ms" in record}
+    assert set(figures) == FIGURES
+    for record in figures.values():
+        assert record["q1_ms"] <= record["median_ms"] <= record["q3_ms"]
+        assert record["rounds"] > 0
+        assert record["precision"] == "fp32"
+        assert record["versions"]["torch"]
+    assert figures["warm Segment by shared_memory, 16 callers"]["requests_per_second"] > 0
+    assert set(SHARED_MEMORY.glob(f"{BACKEND_MEMORY}*")) <= before
+
+
+def test_what_does_not_fit_into_the_budget_is_ended_and_said_so(
+    installation: TritonInstallation, tmp_path: Path
+) -> None:
+    out = tmp_path / "figures.jsonl"
+    started = time.monotonic()
+    done = subprocess.run(command(out, 18), cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert time.monotonic() - started < 40
+    assert any("failed" in record for record in lines(out))
+
+
+def test_a_session_ends_with_all_its_processes(tmp_path: Path) -> None:
+    segment = SHARED_MEMORY / f"{BACKEND_MEMORY}test-{os.getpid()}"
+    segment.touch()
+    # A process that outlives its parent, and whose command line names shared memory as a Triton backend's does.
+    script = f"sleep 600 & exec -a stub sh -c 'sleep 600; true' {segment.name}"
+    with ProcessSession(["bash", "-c", script], os.environ) as session:
+        assert session.wait(time.monotonic() + 1.0) is None
+        leader = session._process.pid
+        assert backend_memory(leader) == {segment}
+    assert not segment.exists()
+    assert session._process.returncode == -signal.SIGTERM
+    assert living(leader) == []
