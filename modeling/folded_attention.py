@@ -53,10 +53,14 @@ class FoldedAttention(nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Attend among the cells of each square, `[B, side, side, C]` to the same."""
+        projected: Tensor = self.proj(self.attend(self.qkv(hidden_states)))
+        return projected
+
+    def attend(self, qkv: Tensor) -> Tensor:
+        """What lies between the projections, `[B, side, side, 3·C]` to `[B, side, side, C]`."""
         side, heads, width = self.side, self.heads, self.head_width
         cells = side * side
-        qkv = self.qkv(hidden_states).reshape(-1, cells, 3, heads, width).permute(2, 0, 3, 1, 4)
-        query, key, value = qkv.unbind(0)
+        query, key, value = qkv.reshape(-1, cells, 3, heads, width).permute(2, 0, 3, 1, 4).unbind(0)
 
         places = query.reshape(-1, heads, side, side, width)
         # [side, side, width]: the embedding of the distance between a query's row and each key's.
@@ -71,5 +75,4 @@ class FoldedAttention(nn.Module):
         if self.one_width:
             value = F.pad(value, (0, query.shape[-1] - width))
         attended = F.scaled_dot_product_attention(query, key, value, scale=1.0)[..., :width]
-        projected: Tensor = self.proj(attended.transpose(1, 2).reshape(-1, side, side, heads * width))
-        return projected
+        return attended.transpose(1, 2).reshape(-1, side, side, heads * width)

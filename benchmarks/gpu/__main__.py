@@ -1,0 +1,71 @@
+"""Measure SAM's encoder and decoder on a GPU, stage by stage, within a budget of seconds.
+
+    python -m benchmarks.gpu --budget 400 --out figures.jsonl
+    python -m benchmarks.gpu --budget 120 --out figures.jsonl --device cpu --model tiny    only checks that it runs
+
+Every figure is one JSON line, written at once. docs/gpu.md says what each decides.
+"""
+
+import argparse
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu.plan import MODEL_NAMES, STAGES
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code: 0, or 2 where the device is not there."""
+    started = time.monotonic()
+    options = _options(arguments)
+    if options.device == "cpu":
+        # Triton decides when it is imported whether it compiles kernels or interprets them.
+        os.environ["TRITON_INTERPRET"] = "1"
+    # All stages' imports, once, before their processes are forked.
+    from benchmarks.gpu import parity, profile  # noqa: F401
+    from benchmarks.gpu.figures import FigureFile, describe
+    from benchmarks.gpu.stages import run_stages
+
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        try:
+            common: dict[str, Any] = pool.apply(describe, (options.device,))
+        except (RuntimeError, AssertionError) as error:
+            print(f"benchmarks.gpu: PyTorch cannot use a GPU here: {error}", file=sys.stderr)
+            return 2
+    file = FigureFile(options.out, {"model": options.model, **common})
+    chosen = [stage for stage in STAGES if stage.name in options.stages]
+    budget = options.budget - (time.monotonic() - started)
+    file.write({"event": "started", "budget_seconds": options.budget, "stages": [stage.name for stage in chosen]})
+    run_stages(chosen, file, budget, {"device": options.device, "model": options.model, "seed": options.seed})
+    file.write({"event": "ended", "seconds": round(time.monotonic() - started, 1)})
+    return 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    names = [stage.name for stage in STAGES]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--budget", type=float, required=True, metavar="SECONDS", help="for everything")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl", help="lines are appended to it")
+    parser.add_argument(
+        "--stages", type=_names, default=names, metavar="A,B", help=f"some of {', '.join(names)}; all by default"
+    )
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--model", choices=MODEL_NAMES, default="vit_h", help="tiny: the bundled model's frame")
+    parser.add_argument("--seed", type=int, default=0, help="of the random weights")
+    return parser.parse_args(arguments)
+
+
+def _names(text: str) -> list[str]:
+    names = text.split(",")
+    unknown = set(names) - {stage.name for stage in STAGES}
+    if unknown:
+        raise argparse.ArgumentTypeError(f"unknown stages: {', '.join(sorted(unknown))}")
+    return names
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,229 @@
+"""Attention with SAM's decomposed relative positions, streamed, in the Triton language.
+
+The logits of SAM's image attention are `q·k·scale + rel_h[q, row(k)] + rel_w[q, column(k)]`. Keys are visited in rows
+of the square that attends to itself, so `rel_w` is one tile for the whole loop and `rel_h` one value a row: no bias is
+ever held, and no head is widened (a head of 80 is a product of 64 and one of 16).
+
+Both kernels read the output of the `qkv` projection as it lies, `[B, G, G, 3, heads, D]`, and find windows by
+addressing: no copy makes windows. Cells beyond the grid, which SAM fills with zeros before the projection, have the
+projection's bias for key and value.
+"""
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+LOG2_E = tl.constexpr(1.4426950408889634)
+
+
+@triton.jit
+def _relative_positions(
+    qkv, table_h, table_w, rel_h, rel_w,
+    G: tl.constexpr, S: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr,
+    G_PAD: tl.constexpr, S_PAD: tl.constexpr, J_PAD: tl.constexpr, D_LOW: tl.constexpr, D_HIGH: tl.constexpr,
+):  # fmt: skip
+    """One row of the grid, one head: `rel_h` and `rel_w`, `[B, heads, G·G, S]` each."""
+    y, head, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    x, k, j = tl.arange(0, G_PAD), tl.arange(0, S_PAD), tl.arange(0, J_PAD)
+    low, high = tl.arange(0, D_LOW), D_LOW + tl.arange(0, D_HIGH)
+    here = (x < G)[:, None]
+    query = qkv + (batch * G * G + y * G + x)[:, None] * (3 * HEADS * D) + head * D
+    q_low = tl.load(query + low[None, :], mask=here, other=0.0)
+    row = (y % S) - k + S - 1
+    in_square = (k < S)[:, None]
+    by_row = table_h + tl.where(k < S, row, 0)[:, None] * D
+    by_column = table_w + tl.where(j < 2 * S - 1, j, 0)[:, None] * D
+    h = tl.dot(q_low, tl.trans(tl.load(by_row + low[None, :], mask=in_square, other=0.0)))
+    w = tl.dot(q_low, tl.trans(tl.load(by_column + low[None, :])))
+    if D > D_LOW:
+        q_high = tl.load(query + high[None, :], mask=here, other=0.0)
+        h += tl.dot(q_high, tl.trans(tl.load(by_row + high[None, :], mask=in_square, other=0.0)))
+        w += tl.dot(q_high, tl.trans(tl.load(by_column + high[None, :])))
+    cell = ((batch * HEADS + head) * G * G + y * G + x)[:, None] * S
+    dtype = rel_h.dtype.element_ty
+    tl.store(rel_h + cell + k[None, :], h.to(dtype), mask=here & (k < S)[None, :])
+    # Column j of `w` is the embedding of one distance, which is another key for each query.
+    key = (x % S)[:, None] + S - 1 - j[None, :]
+    tl.store(rel_w + cell + key, w.to(dtype), mask=here & (key >= 0) & (key < S))
+
+
+def interpreted() -> bool:
+    """Whether Triton runs kernels as numpy programs, which is how they run without a GPU."""
+    return bool(triton.knobs.runtime.interpret)
+
+
+def _configs() -> list[Any]:
+    if interpreted():
+        # It has no clock to choose by, and takes as long for a large tile as for a small one.
+        return [triton.Config({"M": 1024})]
+    candidates = ((64, 4, 2), (64, 4, 3), (128, 8, 2), (128, 8, 3))
+    return [triton.Config({"M": m}, num_warps=warps, num_stages=stages) for m, warps, stages in candidates]
+
+
+@triton.autotune(configs=_configs(), key=["G", "S", "ACCUMULATE_HALF"])
+@triton.jit
+def _attention(
+    qkv, bias, rel_h, rel_w, out, scale,
+    G: tl.constexpr, S: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr,
+    ROW: tl.constexpr, ROWS: tl.constexpr, D_LOW: tl.constexpr, D_HIGH: tl.constexpr,
+    WHOLE: tl.constexpr, ACCUMULATE_HALF: tl.constexpr, M: tl.constexpr,
+):  # fmt: skip
+    """M queries of one square and head against all of its keys, `ROWS` rows at a time, each padded to `ROW`."""
+    N: tl.constexpr = ROW * ROWS
+    SQUARES: tl.constexpr = (G + S - 1) // S
+    STRIDE: tl.constexpr = 3 * HEADS * D
+    ACCUMULATOR: tl.constexpr = tl.float16 if ACCUMULATE_HALF else tl.float32
+    head = tl.program_id(1)
+    batch, square = tl.program_id(2) // (SQUARES * SQUARES), tl.program_id(2) % (SQUARES * SQUARES)
+    top, left = square // SQUARES * S, square % SQUARES * S
+
+    m, n = tl.program_id(0) * M + tl.arange(0, M), tl.arange(0, N)
+    low, high = tl.arange(0, D_LOW), D_LOW + tl.arange(0, D_HIGH)
+    y, x = top + m // S, left + m % S
+    here = (m < S * S) & (y < G) & (x < G)
+    cell = tl.where(here, y * G + x, 0)
+    image = qkv + batch.to(tl.int64) * G * G * STRIDE + head * D
+    query = image + cell[:, None] * STRIDE
+    q_low = tl.load(query + low[None, :])
+    q_high = tl.load(query + high[None, :]) if D > D_LOW else q_low
+    positions = ((batch * HEADS + head) * G * G + cell).to(tl.int64) * S
+
+    key_x, row_of_key = n % ROW, n // ROW
+    in_row = key_x < S
+    by_column = tl.load(rel_w + positions[:, None] + tl.where(in_row, key_x, 0)[None, :]).to(tl.float32) * LOG2_E
+    by_column = tl.where(in_row[None, :], by_column, float("-inf"))
+
+    largest = tl.full([M], float("-inf"), tl.float32)
+    total = tl.zeros([M], tl.float32)
+    out_low = tl.zeros([M, D_LOW], tl.float32)
+    out_high = tl.zeros([M, D_HIGH], tl.float32)
+    for first in range(0, S, ROWS):
+        if WHOLE:
+            k_low_at = image + HEADS * D + ((first + row_of_key) * G + key_x)[:, None] * STRIDE
+            v_low_at = k_low_at + HEADS * D
+        else:
+            key_y = first + row_of_key
+            inside = in_row & (key_y < S) & (top + key_y < G) & (left + key_x < G)
+            at = tl.where(inside, (top + key_y) * G + left + key_x, 0)[:, None] * STRIDE
+            k_low_at = tl.where(inside[:, None], image + HEADS * D + at, bias + (HEADS + head) * D + at * 0)
+            v_low_at = tl.where(inside[:, None], image + 2 * HEADS * D + at, bias + (2 * HEADS + head) * D + at * 0)
+        logits = tl.dot(q_low, tl.trans(tl.load(k_low_at + low[None, :])), out_dtype=ACCUMULATOR)
+        if D > D_LOW:
+            logits = tl.dot(q_high, tl.trans(tl.load(k_low_at + high[None, :])), logits, out_dtype=ACCUMULATOR)
+        by_row = tl.load(rel_h + positions + first).to(tl.float32)[:, None]
+        if ROWS == 2:
+            second = tl.load(rel_h + positions + tl.minimum(first + 1, S - 1)).to(tl.float32)[:, None]
+            by_row = tl.where(row_of_key[None, :] == 0, by_row, second)
+        logits = logits.to(tl.float32) * (scale * LOG2_E) + by_column + by_row * LOG2_E
+        if S % ROWS != 0:
+            logits = tl.where((first + row_of_key < S)[None, :], logits, float("-inf"))
+        larger = tl.maximum(largest, tl.max(logits, 1))
+        shrink = tl.exp2(largest - larger)
+        weights = tl.exp2(logits - larger[:, None])
+        total = total * shrink + tl.sum(weights, 1)
+        largest = larger
+        half = weights.to(qkv.dtype.element_ty)
+        v_low = tl.load(v_low_at + low[None, :])
+        if ACCUMULATE_HALF:
+            out_low = out_low * shrink[:, None] + tl.dot(half, v_low, out_dtype=ACCUMULATOR).to(tl.float32)
+        else:
+            out_low = tl.dot(half, v_low, out_low * shrink[:, None])
+        if D > D_LOW:
+            v_high = tl.load(v_low_at + high[None, :])
+            if ACCUMULATE_HALF:
+                out_high = out_high * shrink[:, None] + tl.dot(half, v_high, out_dtype=ACCUMULATOR).to(tl.float32)
+            else:
+                out_high = tl.dot(half, v_high, out_high * shrink[:, None])
+
+    target = out + ((batch * G * G + cell).to(tl.int64) * HEADS * D)[:, None] + head * D
+    dtype = out.dtype.element_ty
+    tl.store(target + low[None, :], (out_low / total[:, None]).to(dtype), mask=here[:, None])
+    if D > D_LOW:
+        tl.store(target + high[None, :], (out_high / total[:, None]).to(dtype), mask=here[:, None])
+
+
+def relative_positions(qkv: Tensor, table_h: Tensor, table_w: Tensor, heads: int, side: int) -> tuple[Tensor, Tensor]:
+    """Products of each query with the embeddings of its distances to rows and to columns of its square.
+
+    Args:
+        qkv: half `[B, G, G, 3·C]`, contiguous.
+        table_h, table_w: half `[2·side - 1, D]`, by distance.
+        heads: of the attention.
+        side: of the squares that attend to themselves: a window, or the grid.
+
+    Returns:
+        half `[B, heads, G·G, side]` twice.
+    """
+    batch, grid, _, width = qkv.shape
+    head_width = width // (3 * heads)
+    low, high = _halves(head_width)
+    shape = (batch, heads, grid * grid, side)
+    rel_h, rel_w = qkv.new_empty(shape), qkv.new_empty(shape)
+    _relative_positions[(grid, heads, batch)](
+        qkv, table_h, table_w, rel_h, rel_w, grid, side, heads, head_width,
+        _padded(grid), _padded(side), _padded(2 * side - 1), low, high,
+    )  # fmt: skip
+    return rel_h, rel_w
+
+
+@torch.library.custom_op("samserve_benchmarks::streamed_attention", mutates_args=())
+def streamed_attention(
+    qkv: Tensor,
+    qkv_bias: Tensor,
+    table_h: Tensor,
+    table_w: Tensor,
+    heads: int,
+    side: int,
+    accumulate_half: bool = False,
+) -> Tensor:
+    """SAM's image attention between the projections `qkv` and `proj`.
+
+    Args:
+        qkv: half `[B, G, G, 3·C]`, contiguous, of the cells of the image alone.
+        qkv_bias: half `[3·C]`, which stands for the cells that fill up the last windows.
+        table_h, table_w: half `[2·side - 1, D]`, the embeddings of relative positions.
+        heads: of the attention.
+        side: of the squares that attend to themselves: a window, or the grid.
+        accumulate_half: sum matrix products in half precision, as some fused kernels do.
+
+    Returns:
+        half `[B, G, G, C]`.
+    """
+    batch, grid, _, width = qkv.shape
+    head_width = width // (3 * heads)
+    low, high = _halves(head_width)
+    rel_h, rel_w = relative_positions(qkv, table_h, table_w, heads, side)
+    out = qkv.new_empty((batch, grid, grid, width // 3))
+    row = _padded(side)
+    rows = 2 if row < 32 else 1
+    squares = -(-grid // side)
+
+    def launch_grid(meta: dict[str, Any]) -> tuple[int, int, int]:
+        return (triton.cdiv(side * side, meta["M"]), heads, batch * squares**2)
+
+    _attention[launch_grid](
+        qkv, qkv_bias, rel_h, rel_w, out, head_width**-0.5, grid, side, heads, head_width,
+        row, rows, low, high, side == grid == row, accumulate_half,
+    )  # fmt: skip
+    return out
+
+
+@streamed_attention.register_fake
+def _(qkv: Tensor, *others: Any) -> Tensor:
+    return qkv.new_empty((*qkv.shape[:3], qkv.shape[3] // 3))
+
+
+def _halves(head_width: int) -> tuple[int, int]:
+    """Powers of two that a head's width is the sum of; the second is of no account where the first is enough."""
+    low = 1 << (head_width.bit_length() - 1)
+    rest = head_width - low
+    if low < 16 or (rest and (rest < 16 or rest & (rest - 1))):
+        raise ValueError(f"a head of {head_width} is not the sum of two powers of two of at least 16")
+    return low, rest or 16
+
+
+def _padded(size: int) -> int:
+    return max(16, 1 << (size - 1).bit_length())

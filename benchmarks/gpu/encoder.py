@@ -1,0 +1,108 @@
+"""The encoder: images a second in each formulation, eager, as a CUDA graph, and compiled by regions."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import SamModel
+
+from benchmarks.gpu.bench import Bench
+from benchmarks.gpu.models import VitShapes, kit_model, shapes_of
+from benchmarks.gpu.modes import compile_options, compiled_graphs, replayed
+from benchmarks.gpu.vit import Formulation, encoder_graph
+from modeling.encoder_graph import ImageEncoderGraph
+from modeling.probes import probe_images
+
+BEST: Formulation = "streamed"
+
+
+def run(bench: Bench) -> None:
+    """Measure the most telling first: the best formulation at batch 4, then its rivals, then other batches."""
+    model = kit_model(bench.model, bench.seed, bench.device)
+    shapes = shapes_of(bench.model)
+    flop = encoder_flop(shapes)
+    bench.write({"name": "counted work", "tflop_per_image": round(flop / 1e12, 4)})
+    batches = (4, 1, 8, 2) if bench.on_gpu else (1,)
+    first = batches[:1]
+    _formulation(bench, model, BEST, batches, flop, modes=("eager", "CUDA graph") if bench.on_gpu else ("CUDA graph",))
+    _formulation(
+        bench, model, BEST, batches, flop, modes=("compiled", "compiled, CUDA graph") if bench.on_gpu else ("compiled",)
+    )
+    _formulation(bench, model, "folded", first, flop, modes=("eager", "CUDA graph", "compiled, CUDA graph"))
+    _formulation(bench, model, "segment-anything-fast", first, flop, modes=("compiled, CUDA graph",))
+    _formulation(bench, model, "padded late", first, flop, modes=("CUDA graph", "compiled, CUDA graph"))
+    _formulation(bench, model, "bias", first, flop, modes=("eager", "compiled, CUDA graph"))
+    if bench.on_gpu:
+        # Inductor times its own kernels for each product: a minute, so it comes last.
+        for formulation in ("segment-anything-fast", BEST):
+            _formulation(
+                bench, model, formulation, first, flop, modes=("compiled, CUDA graph",),
+                compile_mode="max-autotune-no-cudagraphs",
+            )  # fmt: skip
+
+
+def _formulation(
+    bench: Bench,
+    model: SamModel,
+    formulation: Formulation,
+    batches: Sequence[int],
+    flop: float,
+    *,
+    modes: Sequence[str],
+    compile_mode: str | None = None,
+) -> None:
+    """All modes and batches of one formulation, on one copy of the weights."""
+
+    def prepared(mode: str) -> ImageEncoderGraph:
+        graph = encoder_graph(model, formulation)
+        if mode.startswith("compiled"):
+            compile_regions(graph, bench.device, compile_mode)
+        return graph
+
+    for mode in modes:
+        graph = bench.attempt({"name": formulation, "mode": mode}, lambda mode=mode: prepared(mode))
+        if graph is None:
+            continue
+        for batch in batches:
+            inputs = encoder_inputs(graph.image_size, batch, bench.device)
+
+            def task(mode: str = mode, inputs: tuple[Tensor, ...] = inputs, graph: Any = graph) -> Callable[[], Any]:
+                return replayed(graph, bench.device, *inputs) if "CUDA graph" in mode else lambda: graph(*inputs)
+
+            bench.time(
+                formulation, task, shapes={"batch": batch}, precision="fp16",
+                work={"images": float(batch), "flop": flop * batch}, mode=mode, compile_mode=compile_mode,
+            )  # fmt: skip
+        if mode.startswith("compiled"):
+            bench.write({"name": formulation, "mode": mode, "graphs_compiled_so_far": compiled_graphs()})
+
+
+def compile_regions(graph: ImageEncoderGraph, device: str, mode: str | None = None) -> None:
+    """Compile each kind of block once; blocks of one kind share the code, so 32 layers take as long as two."""
+    encoder: Any = graph.vision_encoder
+    for layer in encoder.layers:
+        layer.compile(**compile_options(device, mode=mode))
+
+
+@torch.inference_mode()
+def encoder_inputs(side: int, batch: int, device: str) -> tuple[Tensor, Tensor]:
+    """Images uint8 `[B, 3, S, S]` and their sizes int32 `[B, 2]`."""
+    probes = probe_images(min(batch, 4), side)
+    images = torch.from_numpy(np.stack([probes[index % len(probes)].image for index in range(batch)]))
+    sizes = torch.tensor([probes[index % len(probes)].input_size for index in range(batch)], dtype=torch.int32)
+    return images.to(device), sizes.to(device)
+
+
+def encoder_flop(shapes: VitShapes) -> float:
+    """Operations of one image as SAM writes it: products of blocks, attention, patches, neck (ViT-H: 5.96 T)."""
+    hidden, padded, tokens = shapes.hidden, shapes.padded_tokens, shapes.tokens
+    whole, windowed = len(shapes.global_layers), shapes.layers - len(shapes.global_layers)
+    projections = 8.0 * hidden**2 * (whole * tokens + windowed * padded)
+    mlp = 4.0 * hidden * shapes.mlp * tokens * shapes.layers
+    attention = 4.0 * hidden * (whole * tokens * tokens + windowed * padded * shapes.window**2)
+    positions = 4.0 * hidden * (whole * tokens * shapes.grid + windowed * padded * shapes.window)
+    patches = 2.0 * tokens * hidden * 3 * 16 * 16
+    neck = 2.0 * tokens * (hidden * 256 + 256 * 256 * 9)
+    return projections + mlp + attention + positions + patches + neck

@@ -1,0 +1,33 @@
+"""Names of stages and models, without the imports that measuring needs."""
+
+from dataclasses import dataclass
+
+MODEL_NAMES = ("vit_b", "vit_l", "vit_h", "tiny")
+"""Meta's ViTs, and a small model of the bundled one's frame, for a processor."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage.
+
+    Attributes:
+        name: also its module's, in this package, whose `run(bench)` does the work.
+        least_seconds: with less left, it is not begun.
+        most_seconds: after these, no further figure is begun, and after some more it is stopped.
+    """
+
+    name: str
+    least_seconds: float
+    most_seconds: float
+
+
+STAGES = (
+    Stage("ceilings", 10, 40),
+    Stage("parity", 20, 50),
+    Stage("attention", 15, 50),
+    Stage("encoder", 25, 120),
+    Stage("decoder", 20, 80),
+    Stage("fp8", 8, 20),
+    Stage("profile", 15, 50),
+)
+"""Most valuable first. Seconds are of an H100, with ViT-H."""

@@ -1,0 +1,200 @@
+"""The mask decoder with projections of the image absorbed into the tokens: the same function, other products.
+
+SAM's decoder projects the whole image, `L` positions by 256 channels, ten times for each prompt, while a prompt has
+some seven tokens. A projection of one factor of an inner product can be applied to the other, so here tokens are
+projected instead:
+
+    token to image   logits (q_h·W_k,h)·(X + position)ᵀ, output (softmax·X)·W_v,h + b_v. The keys' bias shifts all logits
+                     of a query alike and drops out of the softmax.
+    image to token   logits (X + position)·(W_q,h·k_hᵀ) + b_q,h·k_hᵀ, output softmax·(v_h·W_o,h) + b_o
+
+The image that the first layer sees is the embedding plus the dense prompt, which is a product of rank 18; so that
+layer's products with the embedding are shared by all prompts of an image. Upscaling is two products, and pixels are put
+in place in the four masks rather than in the feature maps.
+
+It pays for prompts of up to some fourteen tokens; beyond, projecting the tokens costs more than projecting the image.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from modeling.decoder_graph import MaskDecoderGraph
+
+
+class AbsorbedDecoderGraph(MaskDecoderGraph):
+    """`sam_mask_decoder` with absorbed projections; inputs, outputs and weights are those of `MaskDecoderGraph`."""
+
+    def forward(
+        self,
+        image_embeddings: Tensor,
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_input: Tensor,
+        has_mask_input: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Predict the masks of P prompts on each of B images; shapes as for `MaskDecoderGraph.forward`."""
+        batch, prompts, _ = point_labels.shape
+        low_res = self.sizes.low_res_size
+        rows = batch * prompts
+        image = image_embeddings.to(self.dtype).flatten(2).transpose(1, 2)
+        dense = DensePrompt(
+            self._dense_features(mask_input.reshape(rows, 1, low_res, low_res), has_mask_input.reshape(rows, 1, 1)),
+            self._dense_weight(),
+        )
+        tokens, absence = self._tokens(point_coords.flatten(0, 1), point_labels.flatten(0, 1))
+        outputs, image = self._attend_rows(tokens[:, 0], image, absence.transpose(2, 3), dense, prompts)
+        masks, iou_predictions = self._predict_rows(outputs, image)
+        return (
+            masks.reshape(batch, prompts, -1, low_res, low_res).to(torch.float32),
+            iou_predictions.reshape(batch, prompts, -1).to(torch.float32),
+        )
+
+    def _dense_features(self, mask: Tensor, has_mask: Tensor) -> Tensor:
+        """`[R, 18, L]` whose product with `_dense_weight` is the dense prompt embedding of masks `[R, 1, M, M]`."""
+        if self.dtype == torch.float16:
+            mask = mask.clamp(-1e3, 1e3).to(torch.float16)
+        embed: Any = self.prompt_encoder.mask_embed
+        features = embed.activation(embed.layer_norm1(embed.conv1(mask)))
+        features = embed.activation(embed.layer_norm2(embed.conv2(features))).flatten(2)
+        present = has_mask > 0
+        features = torch.where(present, features, torch.zeros((), dtype=features.dtype, device=features.device))
+        one = present.to(features.dtype).expand(-1, 1, features.shape[2])
+        return torch.cat([features, one, 1 - one], dim=1)
+
+    def _dense_weight(self) -> Tensor:
+        """`[18, C]`: the last convolution of the mask's embedding, its bias, and the embedding of no mask."""
+        embed: Any = self.prompt_encoder.mask_embed
+        no_mask = self.prompt_encoder.no_mask_embed.weight
+        return torch.cat([embed.conv3.weight.flatten(1).t(), embed.conv3.bias[None], no_mask])
+
+    def _attend_rows(
+        self, tokens: Tensor, image: Tensor, absence: Tensor, dense: "DensePrompt | None", prompts: int
+    ) -> tuple[Tensor, Tensor]:
+        """Tokens `[B·P, T, C]` and embeddings `[B, L, C]` to the five output tokens and the images `[B·P, L, C]`."""
+        transformer: Any = self.mask_decoder.transformer
+        position = self._image_position()[0]
+        queries = tokens
+        for layer in transformer.layers:
+            if layer.skip_first_layer_pe:
+                queries = _among_tokens(layer.self_attn, queries, queries, absence)
+            else:
+                queries = queries + _among_tokens(layer.self_attn, queries + tokens, queries, absence)
+            queries = layer.layer_norm1(queries)
+            placed = image + position
+            attended = _token_to_image(layer.cross_attn_token_to_image, queries + tokens, placed, image, dense)
+            queries = layer.layer_norm2(queries + attended)
+            queries = layer.layer_norm3(queries + layer.mlp(queries))
+            update = _image_to_token(layer.cross_attn_image_to_token, placed, queries + tokens, queries, absence, dense)
+            # Four axes: on three, ONNX Runtime fuses an operator whose CPU kernel is five times slower.
+            image = layer.layer_norm4(update.unflatten(0, (-1, prompts)) + image[:, None]).flatten(0, 1)
+            dense, prompts = None, 1
+        # Nobody reads what the prompt's own tokens see in the end.
+        outputs = 1 + self.mask_decoder.num_mask_tokens
+        queries, tokens = queries[:, :outputs], tokens[:, :outputs]
+        attended = _token_to_image(transformer.final_attn_token_to_image, queries + tokens, image + position, image)
+        return transformer.layer_norm_final_attn(queries + attended), image
+
+    def _predict_rows(self, tokens: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Masks `[R, 4, M·M]` and predicted IoUs `[R, 4]` of output tokens `[R, 5, C]` and images `[R, L, C]`."""
+        decoder: Any = self.mask_decoder
+        grid = self.sizes.grid_size
+        features = _upscaled(decoder.upscale_conv1, image)
+        features = decoder.activation(_norm_of_last(decoder.upscale_layer_norm, features))
+        features = decoder.activation(_upscaled(decoder.upscale_conv2, features))
+        mask_tokens = tokens[:, 1 : 1 + decoder.num_mask_tokens]
+        hyper_in = torch.stack(
+            [mlp(mask_tokens[:, index]) for index, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1
+        )
+        # Each cell became 2 × 2 places and each of these 2 × 2 again.
+        masks = (hyper_in @ features.transpose(1, 2)).unflatten(2, (grid, grid, 2, 2, 2, 2))
+        return masks.permute(0, 1, 2, 4, 6, 3, 5, 7).flatten(2), decoder.iou_prediction_head(tokens[:, 0])
+
+
+class DensePrompt:
+    """Dense prompt embeddings as a product: features `[R, 18, L]`, weight `[18, C]`."""
+
+    def __init__(self, features: Tensor, weight: Tensor) -> None:
+        self.features, self.weight = features, weight
+
+
+def _heads(tensor: Tensor, heads: int) -> Tensor:
+    """`[R, T, heads·D]` to `[R, heads, T, D]`."""
+    return tensor.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def _absorb(projected: Tensor, projection: nn.Linear, heads: int) -> Tensor:
+    """`[R, T, heads·D]`, one factor, with the other factor's projection absorbed: `[R, heads·T, C]`."""
+    weight = projection.weight.unflatten(0, (heads, -1))
+    return (_heads(projected, heads) @ weight).flatten(1, 2)
+
+
+def _among_tokens(attention: Any, queries: Tensor, values: Tensor, absence: Tensor) -> Tensor:
+    heads = attention.num_attention_heads
+    query, key = (_heads(part(queries), heads) for part in (attention.q_proj, attention.k_proj))
+    logits = (query * attention.scaling) @ key.transpose(2, 3) + absence.transpose(2, 3)
+    attended = torch.softmax(logits, -1) @ _heads(attention.v_proj(values), heads)
+    attended_tokens: Tensor = attention.out_proj(attended.transpose(1, 2).flatten(2))
+    return attended_tokens
+
+
+def _products(wanted: Tensor, image: Tensor, dense: DensePrompt | None) -> Tensor:
+    """Inner products `[R, K, L]` of `[R, K, C]` with the image: `[R, L, C]`, or `[B, L, C]` plus a dense prompt."""
+    if dense is None:
+        return wanted @ image.transpose(1, 2)
+    rows, count, channels = wanted.shape
+    shared = wanted.reshape(image.shape[0], -1, channels) @ image.transpose(1, 2)
+    return shared.reshape(rows, count, -1) + (wanted @ dense.weight.t()) @ dense.features
+
+
+def _token_to_image(
+    attention: Any, queries: Tensor, keys: Tensor, values: Tensor, dense: DensePrompt | None = None
+) -> Tensor:
+    """`[R, T, C]`; keys (the image with its position) and values (the image) as for `_products`."""
+    heads = attention.num_attention_heads
+    wanted = _absorb(attention.q_proj(queries) * attention.scaling, attention.k_proj, heads)
+    weights = torch.softmax(_products(wanted, keys, dense), dim=-1)
+    if dense is None:
+        seen = weights @ values
+    else:
+        rows, count, cells = weights.shape
+        seen = (weights.reshape(values.shape[0], -1, cells) @ values).reshape(rows, count, -1)
+        seen = seen + (weights @ dense.features.transpose(1, 2)) @ dense.weight
+    value_weight = attention.v_proj.weight.unflatten(0, (heads, -1)).transpose(1, 2)
+    attended = (seen.unflatten(1, (heads, -1)) @ value_weight).transpose(1, 2).flatten(2)
+    attended_tokens: Tensor = attention.out_proj(attended + attention.v_proj.bias)
+    return attended_tokens
+
+
+def _image_to_token(
+    attention: Any, image: Tensor, keys: Tensor, values: Tensor, absence: Tensor, dense: DensePrompt | None
+) -> Tensor:
+    """`[R, L, C]`, the dense prompt added where there is one; `absence` is `[R, 1, T, 1]`."""
+    heads = attention.num_attention_heads
+    key = attention.k_proj(keys) * attention.scaling
+    bias = _heads(key, heads) @ attention.q_proj.bias.unflatten(0, (heads, -1))[:, :, None] + absence
+    logits = _products(_absorb(key, attention.q_proj, heads), image, dense).unflatten(1, (heads, -1)) + bias
+    weights = torch.softmax(logits, dim=2).flatten(1, 2)
+    value = _heads(attention.v_proj(values), heads) @ attention.out_proj.weight.t().unflatten(0, (heads, -1))
+    # The weights of one head sum to 1, so a share of the bias with each head adds up to the bias.
+    value = (value + attention.out_proj.bias / heads).flatten(1, 2)
+    if dense is not None:
+        weights = torch.cat([weights, dense.features], dim=1)
+        value = torch.cat([value, dense.weight.expand(value.shape[0], -1, -1)], dim=1)
+    return weights.transpose(1, 2) @ value
+
+
+def _upscaled(convolution: nn.ConvTranspose2d, cells: Tensor) -> Tensor:
+    """A transposed convolution of stride 2 without putting pixels in place: `[R, N, C]` to `[R, 4·N, C']`."""
+    weight = convolution.weight.permute(0, 2, 3, 1).flatten(1)
+    assert convolution.bias is not None
+    places = cells @ weight + convolution.bias.repeat(4)
+    return places.unflatten(2, (4, -1)).flatten(1, 2)
+
+
+def _norm_of_last(norm: nn.LayerNorm, features: Tensor) -> Tensor:
+    """SAM's norm over channels, for channels in the last place; its statistics in single precision."""
+    wide = features.to(norm.weight.dtype)
+    return F.layer_norm(wide, (wide.shape[-1],), norm.weight, norm.bias, norm.eps).to(features.dtype)
