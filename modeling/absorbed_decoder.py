@@ -4,8 +4,8 @@ SAM's decoder projects the whole image, `L` positions by 256 channels, ten times
 some seven tokens. A projection of one factor of an inner product can be applied to the other, so here tokens are
 projected instead:
 
-    token to image   logits (q_h·W_k,h)·(X + position)ᵀ, output (softmax·X)·W_v,h + b_v. The keys' bias shifts all logits
-                     of a query alike and drops out of the softmax.
+    token to image   logits (q_h·W_k,h)·(X + position)ᵀ, output (softmax·X)·W_v,h + b_v. The keys' bias shifts all
+                     logits of a query alike and drops out of the softmax.
     image to token   logits (X + position)·(W_q,h·k_hᵀ) + b_q,h·k_hᵀ, output softmax·(v_h·W_o,h) + b_o
 
 The image that the first layer sees is the embedding plus the dense prompt, which is a product of rank 18; so that

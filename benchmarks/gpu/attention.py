@@ -141,7 +141,6 @@ def _streamed(
     name = f"{kind}: streamed, with its positions"
     bench.time(name, lambda: attention(False), shapes=about, precision="fp16", work=work, seconds=0.15)
     if bench.on_gpu:
-        bench.time(
-            f"{name}, half sums", lambda: attention(True), shapes=about, precision="fp16", work=work, seconds=0.15
-        )
+        half = f"{name}, half sums"
+        bench.time(half, lambda: attention(True), shapes=about, precision="fp16", work=work, seconds=0.15)
     bench.time(f"{kind}: positions alone", positions, shapes=about, precision="fp16", seconds=0.15)

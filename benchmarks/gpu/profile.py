@@ -54,10 +54,8 @@ def _profile(bench: Bench, name: str, task: Callable[[], Any]) -> None:
         if bench.on_gpu:
             torch.cuda.synchronize()
     rows = profiler.key_averages()
-    times = {
-        row.key: float(getattr(row, "self_device_time_total" if bench.on_gpu else "self_cpu_time_total"))
-        for row in rows
-    }
+    clock = "self_device_time_total" if bench.on_gpu else "self_cpu_time_total"
+    times = {row.key: float(getattr(row, clock)) for row in rows}
     counts = {row.key: int(row.count) for row in rows}
     total = sum(times.values())
     bench.write({"name": name, "kernels": sum(counts.values()) / runs, "total_ms": round(total / runs / 1e3, 4)})

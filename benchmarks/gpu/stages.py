@@ -69,10 +69,8 @@ def _child(name: str, file: FigureFile, seconds: float, bench: dict[str, Any]) -
         stage: Any = importlib.import_module(f"benchmarks.gpu.{name}")
         stage.run(Bench(stage=name, deadline=time.monotonic() + seconds, file=file, **bench))
     except BaseException as error:
-        lines = traceback.format_exception(error)
-        file.write(
-            {"stage": name, "failed": f"{type(error).__name__}: {str(error)[:300]}", "trace": "".join(lines)[-1500:]}
-        )
+        trace = "".join(traceback.format_exception(error))[-1500:]
+        file.write({"stage": name, "failed": f"{type(error).__name__}: {str(error)[:300]}", "trace": trace})
         os._exit(1)
 
 
