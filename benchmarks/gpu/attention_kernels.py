@@ -21,33 +21,35 @@ LOG2_E = tl.constexpr(1.4426950408889634)
 
 @triton.jit
 def _relative_positions(
-    qkv, table_h, table_w, rel_h, rel_w,
-    G: tl.constexpr, S: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr,
-    G_PAD: tl.constexpr, S_PAD: tl.constexpr, J_PAD: tl.constexpr, D_LOW: tl.constexpr, D_HIGH: tl.constexpr,
+    qkv, table, terms,
+    G: tl.constexpr, S: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, G_PAD: tl.constexpr, S_PAD: tl.constexpr,
+    D_LOW: tl.constexpr, D_HIGH: tl.constexpr, OF_ROWS: tl.constexpr,
 ):  # fmt: skip
-    """One row of the grid, one head: `rel_h` and `rel_w`, `[B, heads, G·G, S]` each."""
-    y, head, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2)
-    x, k, j = tl.arange(0, G_PAD), tl.arange(0, S_PAD), tl.arange(0, J_PAD)
+    """Terms of the queries of one row of the grid (or column, for `rel_w`), for one head, in units of log2.
+
+    All of them have the same distances to the keys' rows (columns), so they are one product with `S` embeddings.
+    """
+    line, head, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    i, k = tl.arange(0, G_PAD), tl.arange(0, S_PAD)
     low, high = tl.arange(0, D_LOW), D_LOW + tl.arange(0, D_HIGH)
-    here = (x < G)[:, None]
-    query = qkv + (batch * G * G + y * G + x)[:, None] * (3 * HEADS * D) + head * D
-    q_low = tl.load(query + low[None, :], mask=here, other=0.0)
-    row = (y % S) - k + S - 1
-    in_square = (k < S)[:, None]
-    by_row = table_h + tl.where(k < S, row, 0)[:, None] * D
-    by_column = table_w + tl.where(j < 2 * S - 1, j, 0)[:, None] * D
-    h = tl.dot(q_low, tl.trans(tl.load(by_row + low[None, :], mask=in_square, other=0.0)))
-    w = tl.dot(q_low, tl.trans(tl.load(by_column + low[None, :])))
+    cell = line * G + i if OF_ROWS else i * G + line
+    here, in_square = i < G, k < S
+    query = qkv + (batch * G * G + cell).to(tl.int64)[:, None] * (3 * HEADS * D) + head * D
+    embedding = table + tl.where(in_square, (line % S) - k + S - 1, 0)[:, None] * D
+    q_low = tl.load(query + low[None, :], mask=here[:, None], other=0.0)
+    e_low = tl.load(embedding + low[None, :])
+    product = tl.dot(e_low, tl.trans(q_low)) if OF_ROWS else tl.dot(q_low, tl.trans(e_low))
     if D > D_LOW:
-        q_high = tl.load(query + high[None, :], mask=here, other=0.0)
-        h += tl.dot(q_high, tl.trans(tl.load(by_row + high[None, :], mask=in_square, other=0.0)))
-        w += tl.dot(q_high, tl.trans(tl.load(by_column + high[None, :])))
-    cell = ((batch * HEADS + head) * G * G + y * G + x)[:, None] * S
-    dtype = rel_h.dtype.element_ty
-    tl.store(rel_h + cell + k[None, :], h.to(dtype), mask=here & (k < S)[None, :])
-    # Column j of `w` is the embedding of one distance, which is another key for each query.
-    key = (x % S)[:, None] + S - 1 - j[None, :]
-    tl.store(rel_w + cell + key, w.to(dtype), mask=here & (key >= 0) & (key < S))
+        q_high = tl.load(query + high[None, :], mask=here[:, None], other=0.0)
+        e_high = tl.load(embedding + high[None, :])
+        product += tl.dot(e_high, tl.trans(q_high)) if OF_ROWS else tl.dot(q_high, tl.trans(e_high))
+    product = (product * LOG2_E).to(terms.dtype.element_ty)
+    start = terms + (batch * HEADS + head).to(tl.int64) * G * G * S
+    # In both layouts neighbours in memory are written, and later read, together.
+    if OF_ROWS:
+        tl.store(start + k[:, None] * G * G + cell[None, :], product, mask=in_square[:, None] & here[None, :])
+    else:
+        tl.store(start + cell[:, None] * S + k[None, :], product, mask=here[:, None] & in_square[None, :])
 
 
 def interpreted() -> bool:
@@ -59,8 +61,12 @@ def _configs() -> list[Any]:
     if interpreted():
         # It has no clock to choose by, and takes as long for a large tile as for a small one.
         return [triton.Config({"M": 1024})]
-    candidates = ((64, 4, 2), (64, 4, 3), (128, 8, 2), (128, 8, 3))
-    return [triton.Config({"M": m}, num_warps=warps, num_stages=stages) for m, warps, stages in candidates]
+    # With at most 168 registers, three programs of four warps share a multiprocessor.
+    candidates = ((64, 4, 2, None), (64, 4, 3, None), (64, 4, 3, 168), (128, 8, 2, None), (128, 8, 3, None))
+    return [
+        triton.Config({"M": m}, num_warps=warps, num_stages=stages, maxnreg=registers)
+        for m, warps, stages, registers in candidates
+    ]
 
 
 @triton.autotune(configs=_configs(), key=["G", "S", "ACCUMULATE_HALF"])
@@ -75,7 +81,6 @@ def _attention(
     N: tl.constexpr = ROW * ROWS
     SQUARES: tl.constexpr = (G + S - 1) // S
     STRIDE: tl.constexpr = 3 * HEADS * D
-    ACCUMULATOR: tl.constexpr = tl.float16 if ACCUMULATE_HALF else tl.float32
     head = tl.program_id(1)
     batch, square = tl.program_id(2) // (SQUARES * SQUARES), tl.program_id(2) % (SQUARES * SQUARES)
     top, left = square // SQUARES * S, square % SQUARES * S
@@ -87,13 +92,17 @@ def _attention(
     cell = tl.where(here, y * G + x, 0)
     image = qkv + batch.to(tl.int64) * G * G * STRIDE + head * D
     query = image + cell[:, None] * STRIDE
-    q_low = tl.load(query + low[None, :])
-    q_high = tl.load(query + high[None, :]) if D > D_LOW else q_low
-    positions = ((batch * HEADS + head) * G * G + cell).to(tl.int64) * S
+    # Logits are in units of log2, for exp2.
+    q_low = (tl.load(query + low[None, :]).to(tl.float32) * (scale * LOG2_E)).to(qkv.dtype.element_ty)
+    q_high = q_low
+    if D > D_LOW:
+        q_high = (tl.load(query + high[None, :]).to(tl.float32) * (scale * LOG2_E)).to(qkv.dtype.element_ty)
+    terms = (batch * HEADS + head).to(tl.int64) * G * G * S
+    by_row_at = rel_h + terms + cell
 
     key_x, row_of_key = n % ROW, n // ROW
     in_row = key_x < S
-    by_column = tl.load(rel_w + positions[:, None] + tl.where(in_row, key_x, 0)[None, :]).to(tl.float32) * LOG2_E
+    by_column = tl.load(rel_w + terms + cell[:, None] * S + tl.where(in_row, key_x, 0)[None, :]).to(tl.float32)
     by_column = tl.where(in_row[None, :], by_column, float("-inf"))
 
     largest = tl.full([M], float("-inf"), tl.float32)
@@ -110,14 +119,20 @@ def _attention(
             at = tl.where(inside, (top + key_y) * G + left + key_x, 0)[:, None] * STRIDE
             k_low_at = tl.where(inside[:, None], image + HEADS * D + at, bias + (HEADS + head) * D + at * 0)
             v_low_at = tl.where(inside[:, None], image + 2 * HEADS * D + at, bias + (2 * HEADS + head) * D + at * 0)
-        logits = tl.dot(q_low, tl.trans(tl.load(k_low_at + low[None, :])), out_dtype=ACCUMULATOR)
-        if D > D_LOW:
-            logits = tl.dot(q_high, tl.trans(tl.load(k_low_at + high[None, :])), logits, out_dtype=ACCUMULATOR)
-        by_row = tl.load(rel_h + positions + first).to(tl.float32)[:, None]
+        by_row = tl.load(by_row_at + first * G * G).to(tl.float32)[:, None]
         if ROWS == 2:
-            second = tl.load(rel_h + positions + tl.minimum(first + 1, S - 1)).to(tl.float32)[:, None]
+            second = tl.load(by_row_at + tl.minimum(first + 1, S - 1) * G * G).to(tl.float32)[:, None]
             by_row = tl.where(row_of_key[None, :] == 0, by_row, second)
-        logits = logits.to(tl.float32) * (scale * LOG2_E) + by_column + by_row * LOG2_E
+        k_low = tl.trans(tl.load(k_low_at + low[None, :]))
+        if ACCUMULATE_HALF:
+            products = tl.dot(q_low, k_low, out_dtype=tl.float16)
+            if D > D_LOW:
+                products = tl.dot(q_high, tl.trans(tl.load(k_low_at + high[None, :])), products, out_dtype=tl.float16)
+            logits = by_column + by_row + products.to(tl.float32)
+        else:
+            logits = tl.dot(q_low, k_low, by_column + by_row)
+            if D > D_LOW:
+                logits = tl.dot(q_high, tl.trans(tl.load(k_low_at + high[None, :])), logits)
         if S % ROWS != 0:
             logits = tl.where((first + row_of_key < S)[None, :], logits, float("-inf"))
         larger = tl.maximum(largest, tl.max(logits, 1))
@@ -128,13 +143,13 @@ def _attention(
         half = weights.to(qkv.dtype.element_ty)
         v_low = tl.load(v_low_at + low[None, :])
         if ACCUMULATE_HALF:
-            out_low = out_low * shrink[:, None] + tl.dot(half, v_low, out_dtype=ACCUMULATOR).to(tl.float32)
+            out_low = out_low * shrink[:, None] + tl.dot(half, v_low, out_dtype=tl.float16).to(tl.float32)
         else:
             out_low = tl.dot(half, v_low, out_low * shrink[:, None])
         if D > D_LOW:
             v_high = tl.load(v_low_at + high[None, :])
             if ACCUMULATE_HALF:
-                out_high = out_high * shrink[:, None] + tl.dot(half, v_high, out_dtype=ACCUMULATOR).to(tl.float32)
+                out_high = out_high * shrink[:, None] + tl.dot(half, v_high, out_dtype=tl.float16).to(tl.float32)
             else:
                 out_high = tl.dot(half, v_high, out_high * shrink[:, None])
 
@@ -155,17 +170,17 @@ def relative_positions(qkv: Tensor, table_h: Tensor, table_w: Tensor, heads: int
         side: of the squares that attend to themselves: a window, or the grid.
 
     Returns:
-        half `[B, heads, G·G, side]` twice.
+        half `[B, heads, side, G·G]` by the keys' rows, and `[B, heads, G·G, side]` by their columns; times log2(e).
     """
     batch, grid, _, width = qkv.shape
     head_width = width // (3 * heads)
     low, high = _halves(head_width)
-    shape = (batch, heads, grid * grid, side)
-    rel_h, rel_w = qkv.new_empty(shape), qkv.new_empty(shape)
-    _relative_positions[(grid, heads, batch)](
-        qkv, table_h, table_w, rel_h, rel_w, grid, side, heads, head_width,
-        _padded(grid), _padded(side), _padded(2 * side - 1), low, high,
-    )  # fmt: skip
+    rel_h = qkv.new_empty((batch, heads, side, grid * grid))
+    rel_w = qkv.new_empty((batch, heads, grid * grid, side))
+    for table, terms, of_rows in ((table_h, rel_h, True), (table_w, rel_w, False)):
+        _relative_positions[(grid, heads, batch)](
+            qkv, table, terms, grid, side, heads, head_width, _padded(grid), _padded(side), low, high, of_rows
+        )
     return rel_h, rel_w
 
 

@@ -8,16 +8,23 @@ from torch import Tensor
 from transformers import SamModel
 
 from benchmarks.gpu.bench import Bench
+from benchmarks.gpu.fused_decoder import FusedDecoderGraph
 from benchmarks.gpu.models import kit_model
 from benchmarks.gpu.modes import compile_options, compiled_graphs, replayed
+from benchmarks.gpu.prompt_inputs import decoder_inputs
 from benchmarks.gpu.sources import measure_sources
 from modeling.absorbed_decoder import AbsorbedDecoderGraph
-from modeling.architectures import ModelSizes, model_sizes
+from modeling.architectures import model_sizes
 from modeling.decoder_graph import MaskDecoderGraph
 from modeling.precision import FP16
-from modeling.prompts import NOT_A_POINT
 
-FORMULATIONS: Mapping[str, type[MaskDecoderGraph]] = {"exported": MaskDecoderGraph, "absorbed": AbsorbedDecoderGraph}
+NO_MASK_INPUT = "fused, without mask input"
+FORMULATIONS: Mapping[str, type[MaskDecoderGraph]] = {
+    "exported": MaskDecoderGraph,
+    "absorbed": AbsorbedDecoderGraph,
+    "fused": FusedDecoderGraph,
+    NO_MASK_INPUT: FusedDecoderGraph,
+}
 SHAPES = ((1, 1), (8, 1), (32, 1), (64, 1), (1, 8), (1, 64))
 """(images, prompts of each)."""
 SMOKE_SHAPES = ((2, 1), (1, 2))
@@ -27,22 +34,30 @@ def run(bench: Bench) -> None:
     """Measure formulations and modes by shape, then whole ways from an embedding's place to the masks on the host."""
     model = kit_model(bench.model, bench.seed, bench.device)
     shapes = SHAPES if bench.on_gpu else SMOKE_SHAPES
-    for formulation in FORMULATIONS:
-        _mode(bench, model, formulation, "CUDA graph", shapes)
-    best = None
+    for formulation in (NO_MASK_INPUT, "fused", "absorbed", "exported") if bench.on_gpu else ("fused",):
+        _mode(bench, model, formulation, "CUDA graph", shapes if bench.on_gpu else ((1, 1),))
+    measure_sources(bench, fused_decoder(model, bench.device))
     # A processor would trace for half a minute each.
-    for formulation in FORMULATIONS if bench.on_gpu else ("absorbed",):
+    for formulation in ("absorbed", "exported") if bench.on_gpu else ("absorbed",):
         # One image is a shape of its own to the compiler, and so is every number of prompts.
         many = [(images, prompts) for images, prompts in shapes if images > 1 and prompts == 1]
-        best = _mode(bench, model, formulation, "compiled, CUDA graph", many)
-    measure_sources(bench, best or decoder_module(model, "absorbed", bench.device, "CUDA graph"))
-    for formulation in FORMULATIONS:
+        _mode(bench, model, formulation, "compiled, CUDA graph", many)
+    for formulation in ("exported", "absorbed"):
         _mode(bench, model, formulation, "eager", shapes[:2])
+
+
+def fused_decoder(model: SamModel, device: str) -> FusedDecoderGraph:
+    """The fused decoder without mask input."""
+    graph = decoder_module(model, NO_MASK_INPUT, device, "CUDA graph")
+    assert isinstance(graph, FusedDecoderGraph)
+    return graph
 
 
 def decoder_module(model: SamModel, formulation: str, device: str, mode: str) -> MaskDecoderGraph:
     """`sam_mask_decoder` in half precision, compiled where the mode says so; `dynamic_batch` says for what."""
     graph = with_fixed_positions(FORMULATIONS[formulation](model, FP16).to(device))
+    if isinstance(graph, FusedDecoderGraph):
+        graph.with_mask_input = formulation != NO_MASK_INPUT
     if mode.startswith("compiled"):
         graph.compile(**compile_options(device, dynamic=None))
     return graph
@@ -56,20 +71,6 @@ def with_fixed_positions(graph: MaskDecoderGraph) -> MaskDecoderGraph:
     return graph
 
 
-@torch.inference_mode()
-def decoder_inputs(sizes: ModelSizes, batch: int, prompts: int, device: str) -> tuple[Tensor, ...]:
-    """Random embeddings and one click a prompt, as SAM pads it: two tokens, no mask."""
-    side, low_res, grid = sizes.image_size, sizes.low_res_size, sizes.grid_size
-    labels = torch.tensor([1, NOT_A_POINT], dtype=torch.int32, device=device)
-    return (
-        torch.randn(batch, sizes.channels, grid, grid, device=device).half(),
-        torch.rand(batch, prompts, 2, 2, device=device) * side,
-        labels.expand(batch, prompts, 2).contiguous(),
-        torch.zeros(batch, prompts, low_res, low_res, device=device),
-        torch.zeros(batch, prompts, device=device),
-    )
-
-
 def dynamic_batch(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Mark the number of images as dynamic, so that one compilation serves all of them."""
     for tensor in inputs:
@@ -77,15 +78,12 @@ def dynamic_batch(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return inputs
 
 
-def _mode(
-    bench: Bench, model: SamModel, formulation: str, mode: str, shapes: Sequence[tuple[int, int]]
-) -> MaskDecoderGraph | None:
-    """Measure one formulation in one mode; returns it if it ran."""
+def _mode(bench: Bench, model: SamModel, formulation: str, mode: str, shapes: Sequence[tuple[int, int]]) -> None:
+    """Measure one formulation in one mode."""
     about = {"name": formulation, "mode": mode}
     graph = bench.attempt(about, lambda: decoder_module(model, formulation, bench.device, mode))
     if graph is None:
-        return None
-    timing = None
+        return
     for batch, prompts in shapes:
         inputs = decoder_inputs(model_sizes(model), batch, prompts, bench.device)
         if mode.startswith("compiled"):
@@ -94,11 +92,9 @@ def _mode(
         def task(inputs: tuple[Tensor, ...] = inputs) -> Callable[[], Any]:
             return replayed(graph, bench.device, *inputs) if "CUDA graph" in mode else lambda: graph(*inputs)
 
-        timing = bench.time(
+        bench.time(
             formulation, task, shapes={"images": batch, "prompts": prompts, "tokens": 2}, precision="fp16",
             work={"prompts": float(batch * prompts)}, mode=mode, seconds=0.2,
         )  # fmt: skip
     if mode.startswith("compiled"):
         bench.write({**about, "graphs_compiled_so_far": compiled_graphs()})
-    made: MaskDecoderGraph | None = graph if timing else None
-    return made

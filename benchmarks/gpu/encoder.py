@@ -1,5 +1,6 @@
 """The encoder: images a second in each formulation, eager, as a CUDA graph, and compiled by regions."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from benchmarks.gpu.vit import Formulation, encoder_graph
 from modeling.encoder_graph import ImageEncoderGraph
 from modeling.probes import probe_images
 
-BEST: Formulation = "streamed"
+BEST: Formulation = "fused"
 
 
 def run(bench: Bench) -> None:
@@ -25,22 +26,17 @@ def run(bench: Bench) -> None:
     flop = encoder_flop(shapes)
     bench.write({"name": "counted work", "tflop_per_image": round(flop / 1e12, 4)})
     batches = (4, 1, 8, 2) if bench.on_gpu else (1,)
-    first = batches[:1]
-    _formulation(bench, model, BEST, batches, flop, modes=("eager", "CUDA graph") if bench.on_gpu else ("CUDA graph",))
-    _formulation(
-        bench, model, BEST, batches, flop, modes=("compiled", "compiled, CUDA graph") if bench.on_gpu else ("compiled",)
-    )
-    _formulation(bench, model, "folded", first, flop, modes=("eager", "CUDA graph", "compiled, CUDA graph"))
-    _formulation(bench, model, "segment-anything-fast", first, flop, modes=("compiled, CUDA graph",))
-    _formulation(bench, model, "padded late", first, flop, modes=("CUDA graph", "compiled, CUDA graph"))
-    _formulation(bench, model, "bias", first, flop, modes=("eager", "compiled, CUDA graph"))
+    first, graph, compiled = batches[:1], "CUDA graph", "compiled, CUDA graph"
+    measure = functools.partial(_formulation, bench, model, flop=flop)
+    measure(BEST, batches, modes=(graph, "eager") if bench.on_gpu else ("eager",))
+    measure("streamed", batches, modes=(compiled, "compiled", graph) if bench.on_gpu else ("compiled",))
+    measure("segment-anything-fast", first, modes=(compiled,))
+    measure("bias", first, modes=(compiled, "eager"))
+    measure("folded", first, modes=(compiled, graph, "eager"))
+    measure("padded late", first, modes=(compiled, graph))
     if bench.on_gpu:
         # Inductor times its own kernels for each product: a minute, so it comes last.
-        for formulation in ("segment-anything-fast", BEST):
-            _formulation(
-                bench, model, formulation, first, flop, modes=("compiled, CUDA graph",),
-                compile_mode="max-autotune-no-cudagraphs",
-            )  # fmt: skip
+        measure("segment-anything-fast", first, modes=(compiled,), compile_mode="max-autotune-no-cudagraphs")
 
 
 def _formulation(
@@ -48,14 +44,14 @@ def _formulation(
     model: SamModel,
     formulation: Formulation,
     batches: Sequence[int],
-    flop: float,
     *,
+    flop: float,
     modes: Sequence[str],
     compile_mode: str | None = None,
 ) -> None:
     """All modes and batches of one formulation, on one copy of the weights."""
 
-    def prepared(mode: str) -> ImageEncoderGraph:
+    def prepared(mode: str) -> Any:
         graph = encoder_graph(model, formulation)
         if mode.startswith("compiled"):
             compile_regions(graph, bench.device, compile_mode)

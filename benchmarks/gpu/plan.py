@@ -25,7 +25,7 @@ STAGES = (
     Stage("ceilings", 10, 40),
     Stage("parity", 20, 50),
     Stage("attention", 15, 50),
-    Stage("encoder", 25, 120),
+    Stage("encoder", 25, 150),
     Stage("decoder", 20, 80),
     Stage("fp8", 8, 20),
     Stage("profile", 15, 50),

@@ -1,65 +1,68 @@
 """From where an embedding lies to masks on the host: what a prompt costs beside the decoder."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import functools
+from collections.abc import Mapping
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks.gpu.bench import Bench
+from benchmarks.gpu.fused_decoder import FusedDecoderGraph
 from benchmarks.gpu.modes import replayed
+from benchmarks.gpu.prompt_inputs import decoder_inputs
 from modeling.decoder_graph import MaskDecoderGraph
-from modeling.prompts import NOT_A_POINT
 
 SLOTS = 256
 """Embeddings in each place: of SAM's size 512 MiB, which no cache of a GPU holds."""
-ROWS = (8, 16, 64)
+ROWS = (64, 16)
 
 
 @torch.inference_mode()
-def measure_sources(bench: Bench, decoder: MaskDecoderGraph) -> None:
+def measure_sources(bench: Bench, decoder: FusedDecoderGraph) -> None:
     """Gather embeddings, decode one prompt of each, bring the masks to the host; each source and each output alone."""
-    slots, row_counts = (SLOTS, ROWS) if bench.on_gpu else (4, (2,))
+    slots, row_counts = (SLOTS, ROWS) if bench.on_gpu else (4, (1,))
     places = embedding_places(bench, decoder, slots)
-    sizes = decoder.sizes
+    outputs = OUTPUTS if bench.on_gpu else {"1 mask, fp16": OUTPUTS["1 mask, fp16"]}
     for rows in row_counts:
-        batch = Batch(decoder, rows, bench.device)
-        for source, place in places.items():
-            embedding_bytes = float(rows * place[0].numel() * 2)
-            bench.time(
-                f"gather, {source}", lambda place=place, batch=batch: lambda: batch.gather(place),
-                shapes={"rows": rows}, precision="fp16", seconds=0.2,
-                work={"prompts": float(rows), "bytes": embedding_bytes},
-            )  # fmt: skip
-            for output, masks in OUTPUTS.items():
-                nbytes = rows * sizes.low_res_size**2 * masks.count * masks.itemsize
-
-                def task(batch: "Batch" = batch, place: Tensor = place, masks: "Masks" = masks) -> Callable[[], Any]:
-                    return batch.way(place, masks)
-
-                bench.time(
-                    f"gather, decode, masks to the host: {source}, {output}", task,
-                    shapes={"rows": rows}, precision="fp16", seconds=0.2, work={"prompts": float(rows)},
-                    bytes_in_per_prompt=embedding_bytes / rows, bytes_out_per_prompt=nbytes / rows,
-                )  # fmt: skip
+        for output, masks in outputs.items():
+            decoder.first, decoder.count, decoder.mask_dtype = masks
+            make = functools.partial(Pipeline, decoder, rows, bench.device)
+            pipeline = bench.attempt({"name": output, "shapes": {"rows": rows}}, make)
+            if pipeline is None:
+                continue
+            bytes_out = masks.count * masks.dtype.itemsize * decoder.sizes.low_res_size**2
+            for source, place in places.items():
+                _measure(bench, pipeline, source, place, output, bytes_out)
 
 
-class Masks:
+def _measure(bench: Bench, pipeline: "Pipeline", source: str, place: Tensor, output: str, bytes_out: int) -> None:
+    rows, bytes_in = pipeline.rows, place[0].numel() * place.itemsize
+    if output.startswith("1"):
+        bench.time(
+            f"gather, {source}", lambda: lambda: pipeline.gather(place, 0), shapes={"rows": rows}, precision="fp16",
+            seconds=0.2, work={"prompts": float(rows), "bytes": float(rows * bytes_in)},
+        )  # fmt: skip
+    bench.time(
+        f"gather, decode, masks to the host: {source}, {output}", lambda: lambda: pipeline.step(place),
+        shapes={"rows": rows}, precision="fp16", seconds=0.2, work={"prompts": float(rows)},
+        bytes_in_per_prompt=bytes_in, bytes_out_per_prompt=bytes_out,
+    )  # fmt: skip
+
+
+class Masks(NamedTuple):
     """Which of the four masks leave the device, and in which type."""
 
-    def __init__(self, dtype: torch.dtype, first: int, count: int) -> None:
-        self.dtype, self.first, self.count = dtype, first, count
-        self.itemsize = dtype.itemsize
-
-    def chosen(self, low_res_masks: Tensor) -> Tensor:
-        """Of `[B, P, 4, M, M]`."""
-        return low_res_masks[:, :, self.first : self.first + self.count].to(self.dtype)
+    first: int
+    count: int
+    dtype: torch.dtype
 
 
 OUTPUTS: Mapping[str, Masks] = {
-    "4 masks, fp32": Masks(torch.float32, 0, 4),
-    "3 masks, fp16": Masks(torch.float16, 1, 3),
-    "1 mask, fp16": Masks(torch.float16, 0, 1),
+    "4 masks, fp32": Masks(0, 4, torch.float32),
+    "3 masks, fp16": Masks(1, 3, torch.float16),
+    "1 mask, fp16": Masks(0, 1, torch.float16),
 }
 
 
@@ -68,52 +71,63 @@ def embedding_places(bench: Bench, decoder: MaskDecoderGraph, slots: int) -> dic
     sizes = decoder.sizes
     shape = (slots, sizes.channels, sizes.grid_size, sizes.grid_size)
     slab = torch.randn(shape, device=bench.device, dtype=torch.float16)
-    places = {"device slab": slab, "pageable": slab.cpu()}
-    if bench.on_gpu:
-        places["pinned"] = places["pageable"].pin_memory()
-    return places
+    if not bench.on_gpu:
+        return {"device slab": slab}
+    pageable = slab.cpu()
+    return {"device slab": slab, "pinned": pageable.pin_memory(), "pageable": pageable}
 
 
-class Batch:
-    """A decoder captured for so many rows, each an image of its own with one click, and its inputs on the device."""
+class Pipeline:
+    """Batches of prompts, each an image of its own with one click, two of them under way at once.
+
+    While one batch is decoded, the next one's embeddings are gathered and the last one's masks are copied to the host,
+    each on a stream of its own.
+    """
 
     @torch.inference_mode()
-    def __init__(self, decoder: MaskDecoderGraph, rows: int, device: str) -> None:
+    def __init__(self, decoder: FusedDecoderGraph, rows: int, device: str) -> None:
         sizes = decoder.sizes
-        self.decoder, self.rows, self.device = decoder, rows, device
-        self.embeddings = torch.zeros(
-            rows, sizes.channels, sizes.grid_size, sizes.grid_size, device=device, dtype=torch.float16
-        )
-        labels = torch.tensor([1, NOT_A_POINT], dtype=torch.int32, device=device)
-        self.prompt = (
-            torch.rand(rows, 1, 2, 2, device=device) * sizes.image_size,
-            labels.expand(rows, 1, 2).contiguous(),
-            torch.zeros(rows, 1, sizes.low_res_size, sizes.low_res_size, device=device),
-            torch.zeros(rows, 1, device=device),
-        )
-        self.generator = torch.Generator().manual_seed(0)
+        self.rows, self.device, self.steps = rows, device, 0
+        shape = (rows, sizes.channels, sizes.grid_size, sizes.grid_size)
+        self.embeddings = [torch.zeros(shape, device=device, dtype=torch.float16) for _ in range(2)]
+        _, *prompt = decoder_inputs(sizes, rows, 1, device)
+        self.runs = [
+            replayed(lambda *inputs: decoder(*inputs)[0], device, embeddings, *prompt) for embeddings in self.embeddings
+        ]
+        answer = self.runs[0]()
+        self.masks = [torch.empty(answer.shape, dtype=answer.dtype, pin_memory=device == "cuda") for _ in range(2)]
+        self.random = np.random.default_rng(0)
+        if device == "cuda":
+            self.inward, self.outward = torch.cuda.Stream(), torch.cuda.Stream()
+            self.gathered, self.decoded, self.copied = ([torch.cuda.Event() for _ in range(2)] for _ in range(3))
 
-    def gather(self, place: Tensor) -> None:
-        """Fill the batch with embeddings from slots that nobody chose in order."""
-        slots = torch.randint(len(place), (self.rows,), generator=self.generator)
-        if place.device == self.embeddings.device:
-            torch.index_select(place, 0, slots.to(place.device, non_blocking=True), out=self.embeddings)
+    def gather(self, place: Tensor, turn: int) -> None:
+        """Fill a batch with embeddings from random slots."""
+        target = self.embeddings[turn]
+        if place.device == target.device:
+            slots = torch.randint(len(place), (self.rows,), device=place.device)
+            torch.index_select(place, 0, slots, out=target)
             return
-        for row, slot in enumerate(slots.tolist()):
-            self.embeddings[row].copy_(place[slot], non_blocking=True)
+        for row, slot in enumerate(self.random.integers(len(place), size=self.rows).tolist()):
+            target[row].copy_(place[slot], non_blocking=True)
 
-    def way(self, place: Tensor, masks: Masks) -> Callable[[], Any]:
-        """One batch from its embeddings' place to masks in pinned memory of the host."""
-
-        def decode(*inputs: Tensor) -> Tensor:
-            return masks.chosen(self.decoder(*inputs)[0])
-
-        run = replayed(decode, self.device, self.embeddings, *self.prompt)
-        answer = run()
-        host = torch.empty(answer.shape, dtype=answer.dtype, pin_memory=self.device == "cuda")
-
-        def once() -> Tensor:
-            self.gather(place)
-            return host.copy_(run(), non_blocking=True)
-
-        return once
+    def step(self, place: Tensor) -> None:
+        """Begin one batch; on a GPU it ends while later ones are under way."""
+        turn, self.steps = self.steps % 2, self.steps + 1
+        if self.device != "cuda":
+            self.gather(place, turn)
+            self.masks[turn].copy_(self.runs[turn]())
+            return
+        computing = torch.cuda.current_stream()
+        with torch.cuda.stream(self.inward):
+            self.inward.wait_event(self.decoded[turn])
+            self.gather(place, turn)
+            self.gathered[turn].record(self.inward)
+        computing.wait_event(self.gathered[turn])
+        computing.wait_event(self.copied[turn])
+        answer = self.runs[turn]()
+        self.decoded[turn].record(computing)
+        with torch.cuda.stream(self.outward):
+            self.outward.wait_event(self.decoded[turn])
+            self.masks[turn].copy_(answer, non_blocking=True)
+            self.copied[turn].record(self.outward)

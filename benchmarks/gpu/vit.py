@@ -13,12 +13,15 @@ from torch import Tensor, nn
 from transformers import SamModel
 
 from benchmarks.gpu.attention_kernels import streamed_attention
+from benchmarks.gpu.fused_vit import FusedEncoder
 from modeling.encoder_graph import ImageEncoderGraph
 from modeling.folded_attention import FoldedAttention
 from modeling.half_precision import halved
 from modeling.precision import FP16
 
-Formulation = Literal["bias", "folded", "padded late", "streamed", "streamed, half sums", "segment-anything-fast"]
+Formulation = Literal[
+    "bias", "folded", "padded late", "streamed", "streamed, half sums", "segment-anything-fast", "fused"
+]
 
 FORMULATIONS: dict[Formulation, str] = {
     "bias": "transformers' own: relative positions as an added bias, windows filled up before the projection",
@@ -26,12 +29,15 @@ FORMULATIONS: dict[Formulation, str] = {
     "padded late": "folded, windows filled up with the bias vector after the projection",
     "streamed": "relative positions streamed by a Triton-language kernel that finds windows by addressing",
     "streamed, half sums": "streamed, matrix products of the attention summed in half precision",
+    "fused": "streamed, with norms, residuals, patches and GELU in as few kernels as can be",
     "segment-anything-fast": "windows with an added bias, whole grid streamed, windows filled up before the projection",
 }
 
 
-def encoder_graph(model: SamModel, formulation: Formulation) -> ImageEncoderGraph:
+def encoder_graph(model: SamModel, formulation: Formulation) -> ImageEncoderGraph | FusedEncoder:
     """`sam_image_encoder` in half precision, in one formulation. Weights are copied from the float32 model."""
+    if formulation == "fused":
+        return FusedEncoder(model)
     graph = ImageEncoderGraph(model, FP16)
     if formulation == "folded":
         return graph.to(model.device)
