@@ -20,8 +20,8 @@ import grpc
 
 from samserve.adapters.overlay import read_photo
 from samserve.cli.gateway_process import gateway_process
+from samserve.domain.gaze.simulation import GazeModel, simulate_gaze
 from samserve.domain.geometry import Size
-from samserve.simulation.gaze import GazeModel, simulate_gaze
 from samserve.v1 import segmentation_pb2 as pb
 from samserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
 

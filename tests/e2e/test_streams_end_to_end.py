@@ -20,7 +20,7 @@ from samserve.client import (
     Refused,
     Unavailable,
 )
-from samserve.simulation.gaze import simulate_gaze
+from samserve.domain.gaze.simulation import simulate_gaze
 from tests.e2e.conftest import PHOTO
 from tests.e2e.test_command import samserve
 

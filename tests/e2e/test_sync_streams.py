@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from samserve.client import Client, GazeAnswer, GazeStream, InvalidRequest, Refused, Unavailable
-from samserve.simulation.gaze import simulate_gaze
+from samserve.domain.gaze.simulation import simulate_gaze
 from tests.e2e.conftest import PHOTO
 
 

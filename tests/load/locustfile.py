@@ -25,8 +25,8 @@ from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.exception import StopUser
 
+from samserve.domain.gaze.simulation import GazeModel, simulate_gaze
 from samserve.domain.geometry import Size
-from samserve.simulation.gaze import GazeModel, simulate_gaze
 from samserve.v1 import segmentation_pb2 as pb
 from tests.load.traffic import Photo, Picture, Pictures, arrivals, camera_photos, procedural_photo, random_prompts
 

@@ -20,7 +20,7 @@ from samserve.cli.connection import add_server_flag, connect
 from samserve.cli.errors import CommandFailed
 from samserve.cli.output import output_file
 from samserve.client import AsyncClient, GazeAnswer, Refused
-from samserve.simulation.gaze import GazeModel, SimulatedSample, simulate_gaze
+from samserve.domain.gaze.simulation import GazeModel, SimulatedSample, simulate_gaze
 
 _SUFFIXES = (".gif", ".webp", ".png")
 _ANIMATION_SIDE = 640

@@ -14,9 +14,9 @@ from samserve.domain.gaze.fixations import (
     Movement,
     VelocityThreshold,
 )
+from samserve.domain.gaze.simulation import EyeEvent, GazeModel, simulate_gaze
 from samserve.domain.gaze.viewing import Viewing
 from samserve.domain.geometry import Size
-from samserve.simulation.gaze import EyeEvent, GazeModel, simulate_gaze
 
 SIZE = Size(720, 1280)
 VIEWING = Viewing(SIZE, 60.0)

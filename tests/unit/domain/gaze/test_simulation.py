@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from samserve.simulation.gaze import EyeEvent, GazeModel, simulate_gaze
+from samserve.domain.gaze.simulation import EyeEvent, GazeModel, simulate_gaze
 
 SIZE = (480, 640)
 

@@ -1,1 +1,0 @@
-"""Stand-ins for devices that a fresh machine does not have."""
