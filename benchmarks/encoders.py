@@ -15,7 +15,7 @@ from benchmarks.gateway import Call, Comparison, table, take_turns
 from samserve.adapters.embedded import EmbeddedImageEncoder
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.manifest import ModelManifest
-from samserve.ports import DecodedImage
+from samserve.usecases.ports import DecodedImage
 
 
 async def compare(repositories: list[Path], rounds: int) -> Comparison:

@@ -29,8 +29,8 @@ from samserve.domain.low_res_masks import LowResMask, seen_from
 from samserve.domain.manifest import ModelManifest
 from samserve.domain.masks import MULTIMASK, upsample_mask
 from samserve.domain.prompts import click_prompts
-from samserve.ports import Thumbnail
 from samserve.settings import Settings
+from samserve.usecases.ports import Thumbnail
 
 PHOTO = Path(__file__).resolve().parents[1] / "docs" / "photos" / "coffee.jpg"
 

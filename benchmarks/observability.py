@@ -29,8 +29,8 @@ from samserve.adapters.metrics import Metrics
 from samserve.adapters.tracing import OpenTelemetryTracer
 from samserve.app import gateway
 from samserve.calls import Call, NoTracer, Tracer
-from samserve.ports import DecodedMasks, Stage, Warmth
 from samserve.settings import Settings
+from samserve.usecases.ports import DecodedMasks, Stage, Warmth
 from samserve.v1 import segmentation_pb2 as pb
 from samserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
 

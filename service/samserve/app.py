@@ -14,12 +14,12 @@ from threadpoolctl import threadpool_limits
 from samserve.adapters.grpc_server import GrpcServer
 from samserve.adapters.metrics import Metrics
 from samserve.adapters.metrics.scrapes import ScrapeHandler
-from samserve.admission import Admission
 from samserve.calls import NoTracer, Tracer
 from samserve.core import RETRY_AFTER_SECONDS, GatewayCore
 from samserve.engines import ENGINES
 from samserve.settings import Settings
-from samserve.workers import compute_threads
+from samserve.usecases.load.admission import Admission
+from samserve.usecases.load.thread_pools import compute_threads
 
 _log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from contextvars import ContextVar
 from typing import Protocol
 
 from samserve.domain.errors import Overloaded, SamserveError
-from samserve.embedder import EmbeddedImage
-from samserve.ports import DecodedMasks, EmbeddingSource, RequestObserver, Stage, Warmth
+from samserve.usecases.embedder import EmbeddedImage
+from samserve.usecases.ports import DecodedMasks, EmbeddingSource, RequestObserver, Stage, Warmth
 
 TENANT_METADATA = "samserve-tenant"
 

@@ -30,8 +30,6 @@ from samserve.adapters.observed import (
 )
 from samserve.adapters.redis import Breaker, GuardedRedis, RedisEmbeddingCache, RedisEncodeLease, connect
 from samserve.adapters.tiered_cache import TieredEmbeddingCache
-from samserve.admission import Admission
-from samserve.automatic import AutomaticMaskGenerator
 from samserve.domain.automatic import AutomaticMaskParameters
 from samserve.domain.embedding import Embedding
 from samserve.domain.errors import TextUnavailable
@@ -39,19 +37,21 @@ from samserve.domain.gaze.stream import GazeOptions
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.masks import Mask
 from samserve.domain.prompts import PromptLimits, click_prompts
-from samserve.edges import EdgeDetector
-from samserve.embedder import ImageEmbedder
-from samserve.encode_pace import EncodePace
 from samserve.engines import Models
-from samserve.gaze import GazeSession
-from samserve.gaze_frames import GazeFrames
-from samserve.gaze_objects import GazeObjects
-from samserve.interactive import InteractiveSession
-from samserve.ports import DecodedImage, EmbeddingCache, EncodeLease
-from samserve.segmenter import Segmenter
 from samserve.settings import Settings
-from samserve.text_prompts import TextSegmenter
-from samserve.tracking import TrackingSession
+from samserve.usecases.automatic import AutomaticMaskGenerator
+from samserve.usecases.edges import EdgeDetector
+from samserve.usecases.embedder import ImageEmbedder
+from samserve.usecases.gaze.frames import GazeFrames
+from samserve.usecases.gaze.session import GazeSession
+from samserve.usecases.gaze.target import GazeObjects
+from samserve.usecases.interactive import InteractiveSession
+from samserve.usecases.load.admission import Admission
+from samserve.usecases.load.rate_limit import EncodePace
+from samserve.usecases.ports import DecodedImage, EmbeddingCache, EncodeLease
+from samserve.usecases.segmenter import Segmenter
+from samserve.usecases.text_prompts import TextSegmenter
+from samserve.usecases.tracking import TrackingSession
 from samserve.v1 import segmentation_pb2 as pb
 
 _log = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from samserve.calls import Tracer
 from samserve.domain.clip_manifest import FILE_NAME, TOKENIZER_FILE, ClipManifest
 from samserve.domain.errors import TextUnavailable
 from samserve.domain.manifest import InvalidManifest, ModelManifest
-from samserve.ports import CacheObserver, EmbeddingCache, ImageEncoder, MaskDecoder, TextRanker, TextTokenizer
 from samserve.settings import Settings
+from samserve.usecases.ports import CacheObserver, EmbeddingCache, ImageEncoder, MaskDecoder, TextRanker, TextTokenizer
 
 
 @dataclass(frozen=True, slots=True)

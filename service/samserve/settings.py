@@ -7,7 +7,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from samserve.domain.automatic import MAX_POINTS_PER_SIDE, AutomaticMaskParameters
-from samserve.workers import available_cores
+from samserve.usecases.load.thread_pools import available_cores
 
 _PACKAGE = Path(__file__).resolve().parent
 _MIB = 1 << 20

@@ -19,14 +19,14 @@ from samserve.adapters.image_decoder import PillowImageDecoder
 from samserve.adapters.local_lease import LocalEncodeLease
 from samserve.adapters.memory_cache import MemoryEmbeddingCache
 from samserve.adapters.metrics import Metrics
-from samserve.admission import Admission
-from samserve.automatic import AutomaticMaskGenerator, GeneratedMask, GenerationQuery
 from samserve.domain.automatic import AutomaticMaskParameters
 from samserve.domain.candidates import pixel_box
 from samserve.domain.manifest import ModelManifest
 from samserve.domain.masks import Mask
-from samserve.embedder import ImageEmbedder, ImageSource
 from samserve.settings import default_model_repository
+from samserve.usecases.automatic import AutomaticMaskGenerator, GeneratedMask, GenerationQuery
+from samserve.usecases.embedder import ImageEmbedder, ImageSource
+from samserve.usecases.load.admission import Admission
 
 COFFEE = Path(__file__).parents[2] / "docs" / "photos" / "coffee.jpg"
 REPOSITORY = default_model_repository()

@@ -14,8 +14,8 @@ from samserve.domain.errors import ModelUnavailable
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.manifest import DECODER, ModelManifest
 from samserve.domain.prompts import PromptBatch, click_prompts
-from samserve.ports import DecodedMasks
 from samserve.settings import default_model_repository
+from samserve.usecases.ports import DecodedMasks
 
 REPOSITORY = default_model_repository()
 MANIFEST = ModelManifest.read(REPOSITORY)

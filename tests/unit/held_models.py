@@ -5,15 +5,22 @@ from contextlib import nullcontext
 
 import numpy as np
 
-from samserve.admission import Admission
 from samserve.domain.embedding import Embedding
 from samserve.domain.errors import InvalidImage
 from samserve.domain.geometry import CropBox, ImageFrame, Size
 from samserve.domain.identity import EmbeddingKey
 from samserve.domain.manifest import ModelManifest
 from samserve.domain.prompts import PromptBatch
-from samserve.embedder import ImageEmbedder, ImageSource
-from samserve.ports import CachedEmbedding, DecodedImage, DecodedMasks, EmbeddingSource, EncodedImage, Thumbnail
+from samserve.usecases.embedder import ImageEmbedder, ImageSource
+from samserve.usecases.load.admission import Admission
+from samserve.usecases.ports import (
+    CachedEmbedding,
+    DecodedImage,
+    DecodedMasks,
+    EmbeddingSource,
+    EncodedImage,
+    Thumbnail,
+)
 
 MANIFEST = ModelManifest("tiny", "sha256:" + "a" * 64, "fp32", 64, (4, 8, 8), 32)
 SIZE = Size(300, 400)

@@ -11,7 +11,7 @@ from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.homography import Homography
 from samserve.domain.low_res_masks import bounding_box, visible
 from samserve.domain.masks import MASK_THRESHOLD, STABILITY_SCORE_OFFSET, Mask
-from samserve.ports import Thumbnail
+from samserve.usecases.ports import Thumbnail
 
 _CORNERS = 200
 _MIN_MATCHES = 12

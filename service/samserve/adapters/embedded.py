@@ -16,8 +16,8 @@ from samserve.domain.embedding import Embedding
 from samserve.domain.errors import ModelUnavailable
 from samserve.domain.manifest import DECODER, ENCODER, InvalidManifest
 from samserve.domain.prompts import PromptBatch
-from samserve.ports import DecodedImage, DecodedMasks, EncodedImage
-from samserve.workers import available_cores, compute_threads
+from samserve.usecases.load.thread_pools import available_cores, compute_threads
+from samserve.usecases.ports import DecodedImage, DecodedMasks, EncodedImage
 
 _RETRY_AFTER_SECONDS = 1.0
 

@@ -12,7 +12,10 @@ from PIL import Image
 
 from samserve.adapters.grpc_masks import mask_renderer
 from samserve.adapters.grpc_messages import is_cached, read_image, size_message, source_message, timings_message
-from samserve.automatic import (
+from samserve.calls import current_call
+from samserve.domain.automatic import AutomaticMaskParameters
+from samserve.domain.errors import InvalidParameter
+from samserve.usecases.automatic import (
     AutomaticMaskGenerator,
     GeneratedMask,
     GenerationEvent,
@@ -21,10 +24,7 @@ from samserve.automatic import (
     GenerationQuery,
     GenerationStarted,
 )
-from samserve.calls import current_call
-from samserve.domain.automatic import AutomaticMaskParameters
-from samserve.domain.errors import InvalidParameter
-from samserve.edges import EdgeDetector
+from samserve.usecases.edges import EdgeDetector
 from samserve.v1 import segmentation_pb2 as pb
 
 _PARAMETERS = {field.name for field in fields(AutomaticMaskParameters)}

@@ -19,8 +19,8 @@ from samserve.domain.gaze.stream import GazeCounts, GazeOptions, GazeSample, Gaz
 from samserve.domain.gaze.viewing import Viewing
 from samserve.domain.keyframes import KeyframePolicy
 from samserve.domain.masks import Mask
-from samserve.gaze import GazeAnswer, GazeSession, Refusal
-from samserve.gaze_frames import GazeFrame
+from samserve.usecases.gaze.frames import GazeFrame
+from samserve.usecases.gaze.session import GazeAnswer, GazeSession, Refusal
 from samserve.v1 import segmentation_pb2 as pb
 
 _DEFAULTS = GazeOptions()

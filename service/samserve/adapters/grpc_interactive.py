@@ -12,7 +12,7 @@ from samserve.domain.edits import AddPoint, ClearPrompt, Edit, MovePoint, Remove
 from samserve.domain.errors import InvalidArgument, within
 from samserve.domain.masks import Mask
 from samserve.domain.prompts import PointLabel
-from samserve.interactive import InteractiveSession, RefusedEdit, SessionMasks, SessionStart
+from samserve.usecases.interactive import InteractiveSession, RefusedEdit, SessionMasks, SessionStart
 from samserve.v1 import segmentation_pb2 as pb
 
 

@@ -15,10 +15,10 @@ from typing import Any, NoReturn, TypeAlias, TypeVar
 import grpc
 
 from samserve.adapters.grpc_errors import abort, status_code
-from samserve.admission import Admission
 from samserve.calls import Call, Tracer, begin
 from samserve.domain.errors import InvalidArgument, SamserveError, ShuttingDown, StreamIdle
-from samserve.ports import RequestObserver
+from samserve.usecases.load.admission import Admission
+from samserve.usecases.ports import RequestObserver
 
 _log = logging.getLogger(__name__)
 _calls_log = logging.getLogger("samserve.calls")

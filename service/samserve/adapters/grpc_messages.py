@@ -10,8 +10,8 @@ from samserve.domain.errors import InvalidImage, InvalidPrompt, within
 from samserve.domain.geometry import Size
 from samserve.domain.identity import ImageId
 from samserve.domain.prompts import CoordinateSpace, PointLabel, Prompt, PromptLimits, check_point_count
-from samserve.embedder import EmbeddedImage, ImageSource
-from samserve.ports import EmbeddingSource
+from samserve.usecases.embedder import EmbeddedImage, ImageSource
+from samserve.usecases.ports import EmbeddingSource
 from samserve.v1 import segmentation_pb2 as pb
 
 _POINT_LABELS = {

@@ -14,8 +14,8 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from samserve.admission import Admission
 from samserve.domain.errors import InvalidArgument, Overloaded, SamserveError
+from samserve.usecases.load.admission import Admission
 
 
 @dataclass(frozen=True, slots=True)

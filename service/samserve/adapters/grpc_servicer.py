@@ -28,8 +28,8 @@ from samserve.calls import current_call
 from samserve.domain.errors import InvalidPrompt, within
 from samserve.domain.manifest import ModelManifest
 from samserve.domain.prompts import Prompt, PromptLimits, check_count
-from samserve.embedder import EmbeddedImage
-from samserve.segmenter import Segmenter, SegmentQuery
+from samserve.usecases.embedder import EmbeddedImage
+from samserve.usecases.segmenter import Segmenter, SegmentQuery
 from samserve.v1 import segmentation_pb2 as pb
 from samserve.v1.segmentation_pb2_grpc import SegmentationServiceServicer
 

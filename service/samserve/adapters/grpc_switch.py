@@ -9,8 +9,8 @@ from typing import Any, NoReturn, TypeAlias
 import grpc
 
 from samserve.adapters.grpc_reading import refusing
-from samserve.admission import Admission
 from samserve.domain.errors import ModelUnavailable
+from samserve.usecases.load.admission import Admission
 from samserve.v1 import segmentation_pb2 as pb
 from samserve.v1.segmentation_pb2_grpc import SegmentationServiceServicer, add_SegmentationServiceServicer_to_server
 

@@ -7,7 +7,7 @@ from samserve.adapters.grpc_messages import is_cached, read_image, size_message,
 from samserve.calls import current_call
 from samserve.domain.errors import InvalidParameter, InvalidPrompt, TextUnavailable, within
 from samserve.domain.texts import check_texts
-from samserve.text_prompts import RankedMask, TextQuery, TextSegmenter
+from samserve.usecases.text_prompts import RankedMask, TextQuery, TextSegmenter
 from samserve.v1 import segmentation_pb2 as pb
 
 _NOT_BESIDE_TEXT = ("points", "box", "mask_input", "detection")

@@ -11,7 +11,7 @@ from samserve.calls import current_call
 from samserve.domain.errors import InvalidPrompt, SamserveError, within
 from samserve.domain.masks import Mask
 from samserve.domain.prompts import PromptLimits, check_count
-from samserve.tracking import TrackedFrame, TrackingSession, TrackQuery, TrackState
+from samserve.usecases.tracking import TrackedFrame, TrackingSession, TrackQuery, TrackState
 from samserve.v1 import segmentation_pb2 as pb
 
 _STATES = {

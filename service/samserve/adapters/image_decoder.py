@@ -14,8 +14,8 @@ from PIL import Image, UnidentifiedImageError
 from samserve.adapters.pillow_images import UnservedPixels, upright_rgb, upright_size
 from samserve.domain.errors import InvalidImage
 from samserve.domain.geometry import CropBox, ImageFrame, Size
-from samserve.ports import DecodedImage, Thumbnail
-from samserve.workers import compute_threads
+from samserve.usecases.load.thread_pools import compute_threads
+from samserve.usecases.ports import DecodedImage, Thumbnail
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_SIDE_PIXELS = 65_535

@@ -6,7 +6,7 @@ import numpy as np
 
 from samserve.domain.embedding import Embedding
 from samserve.domain.identity import EmbeddingKey
-from samserve.ports import CachedEmbedding, CacheObserver, EmbeddingSource
+from samserve.usecases.ports import CachedEmbedding, CacheObserver, EmbeddingSource
 
 
 class MemoryEmbeddingCache:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from samserve.domain.masks import Mask
 from samserve.domain.texts import mask_in_square, square_around
-from samserve.ports import DecodedImage
+from samserve.usecases.ports import DecodedImage
 
 _BLURRED_SIDE = 28
 _BLURRED_SIGMA = 2.0

@@ -7,8 +7,8 @@ from samserve.domain.embedding import Embedding
 from samserve.domain.geometry import CropBox, Size
 from samserve.domain.identity import EmbeddingKey
 from samserve.domain.prompts import PromptBatch
-from samserve.embedder import EmbeddedImage, ImageEmbedder, ImageSource
-from samserve.ports import (
+from samserve.usecases.embedder import EmbeddedImage, ImageEmbedder, ImageSource
+from samserve.usecases.ports import (
     CachedEmbedding,
     DecodedImage,
     DecodedMasks,

@@ -2,7 +2,7 @@
 
 from samserve.domain.embedding import Embedding
 from samserve.domain.identity import EmbeddingKey
-from samserve.ports import CachedEmbedding, EmbeddingCache
+from samserve.usecases.ports import CachedEmbedding, EmbeddingCache
 
 
 class TieredEmbeddingCache:

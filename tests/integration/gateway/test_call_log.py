@@ -13,7 +13,7 @@ import pytest
 
 from samserve.adapters import grpc_servicer
 from samserve.adapters.logs import add_call_ids, json_formatter
-from samserve.ports import Stage
+from samserve.usecases.ports import Stage
 from samserve.v1 import segmentation_pb2 as pb
 from tests.integration.gateway.conftest import PNG_CLICK, photo, refusal, serving
 

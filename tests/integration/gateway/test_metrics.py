@@ -14,8 +14,8 @@ from samserve.adapters.grpc_errors import status_code
 from samserve.adapters.metrics.scrapes import ScrapeHandler
 from samserve.domain import errors
 from samserve.domain.manifest import ModelManifest
-from samserve.ports import GATEWAY_CODES, GAZE_FRAME_OUTCOMES
 from samserve.settings import default_model_repository
+from samserve.usecases.ports import GATEWAY_CODES, GAZE_FRAME_OUTCOMES
 from samserve.v1 import segmentation_pb2 as pb
 from tests.integration.conftest import RedisServer
 from tests.integration.gateway.conftest import PNG_CLICK, Served, photo, refusal, serving

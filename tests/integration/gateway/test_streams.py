@@ -14,8 +14,8 @@ import pytest_asyncio
 from PIL import Image
 
 from samserve.app import gateway
-from samserve.ports import GAZE_SAMPLE_OUTCOMES
 from samserve.settings import Settings
+from samserve.usecases.ports import GAZE_SAMPLE_OUTCOMES
 from samserve.v1 import segmentation_pb2 as pb
 from samserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
 from tests.integration.gateway.conftest import (

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from samserve.adapters.redis import RedisEmbeddingCache
 from samserve.domain.embedding import HEADER_BYTES, pack
 from samserve.domain.identity import EmbeddingKey
-from samserve.ports import EmbeddingSource
+from samserve.usecases.ports import EmbeddingSource
 from tests.integration.conftest import RedisServer
 from tests.integration.redis.conftest import (
     MANIFEST,

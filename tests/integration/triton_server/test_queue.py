@@ -20,7 +20,7 @@ from samserve.domain.embedding import Embedding
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.manifest import DECODER, ENCODER
 from samserve.domain.prompts import PROMPTS_PER_DECODE, CoordinateSpace, Prompt, batch_prompts
-from samserve.ports import DecodedImage
+from samserve.usecases.ports import DecodedImage
 from samserve.v1 import segmentation_pb2 as pb
 from tests.integration.gateway.conftest import Served, photo, refusal
 from tests.integration.triton_server.conftest import TritonServer, eventually

@@ -14,7 +14,7 @@ from samserve.adapters.camera_motion import OpenCvMaskWarper, OpenCvMotionEstima
 from samserve.domain import homography as plane
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.masks import upsample_mask
-from samserve.ports import Thumbnail
+from samserve.usecases.ports import Thumbnail
 
 with Image.open(Path(__file__).parents[3] / "docs" / "photos" / "coffee.jpg") as photo:
     PHOTO = np.asarray(photo.convert("L"))

@@ -9,8 +9,8 @@ import grpc
 import pytest
 
 from samserve.adapters.grpc_reading import refusing
-from samserve.admission import Admission
 from samserve.domain.errors import Overloaded
+from samserve.usecases.load.admission import Admission
 
 
 class Message(bytearray):

@@ -13,7 +13,7 @@ from samserve.adapters.tiered_cache import TieredEmbeddingCache
 from samserve.domain.embedding import Embedding
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.identity import EmbeddingKey
-from samserve.ports import EmbeddingSource
+from samserve.usecases.ports import EmbeddingSource
 
 MAX_BYTES = 20
 

@@ -5,7 +5,7 @@ import numpy as np
 from samserve.adapters.object_crops import OpenCvObjectCropper
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.masks import Mask
-from samserve.ports import DecodedImage
+from samserve.usecases.ports import DecodedImage
 
 SIDE = 64
 

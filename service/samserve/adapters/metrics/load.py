@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Gauge
 
-from samserve.admission import Admission
 from samserve.domain.errors import LIMITS
+from samserve.usecases.load.admission import Admission
 
 
 class LoadMetrics:

@@ -3,7 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from samserve.domain.errors import SHED_REASONS
-from samserve.ports import GATEWAY_CODES, EmbeddingSource, Stage, Warmth
+from samserve.usecases.ports import GATEWAY_CODES, EmbeddingSource, Stage, Warmth
 from samserve.v1 import segmentation_pb2 as pb
 
 _RPCS = tuple(pb.DESCRIPTOR.services_by_name["SegmentationService"].methods_by_name)

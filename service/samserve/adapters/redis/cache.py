@@ -4,7 +4,7 @@ from samserve.adapters.redis.guard import GuardedRedis, RedisUnavailable
 from samserve.domain.embedding import Embedding, RejectedEmbedding, pack, unpack
 from samserve.domain.identity import EmbeddingKey
 from samserve.domain.manifest import ModelManifest
-from samserve.ports import CachedEmbedding, CacheObserver, EmbeddingSource
+from samserve.usecases.ports import CachedEmbedding, CacheObserver, EmbeddingSource
 
 KEY_PREFIX = "samserve:embedding:"
 

@@ -10,7 +10,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from samserve.adapters.redis.breaker import Breaker
 from samserve.adapters.redis.connection import MAX_CONNECTIONS, RedisClient
-from samserve.ports import CacheObserver
+from samserve.usecases.ports import CacheObserver
 
 _log = logging.getLogger(__name__)
 _CLOSE_SECONDS = 0.2

@@ -5,7 +5,7 @@ import time
 import numpy as np
 
 from samserve.adapters.triton.model import Arrays, TritonModel
-from samserve.ports import DecodedImage, EncodedImage
+from samserve.usecases.ports import DecodedImage, EncodedImage
 
 
 class TritonImageEncoder:

@@ -9,7 +9,7 @@ from samserve.adapters.triton.model import TritonModel
 from samserve.adapters.triton.padding import pad_prompts
 from samserve.domain.embedding import Embedding
 from samserve.domain.prompts import PROMPTS_PER_DECODE, PromptBatch
-from samserve.ports import DecodedMasks
+from samserve.usecases.ports import DecodedMasks
 
 _MASKS = 4
 """Masks of a prompt: SAM's single one and its three."""

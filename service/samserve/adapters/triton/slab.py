@@ -10,7 +10,7 @@ from samserve.adapters.triton.slots import SlotTable
 from samserve.domain.embedding import Embedding
 from samserve.domain.geometry import ImageFrame
 from samserve.domain.identity import EmbeddingKey
-from samserve.ports import CachedEmbedding, CacheObserver, EmbeddingSource
+from samserve.usecases.ports import CachedEmbedding, CacheObserver, EmbeddingSource
 
 
 class SlabEmbeddingCache:

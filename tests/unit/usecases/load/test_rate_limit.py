@@ -2,7 +2,7 @@
 
 import asyncio
 
-from samserve.encode_pace import EncodePace
+from samserve.usecases.load.rate_limit import EncodePace
 
 
 class Clock:

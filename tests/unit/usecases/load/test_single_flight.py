@@ -3,7 +3,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from samserve.single_flight import SingleFlight
+from samserve.usecases.load.single_flight import SingleFlight
 
 Publish = Callable[[str], None]
 

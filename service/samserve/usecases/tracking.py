@@ -27,8 +27,8 @@ from samserve.domain.prompts import (
     in_pixels,
 )
 from samserve.domain.tracking import TrackingLimits, appearance, choose, following_prompt
-from samserve.embedder import EmbeddedImage, ImageEmbedder, ImageSource
-from samserve.ports import DecodedMasks, MaskDecoder
+from samserve.usecases.embedder import EmbeddedImage, ImageEmbedder, ImageSource
+from samserve.usecases.ports import DecodedMasks, MaskDecoder
 
 R = TypeVar("R")
 

@@ -19,9 +19,9 @@ from samserve.domain.gaze.stream import GazeCounts, GazeOptions, GazeSample, Gaz
 from samserve.domain.gaze.viewing import Viewing
 from samserve.domain.geometry import Size
 from samserve.domain.prompts import CoordinateSpace
-from samserve.gaze_frames import GazeFrame, GazeFrames
-from samserve.gaze_objects import GazeObjects
-from samserve.ports import GazeObserver
+from samserve.usecases.gaze.frames import GazeFrame, GazeFrames
+from samserve.usecases.gaze.target import GazeObjects
+from samserve.usecases.ports import GazeObserver
 
 R = TypeVar("R")
 

@@ -14,9 +14,9 @@ from samserve.domain.errors import InvalidImage, SamserveError, within
 from samserve.domain.geometry import Size
 from samserve.domain.homography import Homography
 from samserve.domain.keyframes import KeyframePolicy, motion, scene_change
-from samserve.embedder import ImageEmbedder, ImageSource
-from samserve.encode_pace import EncodePace
-from samserve.ports import EmbeddingSource, GazeObserver, MotionEstimator, Thumbnail, ThumbnailReader
+from samserve.usecases.embedder import ImageEmbedder, ImageSource
+from samserve.usecases.load.rate_limit import EncodePace
+from samserve.usecases.ports import EmbeddingSource, GazeObserver, MotionEstimator, Thumbnail, ThumbnailReader
 
 
 @dataclass(frozen=True, slots=True, eq=False)

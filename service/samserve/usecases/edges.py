@@ -9,7 +9,6 @@ from typing import Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from samserve.admission import Admission
 from samserve.domain.candidates import pixel_box
 from samserve.domain.edges import thin, trace_outline
 from samserve.domain.geometry import ImageFrame
@@ -18,8 +17,9 @@ from samserve.domain.masks import MULTIMASK, upsample_mask
 from samserve.domain.nms import box_nms
 from samserve.domain.point_grids import point_grid
 from samserve.domain.prompts import click_prompts
-from samserve.embedder import EmbeddedImage, ImageEmbedder, ImageSource
-from samserve.ports import MaskDecoder
+from samserve.usecases.embedder import EmbeddedImage, ImageEmbedder, ImageSource
+from samserve.usecases.load.admission import Admission
+from samserve.usecases.ports import MaskDecoder
 
 R = TypeVar("R")
 

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 import pytest
 
 from samserve.domain.errors import Overloaded
-from samserve.pace import Pace
+from samserve.usecases.load.deadlines import Pace
 
 
 class Clock:

@@ -5,10 +5,13 @@ from contextlib import aclosing
 import numpy as np
 import pytest
 
-import samserve.automatic
+import samserve.usecases.automatic
 from samserve.adapters.connected_components import OpenCvComponentLabeler
-from samserve.admission import Admission
-from samserve.automatic import (
+from samserve.domain.automatic import AutomaticMaskParameters
+from samserve.domain.embedding import Embedding
+from samserve.domain.errors import InvalidParameter, Overloaded
+from samserve.domain.prompts import PromptBatch
+from samserve.usecases.automatic import (
     AutomaticMaskGenerator,
     GeneratedMask,
     GenerationFinished,
@@ -16,12 +19,9 @@ from samserve.automatic import (
     GenerationQuery,
     GenerationStarted,
 )
-from samserve.domain.automatic import AutomaticMaskParameters
-from samserve.domain.embedding import Embedding
-from samserve.domain.errors import InvalidParameter, Overloaded
-from samserve.domain.prompts import PromptBatch
-from samserve.ports import DecodedMasks
-from tests.unit.test_embedder import DOG, MANIFEST, Bench
+from samserve.usecases.load.admission import Admission
+from samserve.usecases.ports import DecodedMasks
+from tests.unit.usecases.test_embedder import DOG, MANIFEST, Bench
 
 QUERY = GenerationQuery(DOG, AutomaticMaskParameters(points_per_side=4, points_per_batch=4, stability_score_thresh=0))
 
@@ -84,7 +84,7 @@ async def test_nothing_runs_ahead_of_the_caller_or_after_it_has_gone() -> None:
 
 
 async def test_more_masks_than_can_be_held_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(samserve.automatic, "_MAX_HELD_BYTES", 100)
+    monkeypatch.setattr(samserve.usecases.automatic, "_MAX_HELD_BYTES", 100)
     bench = GeneratorBench()
     with pytest.raises(InvalidParameter, match="pred_iou_thresh: lets more masks through"):
         async for _ in bench.generator.generate(QUERY, lambda mask: mask):

@@ -7,17 +7,17 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from samserve.admission import Admission
 from samserve.domain.automatic import AutomaticMaskParameters
 from samserve.domain.errors import InvalidPrompt, Overloaded, PixelsNotFound
 from samserve.domain.identity import ImageId
 from samserve.domain.masks import Mask
 from samserve.domain.texts import CROPS_PER_RUN
-from samserve.embedder import ImageSource
-from samserve.ports import DecodedImage
-from samserve.text_prompts import TextQuery, TextSegmentation, TextSegmenter
-from tests.unit.test_automatic import GeneratorBench
-from tests.unit.test_embedder import DOG, CountingDecoder
+from samserve.usecases.embedder import ImageSource
+from samserve.usecases.load.admission import Admission
+from samserve.usecases.ports import DecodedImage
+from samserve.usecases.text_prompts import TextQuery, TextSegmentation, TextSegmenter
+from tests.unit.usecases.test_automatic import GeneratorBench
+from tests.unit.usecases.test_embedder import DOG, CountingDecoder
 
 PARAMETERS = AutomaticMaskParameters(points_per_side=8, stability_score_thresh=0)
 

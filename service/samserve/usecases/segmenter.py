@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
 
-from samserve.admission import Admission
 from samserve.domain.geometry import ImageFrame
 from samserve.domain.manifest import ModelManifest
 from samserve.domain.masks import MULTIMASK, SINGLE_MASK, Mask, upsample_mask
@@ -20,9 +19,10 @@ from samserve.domain.prompts import (
     check_inside,
     check_prompts,
 )
-from samserve.embedder import EmbeddedImage, ImageEmbedder, ImageSource
-from samserve.pace import Pace
-from samserve.ports import DecodedMasks, MaskDecoder
+from samserve.usecases.embedder import EmbeddedImage, ImageEmbedder, ImageSource
+from samserve.usecases.load.admission import Admission
+from samserve.usecases.load.deadlines import Pace
+from samserve.usecases.ports import DecodedMasks, MaskDecoder
 
 R = TypeVar("R")
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from samserve.workers import compute_threads
+from samserve.usecases.load.thread_pools import compute_threads
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="niceness is a thread's own on Linux only")

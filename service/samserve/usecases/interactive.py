@@ -24,8 +24,8 @@ from samserve.domain.prompts import (
     check_prompt,
     check_prompt_inside,
 )
-from samserve.embedder import EmbeddedImage, ImageEmbedder, ImageSource
-from samserve.ports import MaskDecoder
+from samserve.usecases.embedder import EmbeddedImage, ImageEmbedder, ImageSource
+from samserve.usecases.ports import MaskDecoder
 
 R = TypeVar("R")
 

@@ -18,12 +18,12 @@ from samserve.domain.identity import ImageId
 from samserve.domain.keyframes import KeyframePolicy
 from samserve.domain.masks import Mask
 from samserve.domain.prompts import CoordinateSpace
-from samserve.embedder import ImageSource
-from samserve.encode_pace import EncodePace
-from samserve.gaze import GazeAnswer, GazeSession, Refusal
-from samserve.gaze_frames import GazeFrame, GazeFrames
-from samserve.gaze_objects import GazeObjects
-from samserve.ports import Thumbnail
+from samserve.usecases.embedder import ImageSource
+from samserve.usecases.gaze.frames import GazeFrame, GazeFrames
+from samserve.usecases.gaze.session import GazeAnswer, GazeSession, Refusal
+from samserve.usecases.gaze.target import GazeObjects
+from samserve.usecases.load.rate_limit import EncodePace
+from samserve.usecases.ports import Thumbnail
 from tests.unit.held_models import MANIFEST, HeldEncoder, HeldMaskDecoder, SceneDecoder, embedder, image
 
 HERE, THERE = (100.0, 100.0), (300.0, 200.0)

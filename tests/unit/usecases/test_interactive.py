@@ -10,8 +10,8 @@ from samserve.domain.errors import EmbeddingNotFound, InvalidArgument, ModelUnav
 from samserve.domain.identity import ImageId
 from samserve.domain.masks import Mask
 from samserve.domain.prompts import CoordinateSpace, PromptLimits
-from samserve.embedder import ImageSource
-from samserve.interactive import InteractiveSession, RefusedEdit, SessionMasks, SessionStart
+from samserve.usecases.embedder import ImageSource
+from samserve.usecases.interactive import InteractiveSession, RefusedEdit, SessionMasks, SessionStart
 from tests.unit.held_models import MANIFEST, HeldEncoder, HeldMaskDecoder, SceneDecoder, embedder, image
 
 

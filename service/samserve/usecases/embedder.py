@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from samserve.admission import Admission
 from samserve.domain.embedding import Embedding
 from samserve.domain.errors import EmbeddingNotFound, within
 from samserve.domain.geometry import CropBox, Size
 from samserve.domain.identity import EmbeddingKey, ImageId
 from samserve.domain.manifest import ModelManifest
-from samserve.ports import EmbeddingCache, EmbeddingSource, EncodeLease, ImageDecoder, ImageEncoder
-from samserve.single_flight import SingleFlight
+from samserve.usecases.load.admission import Admission
+from samserve.usecases.load.single_flight import SingleFlight
+from samserve.usecases.ports import EmbeddingCache, EmbeddingSource, EncodeLease, ImageDecoder, ImageEncoder
 
 _LEASE_POLL_SECONDS = 0.02
 _LEASE_POLL_MAX_SECONDS = 0.25

@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
-from samserve.admission import Admission
 from samserve.domain.errors import EmbeddingNotFound, InvalidImage, InvalidPrompt, ModelUnavailable, Overloaded
 from samserve.domain.geometry import CropBox, ImageFrame, Size
 from samserve.domain.identity import EmbeddingKey, ImageId
 from samserve.domain.manifest import ModelManifest
-from samserve.embedder import ImageEmbedder, ImageSource
-from samserve.ports import DecodedImage, EmbeddingSource, EncodedImage, EncodeLease
+from samserve.usecases.embedder import ImageEmbedder, ImageSource
+from samserve.usecases.load.admission import Admission
+from samserve.usecases.ports import DecodedImage, EmbeddingSource, EncodedImage, EncodeLease
 from tests.unit.held_models import DictCache, FreeLease
 
 MANIFEST = ModelManifest("tiny", "sha256:" + "a" * 64, "fp32", 64, (4, 8, 8), 32)

@@ -14,19 +14,19 @@ from typing import Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from samserve.automatic import (
+from samserve.domain.automatic import AutomaticMaskParameters
+from samserve.domain.errors import PixelsNotFound
+from samserve.domain.masks import Mask, PackedMask
+from samserve.domain.texts import CROPS_PER_RUN, MAX_CANDIDATES, check_texts, most_similar
+from samserve.usecases.automatic import (
     AutomaticMaskGenerator,
     GeneratedMask,
     GenerationFinished,
     GenerationQuery,
     GenerationStarted,
 )
-from samserve.domain.automatic import AutomaticMaskParameters
-from samserve.domain.errors import PixelsNotFound
-from samserve.domain.masks import Mask, PackedMask
-from samserve.domain.texts import CROPS_PER_RUN, MAX_CANDIDATES, check_texts, most_similar
-from samserve.embedder import ImageSource
-from samserve.ports import DecodedImage, ImageDecoder, ObjectCropper, TextRanker, TextTokenizer
+from samserve.usecases.embedder import ImageSource
+from samserve.usecases.ports import DecodedImage, ImageDecoder, ObjectCropper, TextRanker, TextTokenizer
 
 R = TypeVar("R")
 

@@ -7,7 +7,7 @@ from samserve.domain.errors import InvalidArgument, InvalidImage, InvalidPrompt,
 from samserve.domain.geometry import Size
 from samserve.domain.masks import Mask
 from samserve.domain.prompts import CoordinateSpace, PointLabel, Prompt, PromptLimits
-from samserve.tracking import TrackedFrame, TrackingSession, TrackQuery, TrackState
+from samserve.usecases.tracking import TrackedFrame, TrackingSession, TrackQuery, TrackState
 from tests.unit.held_models import MANIFEST, HeldEncoder, HeldMaskDecoder, SceneDecoder, embedder, image
 
 

@@ -15,7 +15,6 @@ from typing import Generic, ParamSpec, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from samserve.admission import Admission
 from samserve.domain.automatic import AutomaticMaskParameters
 from samserve.domain.candidates import Acceptance, Candidate, CropSearch
 from samserve.domain.embedding import Embedding
@@ -25,8 +24,9 @@ from samserve.domain.manifest import ModelManifest
 from samserve.domain.masks import MULTIMASK, Mask
 from samserve.domain.point_grids import Crop, crop_layers
 from samserve.domain.prompts import click_prompts
-from samserve.embedder import EmbeddedImage, ImageEmbedder, ImageSource
-from samserve.ports import ComponentLabeler, DecodedMasks, MaskDecoder
+from samserve.usecases.embedder import EmbeddedImage, ImageEmbedder, ImageSource
+from samserve.usecases.load.admission import Admission
+from samserve.usecases.ports import ComponentLabeler, DecodedMasks, MaskDecoder
 
 P = ParamSpec("P")
 R = TypeVar("R")

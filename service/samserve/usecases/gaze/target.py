@@ -19,8 +19,8 @@ from samserve.domain.low_res_masks import LowResMask, contains, overlap, seen_fr
 from samserve.domain.manifest import ModelManifest
 from samserve.domain.masks import MULTIMASK, Mask, upsample_mask
 from samserve.domain.prompts import click_prompts
-from samserve.gaze_frames import Keyframe, View
-from samserve.ports import MaskDecoder, MaskWarper
+from samserve.usecases.gaze.frames import Keyframe, View
+from samserve.usecases.ports import MaskDecoder, MaskWarper
 
 R = TypeVar("R")
 

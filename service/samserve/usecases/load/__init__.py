@@ -1,0 +1,1 @@
+"""Load policies: admission, deadlines, rate limits, shared work, and the threads that compute."""
