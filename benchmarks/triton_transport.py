@@ -23,7 +23,6 @@ import numpy as np
 from benchmarks.gateway import PHOTO, Call, Comparison, table, take_turns
 from modeling.triton_config import MODELS, write_configs
 from modeling.triton_server import provide
-from samserve.adapters.metrics import Metrics
 from samserve.adapters.triton import TritonSession
 from samserve.adapters.triton.connection import TritonConnection
 from samserve.cli.gateway_process import gateway_process
@@ -33,6 +32,7 @@ from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.identity import EmbeddingKey
 from samserve.domain.manifest import ModelManifest
 from samserve.domain.prompts import PromptBatch, click_prompts
+from samserve.observability.metrics import Metrics
 from samserve.settings import default_model_repository
 
 MIB = 1 << 20

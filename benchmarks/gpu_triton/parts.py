@@ -19,13 +19,13 @@ from benchmarks.gpu_triton.statistics import Counters, counters, difference
 from benchmarks.gpu_triton.timing import Call, at_once, by_turns
 from benchmarks.triton_transport import MIB, click, on_triton, sample
 from samserve.adapters.image_decoder import PillowImageDecoder
-from samserve.adapters.metrics import Metrics
 from samserve.adapters.triton import TritonSession
 from samserve.adapters.triton.connection import TritonConnection
 from samserve.adapters.triton.padding import pad_prompts
 from samserve.client import AsyncClient
 from samserve.domain.identity import EmbeddingKey
 from samserve.domain.manifest import ModelManifest
+from samserve.observability.metrics import Metrics
 
 CALLERS = 16
 SHARED, WIRE = "shared_memory", "wire"

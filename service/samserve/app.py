@@ -12,11 +12,11 @@ from prometheus_client import start_http_server
 from threadpoolctl import threadpool_limits
 
 from samserve.adapters.grpc_server import GrpcServer
-from samserve.adapters.metrics import Metrics
-from samserve.adapters.metrics.scrapes import ScrapeHandler
-from samserve.calls import NoTracer, Tracer
 from samserve.core import RETRY_AFTER_SECONDS, GatewayCore
 from samserve.engines import ENGINES
+from samserve.observability.call import NoTracer, Tracer
+from samserve.observability.metrics import Metrics
+from samserve.observability.metrics.scrapes import ScrapeHandler
 from samserve.settings import Settings
 from samserve.usecases.load.admission import Admission
 from samserve.usecases.load.thread_pools import compute_threads
@@ -113,7 +113,7 @@ def _tracer(settings: Settings, stack: AsyncExitStack) -> Tracer:
     if not settings.tracing:
         return NoTracer()
     try:
-        from samserve.adapters.tracing import OpenTelemetryTracer, otlp_provider
+        from samserve.observability.tracing import OpenTelemetryTracer, otlp_provider
     except ImportError as error:
         raise TracingMissing(
             f"traces are asked for (SAMSERVE_TRACING) and {error.name} is missing: "

@@ -19,15 +19,7 @@ from samserve.adapters.grpc_text import TextFace
 from samserve.adapters.grpc_tracking import TrackingFace
 from samserve.adapters.image_decoder import PillowImageDecoder
 from samserve.adapters.local_lease import LocalEncodeLease
-from samserve.adapters.metrics import Metrics
 from samserve.adapters.object_crops import OpenCvObjectCropper
-from samserve.adapters.observed import (
-    ObservedEmbeddingCache,
-    ObservedImageDecoder,
-    ObservedImageEmbedder,
-    ObservedImageEncoder,
-    ObservedMaskDecoder,
-)
 from samserve.adapters.redis import Breaker, GuardedRedis, RedisEmbeddingCache, RedisEncodeLease, connect
 from samserve.adapters.tiered_cache import TieredEmbeddingCache
 from samserve.domain.automatic import AutomaticMaskParameters
@@ -38,6 +30,14 @@ from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.masks import Mask
 from samserve.domain.prompts import PromptLimits, click_prompts
 from samserve.engines import Models
+from samserve.observability.instrumented import (
+    ObservedEmbeddingCache,
+    ObservedImageDecoder,
+    ObservedImageEmbedder,
+    ObservedImageEncoder,
+    ObservedMaskDecoder,
+)
+from samserve.observability.metrics import Metrics
 from samserve.settings import Settings
 from samserve.usecases.automatic import AutomaticMaskGenerator
 from samserve.usecases.edges import EdgeDetector

@@ -11,10 +11,10 @@ from samserve.adapters.embedded import EmbeddedImageEncoder, EmbeddedMaskDecoder
 from samserve.adapters.memory_cache import MemoryEmbeddingCache
 from samserve.adapters.text_tokenizer import ClipTokenizer
 from samserve.adapters.triton import TritonEngine, TritonSession
-from samserve.calls import Tracer
 from samserve.domain.clip_manifest import FILE_NAME, TOKENIZER_FILE, ClipManifest
 from samserve.domain.errors import TextUnavailable
 from samserve.domain.manifest import InvalidManifest, ModelManifest
+from samserve.observability.call import Tracer
 from samserve.settings import Settings
 from samserve.usecases.ports import CacheObserver, EmbeddingCache, ImageEncoder, MaskDecoder, TextRanker, TextTokenizer
 

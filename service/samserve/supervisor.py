@@ -18,8 +18,8 @@ from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 
-from samserve.adapters.logs import configure_logging
 from samserve.app import serve
+from samserve.observability.logs import configure_logging
 from samserve.settings import Settings
 
 # Neither gRPC nor threads survive a fork.

@@ -18,11 +18,11 @@ from samserve.adapters.embedded import EmbeddedImageEncoder, EmbeddedMaskDecoder
 from samserve.adapters.image_decoder import PillowImageDecoder
 from samserve.adapters.local_lease import LocalEncodeLease
 from samserve.adapters.memory_cache import MemoryEmbeddingCache
-from samserve.adapters.metrics import Metrics
 from samserve.domain.automatic import AutomaticMaskParameters
 from samserve.domain.candidates import pixel_box
 from samserve.domain.manifest import ModelManifest
 from samserve.domain.masks import Mask
+from samserve.observability.metrics import Metrics
 from samserve.settings import default_model_repository
 from samserve.usecases.automatic import AutomaticMaskGenerator, GeneratedMask, GenerationQuery
 from samserve.usecases.embedder import ImageEmbedder, ImageSource

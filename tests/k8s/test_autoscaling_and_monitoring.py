@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from k8s.monitoring import prometheus_rule
-from samserve.adapters.metrics import Metrics
+from samserve.observability.metrics import Metrics
 from tests.k8s.manifests import render
 
 MONITORED = ("overlays/production", "overlays/production-keda", "overlays/single-gpu")

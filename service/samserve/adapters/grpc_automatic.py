@@ -12,9 +12,9 @@ from PIL import Image
 
 from samserve.adapters.grpc_masks import mask_renderer
 from samserve.adapters.grpc_messages import is_cached, read_image, size_message, source_message, timings_message
-from samserve.calls import current_call
 from samserve.domain.automatic import AutomaticMaskParameters
 from samserve.domain.errors import InvalidParameter
+from samserve.observability.call import current_call
 from samserve.usecases.automatic import (
     AutomaticMaskGenerator,
     GeneratedMask,

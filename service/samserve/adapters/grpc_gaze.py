@@ -11,7 +11,6 @@ import numpy as np
 from samserve.adapters.grpc_masks import mask_renderer
 from samserve.adapters.grpc_messages import duration, read_image, read_space
 from samserve.adapters.grpc_streams import converse, error_message, next_request, seconds
-from samserve.calls import current_call
 from samserve.domain.errors import InvalidArgument, InvalidImage, InvalidPrompt, within
 from samserve.domain.gaze.fixations import DispersionThreshold, FixationClassifier, VelocityThreshold
 from samserve.domain.gaze.one_euro import OneEuroParameters
@@ -19,6 +18,7 @@ from samserve.domain.gaze.stream import GazeCounts, GazeOptions, GazeSample, Gaz
 from samserve.domain.gaze.viewing import Viewing
 from samserve.domain.keyframes import KeyframePolicy
 from samserve.domain.masks import Mask
+from samserve.observability.call import current_call
 from samserve.usecases.gaze.frames import GazeFrame
 from samserve.usecases.gaze.session import GazeAnswer, GazeSession, Refusal
 from samserve.v1 import segmentation_pb2 as pb

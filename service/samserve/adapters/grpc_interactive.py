@@ -7,11 +7,11 @@ from typing import Protocol
 from samserve.adapters.grpc_masks import MaskForm
 from samserve.adapters.grpc_messages import duration, read_image, read_label, read_space, size_message
 from samserve.adapters.grpc_streams import converse, error_message
-from samserve.calls import current_call
 from samserve.domain.edits import AddPoint, ClearPrompt, Edit, MovePoint, RemovePoint, SetBox, Undo
 from samserve.domain.errors import InvalidArgument, within
 from samserve.domain.masks import Mask
 from samserve.domain.prompts import PointLabel
+from samserve.observability.call import current_call
 from samserve.usecases.interactive import InteractiveSession, RefusedEdit, SessionMasks, SessionStart
 from samserve.v1 import segmentation_pb2 as pb
 

@@ -15,8 +15,8 @@ from typing import Any, NoReturn, TypeAlias, TypeVar
 import grpc
 
 from samserve.adapters.grpc_errors import abort, status_code
-from samserve.calls import Call, Tracer, begin
 from samserve.domain.errors import InvalidArgument, SamserveError, ShuttingDown, StreamIdle
+from samserve.observability.call import Call, Tracer, begin
 from samserve.usecases.load.admission import Admission
 from samserve.usecases.ports import RequestObserver
 

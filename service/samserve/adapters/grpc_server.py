@@ -11,7 +11,7 @@ from grpc_reflection.v1alpha import reflection
 from samserve.adapters.grpc_interceptor import RequestInterceptor
 from samserve.adapters.grpc_servicer import SegmentationServicer
 from samserve.adapters.grpc_switch import SwitchableHandler
-from samserve.calls import Tracer
+from samserve.observability.call import Tracer
 from samserve.usecases.load.admission import Admission
 from samserve.usecases.ports import RequestObserver
 from samserve.v1 import segmentation_pb2 as pb

@@ -24,10 +24,10 @@ from samserve.adapters.grpc_messages import (
 )
 from samserve.adapters.grpc_text import TextFace, has_text
 from samserve.adapters.grpc_tracking import TrackingFace
-from samserve.calls import current_call
 from samserve.domain.errors import InvalidPrompt, within
 from samserve.domain.manifest import ModelManifest
 from samserve.domain.prompts import Prompt, PromptLimits, check_count
+from samserve.observability.call import current_call
 from samserve.usecases.embedder import EmbeddedImage
 from samserve.usecases.segmenter import Segmenter, SegmentQuery
 from samserve.v1 import segmentation_pb2 as pb

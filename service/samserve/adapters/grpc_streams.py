@@ -8,8 +8,8 @@ from google.protobuf.duration_pb2 import Duration
 
 from samserve.adapters.grpc_errors import status_code
 from samserve.adapters.grpc_messages import duration
-from samserve.calls import current_call
 from samserve.domain.errors import InvalidArgument, RetryLater, SamserveError, StreamIdle
+from samserve.observability.call import current_call
 from samserve.v1 import segmentation_pb2 as pb
 
 A = TypeVar("A", covariant=True)

@@ -4,9 +4,9 @@ import time
 
 from samserve.adapters.grpc_masks import mask_renderer
 from samserve.adapters.grpc_messages import is_cached, read_image, size_message, source_message, timings_message
-from samserve.calls import current_call
 from samserve.domain.errors import InvalidParameter, InvalidPrompt, TextUnavailable, within
 from samserve.domain.texts import check_texts
+from samserve.observability.call import current_call
 from samserve.usecases.text_prompts import RankedMask, TextQuery, TextSegmenter
 from samserve.v1 import segmentation_pb2 as pb
 

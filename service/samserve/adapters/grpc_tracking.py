@@ -7,10 +7,10 @@ from typing import Protocol
 from samserve.adapters.grpc_masks import MaskForm
 from samserve.adapters.grpc_messages import read_image, read_prompt, read_space, timings_message
 from samserve.adapters.grpc_streams import error_message, next_request
-from samserve.calls import current_call
 from samserve.domain.errors import InvalidPrompt, SamserveError, within
 from samserve.domain.masks import Mask
 from samserve.domain.prompts import PromptLimits, check_count
+from samserve.observability.call import current_call
 from samserve.usecases.tracking import TrackedFrame, TrackingSession, TrackQuery, TrackState
 from samserve.v1 import segmentation_pb2 as pb
 

@@ -39,8 +39,8 @@ def run(arguments: argparse.Namespace) -> None:
         InvalidManifest, ValidationError, OSError: the models, the settings or a metrics port are not as they must be.
     """
     # Loading the engine takes a moment that the other commands need not wait for.
-    from samserve.adapters.logs import configure_logging
     from samserve.app import TracingMissing, serve
+    from samserve.observability.logs import configure_logging
     from samserve.settings import Settings
     from samserve.supervisor import supervise
 

@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from samserve.adapters import grpc_servicer
-from samserve.adapters.logs import add_call_ids, json_formatter
+from samserve.observability.logs import add_call_ids, json_formatter
 from samserve.usecases.ports import Stage
 from samserve.v1 import segmentation_pb2 as pb
 from tests.integration.gateway.conftest import PNG_CLICK, photo, refusal, serving

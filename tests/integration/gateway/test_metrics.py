@@ -11,9 +11,9 @@ import grpc
 import pytest
 
 from samserve.adapters.grpc_errors import status_code
-from samserve.adapters.metrics.scrapes import ScrapeHandler
 from samserve.domain import errors
 from samserve.domain.manifest import ModelManifest
+from samserve.observability.metrics.scrapes import ScrapeHandler
 from samserve.settings import default_model_repository
 from samserve.usecases.ports import GATEWAY_CODES, GAZE_FRAME_OUTCOMES
 from samserve.v1 import segmentation_pb2 as pb

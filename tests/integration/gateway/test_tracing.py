@@ -16,8 +16,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import SpanKind, StatusCode
 
-from samserve.adapters.tracing import OpenTelemetryTracer
 from samserve.app import TracingMissing, gateway
+from samserve.observability.tracing import OpenTelemetryTracer
 from samserve.settings import Settings
 from samserve.v1 import segmentation_pb2 as pb
 from samserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
@@ -169,7 +169,7 @@ async def test_spans_go_where_the_standard_variables_say(monkeypatch: pytest.Mon
 
 
 async def test_without_the_extra_a_gateway_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "samserve.adapters.tracing")
+    monkeypatch.delitem(sys.modules, "samserve.observability.tracing")
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(TracingMissing, match=r"opentelemetry\.sdk\.trace is missing: pip install -e '\.\[tracing\]'"):
         async with serving(tracing=True):

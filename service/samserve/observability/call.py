@@ -1,7 +1,7 @@
 """One call as operators see it: what it was for, where its time went, how it ended.
 
-The edge writes it: the gRPC faces, and what is put around the use cases' ports (`adapters.observed`). Use cases lie
-below this module and cannot import it; what they have to tell they return.
+The edge writes it: the gRPC faces, and what is put around the use cases' ports (`observability.instrumented`). Use
+cases lie below this module and cannot import it; what they have to tell they return.
 """
 
 from collections.abc import Callable, Mapping

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samserve.adapters.logs import TextFormatter, json_formatter
+from samserve.observability.logs import TextFormatter, json_formatter
 
 FORMATTERS = {"json": json_formatter(), "text": TextFormatter("%(levelname)s %(name)s: %(message)s")}
 

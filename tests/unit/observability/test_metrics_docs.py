@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from samserve.adapters.metrics import Metrics
 from samserve.domain.manifest import ModelManifest
+from samserve.observability.metrics import Metrics
 from samserve.settings import default_model_repository
 
 DOCS = Path(__file__).parents[3] / "docs" / "observability.md"

@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from samserve.calls import Call, Note
+from samserve.observability.call import Call, Note
 from samserve.v1 import segmentation_pb2 as pb
 
 # Not the baggage, which nothing here reads: entries of odd form would each be a warning in the log.

@@ -2,11 +2,11 @@
 
 from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
 
-from samserve.adapters.metrics.caches import CacheMetrics
-from samserve.adapters.metrics.gaze import GazeMetrics
-from samserve.adapters.metrics.load import LoadMetrics
-from samserve.adapters.metrics.models import ModelMetrics
-from samserve.adapters.metrics.requests import RequestMetrics
+from samserve.observability.metrics.caches import CacheMetrics
+from samserve.observability.metrics.gaze import GazeMetrics
+from samserve.observability.metrics.load import LoadMetrics
+from samserve.observability.metrics.models import ModelMetrics
+from samserve.observability.metrics.requests import RequestMetrics
 
 __all__ = ["Metrics"]
 

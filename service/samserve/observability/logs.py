@@ -6,7 +6,7 @@ from typing import Literal
 
 from pythonjsonlogger.json import JsonFormatter
 
-from samserve.calls import present_call
+from samserve.observability.call import present_call
 
 LogFormat = Literal["json", "text"]
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from samserve.calls import current_call
 from samserve.domain.embedding import Embedding
 from samserve.domain.geometry import CropBox, Size
 from samserve.domain.identity import EmbeddingKey
 from samserve.domain.prompts import PromptBatch
+from samserve.observability.call import current_call
 from samserve.usecases.embedder import EmbeddedImage, ImageEmbedder, ImageSource
 from samserve.usecases.ports import (
     CachedEmbedding,
