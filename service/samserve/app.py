@@ -11,7 +11,7 @@ from importlib.metadata import version
 from prometheus_client import start_http_server
 from threadpoolctl import threadpool_limits
 
-from samserve.adapters.grpc_server import GrpcServer
+from samserve.adapters.grpc.server import GrpcServer
 from samserve.core import RETRY_AFTER_SECONDS, GatewayCore
 from samserve.engines import ENGINES
 from samserve.observability.call import NoTracer, Tracer

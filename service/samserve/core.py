@@ -10,13 +10,13 @@ import numpy as np
 
 from samserve.adapters.camera_motion import OpenCvMaskWarper, OpenCvMotionEstimator
 from samserve.adapters.connected_components import OpenCvComponentLabeler
-from samserve.adapters.grpc_automatic import AutomaticFace
-from samserve.adapters.grpc_gaze import GazeFace
-from samserve.adapters.grpc_interactive import InteractiveFace
-from samserve.adapters.grpc_server import GrpcServer
-from samserve.adapters.grpc_servicer import SegmentationServicer, ServiceLimits
-from samserve.adapters.grpc_text import TextFace
-from samserve.adapters.grpc_tracking import TrackingFace
+from samserve.adapters.grpc.handlers.automatic import AutomaticFace
+from samserve.adapters.grpc.handlers.gaze import GazeFace
+from samserve.adapters.grpc.handlers.interactive import InteractiveFace
+from samserve.adapters.grpc.handlers.text import TextFace
+from samserve.adapters.grpc.handlers.tracking import TrackingFace
+from samserve.adapters.grpc.server import GrpcServer
+from samserve.adapters.grpc.servicer import SegmentationServicer, ServiceLimits
 from samserve.adapters.image_decoder import PillowImageDecoder
 from samserve.adapters.local_lease import LocalEncodeLease
 from samserve.adapters.object_crops import OpenCvObjectCropper

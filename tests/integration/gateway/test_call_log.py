@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
-from samserve.adapters import grpc_servicer
+from samserve.adapters.grpc import servicer
 from samserve.observability.logs import add_call_ids, json_formatter
 from samserve.usecases.ports import Stage
 from samserve.v1 import segmentation_pb2 as pb
@@ -109,7 +109,7 @@ async def test_faults_are_logged_with_the_ids_of_their_call(logged: Lines, monke
     def fail(*arguments: object) -> None:
         raise ZeroDivisionError("a fault\nof ours")
 
-    monkeypatch.setattr(grpc_servicer, "read_image", fail)
+    monkeypatch.setattr(servicer, "read_image", fail)
     async with serving() as served:
         request = pb.EmbedImageRequest(image=pb.Image(data=photo(1)))
         refused = await refusal(served.stub.EmbedImage(request, metadata=(("x-request-id", "b-2"),)))

@@ -10,7 +10,7 @@ from urllib.request import urlopen
 import grpc
 import pytest
 
-from samserve.adapters.grpc_errors import status_code
+from samserve.adapters.grpc.errors import status_code
 from samserve.domain import errors
 from samserve.domain.manifest import ModelManifest
 from samserve.observability.metrics.scrapes import ScrapeHandler

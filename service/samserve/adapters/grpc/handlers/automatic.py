@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from samserve.adapters.grpc_masks import mask_renderer
-from samserve.adapters.grpc_messages import is_cached, read_image, size_message, source_message, timings_message
+from samserve.adapters.grpc.masks import mask_renderer
+from samserve.adapters.grpc.messages import is_cached, read_image, size_message, source_message, timings_message
 from samserve.domain.automatic import AutomaticMaskParameters
 from samserve.domain.errors import InvalidParameter
 from samserve.observability.call import current_call

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from samserve.adapters.grpc_streams import converse
+from samserve.adapters.grpc.streams import converse
 from samserve.domain.errors import StreamIdle
 
 IDLE_SECONDS = 0.2

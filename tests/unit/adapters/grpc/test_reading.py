@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
-from samserve.adapters.grpc_reading import refusing
+from samserve.adapters.grpc.reading import refusing
 from samserve.domain.errors import Overloaded
 from samserve.usecases.load.admission import Admission
 

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import grpc
 
-from samserve.adapters.grpc_errors import abort, status_code
+from samserve.adapters.grpc.errors import abort, status_code
 from samserve.domain.errors import InvalidArgument, SamserveError, ShuttingDown, StreamIdle
 from samserve.observability.call import Call, Tracer, begin
 from samserve.usecases.load.admission import Admission

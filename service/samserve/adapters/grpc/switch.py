@@ -8,7 +8,7 @@ from typing import Any, NoReturn, TypeAlias
 
 import grpc
 
-from samserve.adapters.grpc_reading import refusing
+from samserve.adapters.grpc.reading import refusing
 from samserve.domain.errors import ModelUnavailable
 from samserve.usecases.load.admission import Admission
 from samserve.v1 import segmentation_pb2 as pb

@@ -4,9 +4,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from functools import partial
 from typing import Protocol
 
-from samserve.adapters.grpc_masks import MaskForm
-from samserve.adapters.grpc_messages import duration, read_image, read_label, read_space, size_message
-from samserve.adapters.grpc_streams import converse, error_message
+from samserve.adapters.grpc.masks import MaskForm
+from samserve.adapters.grpc.messages import duration, read_image, read_label, read_space, size_message
+from samserve.adapters.grpc.streams import converse, error_message
 from samserve.domain.edits import AddPoint, ClearPrompt, Edit, MovePoint, RemovePoint, SetBox, Undo
 from samserve.domain.errors import InvalidArgument, within
 from samserve.domain.masks import Mask

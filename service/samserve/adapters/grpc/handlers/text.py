@@ -2,8 +2,8 @@
 
 import time
 
-from samserve.adapters.grpc_masks import mask_renderer
-from samserve.adapters.grpc_messages import is_cached, read_image, size_message, source_message, timings_message
+from samserve.adapters.grpc.masks import mask_renderer
+from samserve.adapters.grpc.messages import is_cached, read_image, size_message, source_message, timings_message
 from samserve.domain.errors import InvalidParameter, InvalidPrompt, TextUnavailable, within
 from samserve.domain.texts import check_texts
 from samserve.observability.call import current_call

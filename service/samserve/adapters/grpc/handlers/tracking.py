@@ -4,9 +4,9 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Protocol
 
-from samserve.adapters.grpc_masks import MaskForm
-from samserve.adapters.grpc_messages import read_image, read_prompt, read_space, timings_message
-from samserve.adapters.grpc_streams import error_message, next_request
+from samserve.adapters.grpc.masks import MaskForm
+from samserve.adapters.grpc.messages import read_image, read_prompt, read_space, timings_message
+from samserve.adapters.grpc.streams import error_message, next_request
 from samserve.domain.errors import InvalidPrompt, SamserveError, within
 from samserve.domain.masks import Mask
 from samserve.domain.prompts import PromptLimits, check_count

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco
 
-from samserve.adapters.grpc_masks import mask_renderer
+from samserve.adapters.grpc.masks import mask_renderer
 from samserve.domain.errors import InvalidPrompt
 from samserve.domain.geometry import Size
 from samserve.domain.masks import Mask

@@ -8,9 +8,9 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from samserve.adapters.grpc_interceptor import RequestInterceptor
-from samserve.adapters.grpc_servicer import SegmentationServicer
-from samserve.adapters.grpc_switch import SwitchableHandler
+from samserve.adapters.grpc.interceptor import RequestInterceptor
+from samserve.adapters.grpc.servicer import SegmentationServicer
+from samserve.adapters.grpc.switch import SwitchableHandler
 from samserve.observability.call import Tracer
 from samserve.usecases.load.admission import Admission
 from samserve.usecases.ports import RequestObserver

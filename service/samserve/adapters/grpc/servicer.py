@@ -9,11 +9,13 @@ from typing import Any, TypeAlias
 import grpc
 import numpy as np
 
-from samserve.adapters.grpc_automatic import AutomaticFace
-from samserve.adapters.grpc_gaze import GazeFace
-from samserve.adapters.grpc_interactive import InteractiveFace
-from samserve.adapters.grpc_masks import mask_renderer
-from samserve.adapters.grpc_messages import (
+from samserve.adapters.grpc.handlers.automatic import AutomaticFace
+from samserve.adapters.grpc.handlers.gaze import GazeFace
+from samserve.adapters.grpc.handlers.interactive import InteractiveFace
+from samserve.adapters.grpc.handlers.text import TextFace, has_text
+from samserve.adapters.grpc.handlers.tracking import TrackingFace
+from samserve.adapters.grpc.masks import mask_renderer
+from samserve.adapters.grpc.messages import (
     is_cached,
     read_image,
     read_prompt,
@@ -22,8 +24,6 @@ from samserve.adapters.grpc_messages import (
     source_message,
     timings_message,
 )
-from samserve.adapters.grpc_text import TextFace, has_text
-from samserve.adapters.grpc_tracking import TrackingFace
 from samserve.domain.errors import InvalidPrompt, within
 from samserve.domain.manifest import ModelManifest
 from samserve.domain.prompts import Prompt, PromptLimits, check_count

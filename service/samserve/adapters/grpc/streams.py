@@ -6,8 +6,8 @@ from typing import Any, Protocol, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 
-from samserve.adapters.grpc_errors import status_code
-from samserve.adapters.grpc_messages import duration
+from samserve.adapters.grpc.errors import status_code
+from samserve.adapters.grpc.messages import duration
 from samserve.domain.errors import InvalidArgument, RetryLater, SamserveError, StreamIdle
 from samserve.observability.call import current_call
 from samserve.v1 import segmentation_pb2 as pb

@@ -8,9 +8,9 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 
-from samserve.adapters.grpc_masks import mask_renderer
-from samserve.adapters.grpc_messages import duration, read_image, read_space
-from samserve.adapters.grpc_streams import converse, error_message, next_request, seconds
+from samserve.adapters.grpc.masks import mask_renderer
+from samserve.adapters.grpc.messages import duration, read_image, read_space
+from samserve.adapters.grpc.streams import converse, error_message, next_request, seconds
 from samserve.domain.errors import InvalidArgument, InvalidImage, InvalidPrompt, within
 from samserve.domain.gaze.fixations import DispersionThreshold, FixationClassifier, VelocityThreshold
 from samserve.domain.gaze.one_euro import OneEuroParameters

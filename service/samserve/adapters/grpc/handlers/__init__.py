@@ -1,0 +1,1 @@
+"""gRPC handlers, one module for each kind of rpc."""
