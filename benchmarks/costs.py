@@ -23,8 +23,8 @@ import redis
 
 from benchmarks.capacity import MIB
 from benchmarks.gaze import Measured, watch
-from samserve.adapters.embedded import EmbeddedImageEncoder, EmbeddedMaskDecoder
-from samserve.adapters.image_decoder import PillowImageDecoder
+from samserve.adapters.images.decoder import PillowImageDecoder
+from samserve.adapters.onnxruntime import EmbeddedImageEncoder, EmbeddedMaskDecoder
 from samserve.cli.gateway_process import gateway_process
 from samserve.domain.embedding import Embedding, pack, unpack
 from samserve.domain.geometry import ImageFrame, Size

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.gateway import Call, Comparison, table, take_turns
-from samserve.adapters.embedded import EmbeddedImageEncoder
+from samserve.adapters.onnxruntime import EmbeddedImageEncoder
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.manifest import ModelManifest
 from samserve.usecases.ports import DecodedImage

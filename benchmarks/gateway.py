@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from samserve.adapters.embedded import EmbeddedImageEncoder, EmbeddedMaskDecoder
-from samserve.adapters.image_decoder import PillowImageDecoder
+from samserve.adapters.images.decoder import PillowImageDecoder
+from samserve.adapters.onnxruntime import EmbeddedImageEncoder, EmbeddedMaskDecoder
 from samserve.cli.gateway_process import gateway_process
 from samserve.client import AsyncClient
 from samserve.domain.embedding import Embedding

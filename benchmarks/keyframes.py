@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from samserve.adapters.camera_motion import OpenCvMaskWarper, OpenCvMotionEstimator
-from samserve.adapters.embedded import EmbeddedImageEncoder, EmbeddedMaskDecoder
-from samserve.adapters.image_decoder import PillowImageDecoder
+from samserve.adapters.images.decoder import PillowImageDecoder
+from samserve.adapters.onnxruntime import EmbeddedImageEncoder, EmbeddedMaskDecoder
+from samserve.adapters.opencv.camera_motion import OpenCvMaskWarper, OpenCvMotionEstimator
 from samserve.domain import homography as plane
 from samserve.domain.embedding import Embedding
 from samserve.domain.gaze.choice import looked_at

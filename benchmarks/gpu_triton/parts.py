@@ -18,7 +18,7 @@ from benchmarks.gpu_triton.server import log_tail
 from benchmarks.gpu_triton.statistics import Counters, counters, difference
 from benchmarks.gpu_triton.timing import Call, at_once, by_turns
 from benchmarks.triton_transport import MIB, click, on_triton, sample
-from samserve.adapters.image_decoder import PillowImageDecoder
+from samserve.adapters.images.decoder import PillowImageDecoder
 from samserve.adapters.triton import TritonSession
 from samserve.adapters.triton.connection import TritonConnection
 from samserve.adapters.triton.padding import pad_prompts

@@ -8,8 +8,8 @@ from functools import partial
 
 import numpy as np
 
-from samserve.adapters.camera_motion import OpenCvMaskWarper, OpenCvMotionEstimator
-from samserve.adapters.connected_components import OpenCvComponentLabeler
+from samserve.adapters.cache.local_lease import LocalEncodeLease
+from samserve.adapters.cache.tiered import TieredEmbeddingCache
 from samserve.adapters.grpc.handlers.automatic import AutomaticFace
 from samserve.adapters.grpc.handlers.gaze import GazeFace
 from samserve.adapters.grpc.handlers.interactive import InteractiveFace
@@ -17,11 +17,11 @@ from samserve.adapters.grpc.handlers.text import TextFace
 from samserve.adapters.grpc.handlers.tracking import TrackingFace
 from samserve.adapters.grpc.server import GrpcServer
 from samserve.adapters.grpc.servicer import SegmentationServicer, ServiceLimits
-from samserve.adapters.image_decoder import PillowImageDecoder
-from samserve.adapters.local_lease import LocalEncodeLease
-from samserve.adapters.object_crops import OpenCvObjectCropper
+from samserve.adapters.images.decoder import PillowImageDecoder
+from samserve.adapters.opencv.camera_motion import OpenCvMaskWarper, OpenCvMotionEstimator
+from samserve.adapters.opencv.connected_components import OpenCvComponentLabeler
+from samserve.adapters.opencv.object_crops import OpenCvObjectCropper
 from samserve.adapters.redis import Breaker, GuardedRedis, RedisEmbeddingCache, RedisEncodeLease, connect
-from samserve.adapters.tiered_cache import TieredEmbeddingCache
 from samserve.domain.automatic import AutomaticMaskParameters
 from samserve.domain.embedding import Embedding
 from samserve.domain.errors import TextUnavailable

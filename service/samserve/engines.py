@@ -7,8 +7,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
-from samserve.adapters.embedded import EmbeddedImageEncoder, EmbeddedMaskDecoder, EmbeddedTextRanker
-from samserve.adapters.memory_cache import MemoryEmbeddingCache
+from samserve.adapters.cache.memory import MemoryEmbeddingCache
+from samserve.adapters.onnxruntime import EmbeddedImageEncoder, EmbeddedMaskDecoder, EmbeddedTextRanker
 from samserve.adapters.text_tokenizer import ClipTokenizer
 from samserve.adapters.triton import TritonEngine, TritonSession
 from samserve.domain.clip_manifest import FILE_NAME, TOKENIZER_FILE, ClipManifest

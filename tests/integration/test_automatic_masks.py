@@ -13,11 +13,11 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from modeling.meta_generator import MetaGenerator, Record
-from samserve.adapters.connected_components import OpenCvComponentLabeler
-from samserve.adapters.embedded import EmbeddedImageEncoder, EmbeddedMaskDecoder
-from samserve.adapters.image_decoder import PillowImageDecoder
-from samserve.adapters.local_lease import LocalEncodeLease
-from samserve.adapters.memory_cache import MemoryEmbeddingCache
+from samserve.adapters.cache.local_lease import LocalEncodeLease
+from samserve.adapters.cache.memory import MemoryEmbeddingCache
+from samserve.adapters.images.decoder import PillowImageDecoder
+from samserve.adapters.onnxruntime import EmbeddedImageEncoder, EmbeddedMaskDecoder
+from samserve.adapters.opencv.connected_components import OpenCvComponentLabeler
 from samserve.domain.automatic import AutomaticMaskParameters
 from samserve.domain.candidates import pixel_box
 from samserve.domain.manifest import ModelManifest

@@ -6,11 +6,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from samserve.adapters.overlay import ObjectOverlay, draw_objects, png, read_photo
 from samserve.cli import report
 from samserve.cli.connection import connect
 from samserve.cli.detections import DetectedBox, coco_results, read_detections
 from samserve.cli.errors import CommandFailed
+from samserve.cli.pictures.overlay import ObjectOverlay, draw_objects, png, read_photo
 from samserve.cli.sa1b import write_atomically
 from samserve.client import Segmentation
 from samserve.client.rle import decode_rle

@@ -13,12 +13,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from samserve.adapters.animation import Picture, draw_gaze, draw_objects, write_animation
-from samserve.adapters.overlay import read_photo
 from samserve.cli import prompt
 from samserve.cli.connection import add_server_flag, connect
 from samserve.cli.errors import CommandFailed
 from samserve.cli.output import output_file
+from samserve.cli.pictures.animation import Picture, draw_gaze, draw_objects, write_animation
+from samserve.cli.pictures.overlay import read_photo
 from samserve.client import AsyncClient, GazeAnswer, Refused
 from samserve.domain.gaze.simulation import GazeModel, SimulatedSample, simulate_gaze
 

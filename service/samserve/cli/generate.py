@@ -10,10 +10,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from samserve.adapters.overlay import ObjectOverlay, draw_objects, png, read_photo
 from samserve.cli import sa1b
 from samserve.cli.connection import add_server_flag, connect
 from samserve.cli.errors import CommandFailed
+from samserve.cli.pictures.overlay import ObjectOverlay, draw_objects, png, read_photo
 from samserve.client import AsyncClient, GeneratedMask, InvalidRequest, MaskGenerationParameters
 from samserve.client.rle import decode_rle
 from samserve.domain.automatic import AutomaticMaskParameters

@@ -4,8 +4,8 @@ import dataclasses
 import json
 from pathlib import Path
 
-from samserve.adapters.overlay import MaskOverlay, draw_overlays, png, read_photo
 from samserve.cli.errors import CommandFailed
+from samserve.cli.pictures.overlay import MaskOverlay, draw_overlays, png, read_photo
 from samserve.cli.prompt import PromptFlags
 from samserve.client import Segmentation, Timings
 

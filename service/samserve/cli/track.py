@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from samserve.adapters.animation import Picture, VideoFile, draw_objects, frames_per_second, read_frames
 from samserve.cli import prompt
 from samserve.cli.connection import add_server_flag, connect
 from samserve.cli.errors import CommandFailed
 from samserve.cli.output import output_file
+from samserve.cli.pictures.animation import Picture, VideoFile, draw_objects, frames_per_second, read_frames
 from samserve.client import Prompt, TrackedFrame
 
 

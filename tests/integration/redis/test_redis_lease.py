@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 
 from redis.asyncio import Redis
 
-from samserve.adapters.local_lease import LocalEncodeLease
+from samserve.adapters.cache.local_lease import LocalEncodeLease
 from samserve.adapters.redis import RedisEncodeLease
 from tests.integration.conftest import RedisServer
 from tests.integration.redis.conftest import PROMPT_SECONDS, Gateways, eventually, key_of

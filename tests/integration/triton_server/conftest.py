@@ -1,8 +1,4 @@
-"""A real Triton on the project's own model repository, its Python backend running the bundled model.
-
-The folder is not called triton: pytest puts its parent on the path, and torch would take it for the compiler of that
-name.
-"""
+"""A real Triton on the project's own model repository, its Python backend running the bundled model."""
 
 import asyncio
 import contextlib

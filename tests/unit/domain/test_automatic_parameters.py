@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 from modeling.meta_generator import meta_algorithms
-from samserve.adapters.connected_components import OpenCvComponentLabeler
+from samserve.adapters.opencv.connected_components import OpenCvComponentLabeler
 from samserve.domain.automatic import AutomaticMaskParameters
 from samserve.domain.errors import InvalidParameter
 from samserve.domain.geometry import CropBox, ImageFrame, Size

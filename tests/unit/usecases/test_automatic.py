@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import samserve.usecases.automatic
-from samserve.adapters.connected_components import OpenCvComponentLabeler
+from samserve.adapters.opencv.connected_components import OpenCvComponentLabeler
 from samserve.domain.automatic import AutomaticMaskParameters
 from samserve.domain.embedding import Embedding
 from samserve.domain.errors import InvalidParameter, Overloaded

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pytest_asyncio
 
-from samserve.adapters.camera_motion import OpenCvMaskWarper
+from samserve.adapters.opencv.camera_motion import OpenCvMaskWarper
 from samserve.domain import homography as plane
 from samserve.domain.errors import EmbeddingNotFound, InvalidArgument, InvalidImage, ModelUnavailable, SamserveError
 from samserve.domain.gaze.stream import GazeOptions, GazeSample, GazeState

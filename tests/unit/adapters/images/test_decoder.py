@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageOps
 
-from samserve.adapters.image_decoder import PillowImageDecoder
+from samserve.adapters.images.decoder import PillowImageDecoder
 from samserve.domain.errors import InvalidImage
 from samserve.domain.geometry import CropBox, Size
 

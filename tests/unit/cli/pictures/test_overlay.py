@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from samserve.adapters.overlay import (
+from samserve.cli.pictures.overlay import (
     MaskOverlay,
     ObjectOverlay,
     PromptMarks,

@@ -1,6 +1,6 @@
 """Image files to the encoder's input, by Pillow.
 
-What becomes of pixels that are not plain 8-bit RGB: see `pillow_images`. Animations and multi-page files give their
+What becomes of pixels that are not plain 8-bit RGB: see `pixels`. Animations and multi-page files give their
 first frame.
 """
 
@@ -11,7 +11,7 @@ import time
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from samserve.adapters.pillow_images import UnservedPixels, upright_rgb, upright_size
+from samserve.adapters.images.pixels import UnservedPixels, upright_rgb, upright_size
 from samserve.domain.errors import InvalidImage
 from samserve.domain.geometry import CropBox, ImageFrame, Size
 from samserve.usecases.load.thread_pools import compute_threads

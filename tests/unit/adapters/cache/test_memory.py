@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samserve.adapters.memory_cache import MemoryEmbeddingCache
-from samserve.adapters.tiered_cache import TieredEmbeddingCache
+from samserve.adapters.cache.memory import MemoryEmbeddingCache
+from samserve.adapters.cache.tiered import TieredEmbeddingCache
 from samserve.domain.embedding import Embedding
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.identity import EmbeddingKey

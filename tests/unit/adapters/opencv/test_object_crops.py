@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from samserve.adapters.object_crops import OpenCvObjectCropper
+from samserve.adapters.opencv.object_crops import OpenCvObjectCropper
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.masks import Mask
 from samserve.usecases.ports import DecodedImage

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from samserve.adapters.embedded import Arrays, EmbeddedMaskDecoder
+from samserve.adapters.onnxruntime import Arrays, EmbeddedMaskDecoder
 from samserve.domain.embedding import Embedding
 from samserve.domain.errors import ModelUnavailable
 from samserve.domain.geometry import ImageFrame, Size

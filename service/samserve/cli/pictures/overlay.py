@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 
-from samserve.adapters.pillow_images import UnservedPixels, upright_rgb
+from samserve.adapters.images.pixels import UnservedPixels, upright_rgb
 
 Rgb = tuple[int, int, int]
 Picture = npt.NDArray[np.uint8]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from samserve.adapters.animation import (
+from samserve.cli.pictures.animation import (
     Picture,
     UnreadableVideo,
     VideoFile,

@@ -6,7 +6,7 @@ import pytest
 
 from samserve.cli import main
 
-PHOTO = Path(__file__).parents[2] / "docs" / "photos" / "coffee.jpg"
+PHOTO = Path(__file__).parents[3] / "docs" / "photos" / "coffee.jpg"
 NOWHERE = "127.0.0.1:1"
 
 

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from samserve.adapters.camera_motion import OpenCvMaskWarper, OpenCvMotionEstimator
+from samserve.adapters.opencv.camera_motion import OpenCvMaskWarper, OpenCvMotionEstimator
 from samserve.domain import homography as plane
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.masks import upsample_mask
 from samserve.usecases.ports import Thumbnail
 
-with Image.open(Path(__file__).parents[3] / "docs" / "photos" / "coffee.jpg") as photo:
+with Image.open(Path(__file__).parents[4] / "docs" / "photos" / "coffee.jpg") as photo:
     PHOTO = np.asarray(photo.convert("L"))
 SIZE = Size(300, 400)
 

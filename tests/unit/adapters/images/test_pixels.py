@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
-from samserve.adapters import pillow_images
-from samserve.adapters.pillow_images import upright_rgb
+from samserve.adapters.images import pixels
+from samserve.adapters.images.pixels import upright_rgb
 
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I;16B")
 
@@ -48,7 +48,7 @@ def test_an_image_in_bands_is_the_image(
 ) -> None:
     images = [photo(mode, width, height, seed, orientation, transparency) for _ in range(2)]
     whole = upright_rgb(images[0])
-    with mock.patch.object(pillow_images, "_BAND_PIXELS", band_pixels):
+    with mock.patch.object(pixels, "_BAND_PIXELS", band_pixels):
         banded = upright_rgb(images[1])
     assert banded.mode == whole.mode == "RGB"
     np.testing.assert_array_equal(np.asarray(banded), np.asarray(whole))
@@ -58,7 +58,7 @@ def test_an_image_in_bands_is_the_image(
 # the process took that started it.)
 TAKEN = """
 import re, sys
-from samserve.adapters.image_decoder import PillowImageDecoder
+from samserve.adapters.images.decoder import PillowImageDecoder
 decoder = PillowImageDecoder(max_pixels=10**8, workers=1)
 def taken(path):
     decoder._decode(open(path, "rb").read(), 64)

@@ -1,0 +1,1 @@
+"""Caches and leases within one process, and the tiers of a cache."""

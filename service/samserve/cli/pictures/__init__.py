@@ -1,0 +1,1 @@
+"""Draws what the command shows: masks over photos, animations."""
