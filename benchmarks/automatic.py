@@ -22,9 +22,9 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from modeling.meta_generator import MetaGenerator, Record
-from samserve.app import gateway
 from samserve.client import AsyncClient, GeneratedMask
-from samserve.settings import Settings
+from samserve.gateway.process import gateway
+from samserve.gateway.settings import Settings
 
 PHOTO = Path(__file__).resolve().parents[1] / "docs" / "photos" / "coffee.jpg"
 LONGEST_SIDES = (600, 1800)

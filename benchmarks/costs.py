@@ -31,7 +31,7 @@ from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.identity import EmbeddingKey, ImageId
 from samserve.domain.manifest import ModelManifest
 from samserve.domain.prompts import CoordinateSpace, Prompt, batch_prompts
-from samserve.settings import Settings
+from samserve.gateway.settings import Settings
 from samserve.v1 import segmentation_pb2 as pb
 from samserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
 from tests.load.traffic import Photo, Picture, procedural_photo

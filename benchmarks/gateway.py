@@ -23,7 +23,7 @@ from samserve.client import AsyncClient
 from samserve.domain.embedding import Embedding
 from samserve.domain.manifest import ModelManifest
 from samserve.domain.prompts import click_prompts
-from samserve.settings import Settings
+from samserve.gateway.settings import Settings
 
 PHOTO = Path(__file__).resolve().parents[1] / "docs" / "photos" / "coffee.jpg"
 CONCURRENT = 16

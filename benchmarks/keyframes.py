@@ -29,7 +29,7 @@ from samserve.domain.low_res_masks import LowResMask, seen_from
 from samserve.domain.manifest import ModelManifest
 from samserve.domain.masks import MULTIMASK, upsample_mask
 from samserve.domain.prompts import click_prompts
-from samserve.settings import Settings
+from samserve.gateway.settings import Settings
 from samserve.usecases.ports import Thumbnail
 
 PHOTO = Path(__file__).resolve().parents[1] / "docs" / "photos" / "coffee.jpg"

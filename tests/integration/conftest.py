@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from samserve.settings import default_model_repository
+from samserve.gateway.settings import default_model_repository
 
 _START_SECONDS = 20.0
 _PORT_ATTEMPTS = 5

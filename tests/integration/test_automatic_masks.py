@@ -22,8 +22,8 @@ from samserve.domain.automatic import AutomaticMaskParameters
 from samserve.domain.candidates import pixel_box
 from samserve.domain.manifest import ModelManifest
 from samserve.domain.masks import Mask
+from samserve.gateway.settings import default_model_repository
 from samserve.observability.metrics import Metrics
-from samserve.settings import default_model_repository
 from samserve.usecases.automatic import AutomaticMaskGenerator, GeneratedMask, GenerationQuery
 from samserve.usecases.embedder import ImageEmbedder, ImageSource
 from samserve.usecases.load.admission import Admission

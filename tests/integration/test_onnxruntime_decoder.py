@@ -14,7 +14,7 @@ from samserve.domain.errors import ModelUnavailable
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.manifest import DECODER, ModelManifest
 from samserve.domain.prompts import PromptBatch, click_prompts
-from samserve.settings import default_model_repository
+from samserve.gateway.settings import default_model_repository
 from samserve.usecases.ports import DecodedMasks
 
 REPOSITORY = default_model_repository()

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from modeling.triton_server import GRPC_PORT, METRICS_PORT
 from samserve.adapters.grpc.server import LIVENESS, SERVICE
 from samserve.domain.prompts import PROMPTS_PER_DECODE
-from samserve.settings import Settings
+from samserve.gateway.settings import Settings
 from tests.k8s.manifests import Manifest, Rendering, Workload, quantity
 
 PREFIX = "SAMSERVE_"

@@ -24,8 +24,8 @@ async def connect(server: str | None) -> AsyncIterator[AsyncClient]:
             yield client
         return
     # Loading the engine takes a moment, and a client of a running gateway needs none.
-    from samserve.app import gateway
-    from samserve.settings import Settings
+    from samserve.gateway.process import gateway
+    from samserve.gateway.settings import Settings
 
     settings = Settings(host="127.0.0.1", port=0, metrics_port=None)
     async with gateway(settings) as own, AsyncClient(own.address) as client:

@@ -39,10 +39,10 @@ def run(arguments: argparse.Namespace) -> None:
         InvalidManifest, ValidationError, OSError: the models, the settings or a metrics port are not as they must be.
     """
     # Loading the engine takes a moment that the other commands need not wait for.
-    from samserve.app import TracingMissing, serve
+    from samserve.gateway.process import TracingMissing, serve
+    from samserve.gateway.settings import Settings
+    from samserve.gateway.supervisor import supervise
     from samserve.observability.logs import configure_logging
-    from samserve.settings import Settings
-    from samserve.supervisor import supervise
 
     flags = {name: value for name, value in vars(arguments).items() if name != "run"}
     settings = Settings(**flags)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from samserve.client import AsyncClient, Client
 from samserve.domain.manifest import ModelManifest
-from samserve.settings import default_model_repository
+from samserve.gateway.settings import default_model_repository
 from stack.ports import address
 from stack.probes import query, sample
 from stack.stack import Stack

@@ -15,8 +15,8 @@ from google.rpc.status_pb2 import Status
 from PIL import Image
 from pycocotools import mask as coco
 
-from samserve.app import Gateway, gateway
-from samserve.settings import Settings
+from samserve.gateway.process import Gateway, gateway
+from samserve.gateway.settings import Settings
 from samserve.v1 import segmentation_pb2 as pb
 from samserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
 

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pycocotools import mask as coco
 
 from samserve.domain.manifest import ModelManifest
-from samserve.settings import default_model_repository
+from samserve.gateway.settings import default_model_repository
 from samserve.v1 import segmentation_pb2 as pb
 from tests.integration.gateway.conftest import FOUND_IOU, PNG_CLICK, Served, disc, iou, photo, pixels_of, serving
 

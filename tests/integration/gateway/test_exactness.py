@@ -21,7 +21,7 @@ from pycocotools import mask as coco
 from modeling.checkpoints import load_checkpoint
 from modeling.prompts import Prompt
 from modeling.reference import ReferenceSam
-from samserve.settings import default_model_repository
+from samserve.gateway.settings import default_model_repository
 from samserve.v1 import segmentation_pb2 as pb
 from tests.integration.gateway.conftest import Served, serving
 

@@ -13,8 +13,8 @@ import pytest
 from samserve.adapters.grpc.errors import status_code
 from samserve.domain import errors
 from samserve.domain.manifest import ModelManifest
+from samserve.gateway.settings import default_model_repository
 from samserve.observability.metrics.scrapes import ScrapeHandler
-from samserve.settings import default_model_repository
 from samserve.usecases.ports import GATEWAY_CODES, GAZE_FRAME_OUTCOMES
 from samserve.v1 import segmentation_pb2 as pb
 from tests.integration.conftest import RedisServer

@@ -8,8 +8,8 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from samserve.app import gateway
-from samserve.settings import Settings
+from samserve.gateway.process import gateway
+from samserve.gateway.settings import Settings
 from samserve.v1 import segmentation_pb2 as pb
 from samserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
 from tests.integration.gateway.conftest import PNG_CLICK, Served, photo, refusal, serving

@@ -8,8 +8,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from samserve.app import gateway
-from samserve.settings import Settings
+from samserve.gateway.process import gateway
+from samserve.gateway.settings import Settings
 from samserve.v1 import segmentation_pb2 as pb
 from tests.http2_frames import call_headers, last_message, preface
 

@@ -13,8 +13,8 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 
-from samserve.app import gateway
-from samserve.settings import Settings
+from samserve.gateway.process import gateway
+from samserve.gateway.settings import Settings
 from samserve.usecases.ports import GAZE_SAMPLE_OUTCOMES
 from samserve.v1 import segmentation_pb2 as pb
 from samserve.v1.segmentation_pb2_grpc import SegmentationServiceStub

@@ -16,9 +16,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import SpanKind, StatusCode
 
-from samserve.app import TracingMissing, gateway
+from samserve.gateway.process import TracingMissing, gateway
+from samserve.gateway.settings import Settings
 from samserve.observability.tracing import OpenTelemetryTracer
-from samserve.settings import Settings
 from samserve.v1 import segmentation_pb2 as pb
 from samserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
 from tests.integration.gateway.conftest import PNG_CLICK, Served, photo, refusal, serving

@@ -20,7 +20,7 @@ from modeling.repository import CONFIG_FILE
 from modeling.triton_config import MODELS
 from modeling.triton_server import TritonInstallation, TritonMissing, provide
 from samserve.domain.manifest import ENCODER, ModelManifest
-from samserve.settings import default_model_repository
+from samserve.gateway.settings import default_model_repository
 
 _START_SECONDS = 90.0
 _PORT_ATTEMPTS = 5

@@ -13,7 +13,7 @@ from benchmarks.triton_transport import Meter
 from samserve.adapters.triton import shared_memory
 from samserve.domain.manifest import ModelManifest
 from samserve.domain.prompts import PROMPTS_PER_DECODE
-from samserve.settings import default_model_repository
+from samserve.gateway.settings import default_model_repository
 from samserve.v1 import segmentation_pb2 as pb
 from tests.integration.conftest import RedisServer
 from tests.integration.gateway.conftest import PNG_CLICK, Served, photo, serving

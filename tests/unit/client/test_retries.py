@@ -11,7 +11,7 @@ import pytest
 from samserve.client import AsyncClient, DeadlineExceeded, InvalidRequest, Overloaded, Unavailable
 from samserve.client.channel import MAX_MESSAGE_BYTES, channel_options
 from samserve.client.image import PROBE_BYTES
-from samserve.settings import Settings
+from samserve.gateway.settings import Settings
 from tests.unit.client.scripted_gateway import Failure, ScriptedGateway, retry_after
 
 POINT = [(1, 2)]

@@ -8,7 +8,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from modeling.triton_config import MODELS, Flavour, main, write_configs
 from samserve.domain.manifest import DECODER, ENCODER, ModelManifest
-from samserve.settings import default_model_repository
+from samserve.gateway.settings import default_model_repository
 
 SAM = ModelManifest("vit_h", "sha256:" + "5a" * 32, "fp16", 1024, (256, 64, 64), 256)
 

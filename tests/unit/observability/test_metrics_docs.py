@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from samserve.domain.manifest import ModelManifest
+from samserve.gateway.settings import default_model_repository
 from samserve.observability.metrics import Metrics
-from samserve.settings import default_model_repository
 
 DOCS = Path(__file__).parents[3] / "docs" / "observability.md"
 HEADER = "| metric | kind | labels | what it is |\n|---|---|---|---|\n"

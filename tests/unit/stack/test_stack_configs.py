@@ -8,7 +8,7 @@ import yaml
 
 from samserve.client.channel import IMAGE_ID_METADATA_KEY, SERVICE_NAME
 from samserve.client.exchange import GENERATION_TIMEOUT_SECONDS
-from samserve.settings import Settings
+from samserve.gateway.settings import Settings
 from samserve.v1 import segmentation_pb2 as pb
 from stack.configs import ENVOY, envoy_config, prometheus_config
 from stack.ports import Ports, PortTaken

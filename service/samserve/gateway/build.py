@@ -29,7 +29,8 @@ from samserve.domain.gaze.stream import GazeOptions
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.masks import Mask
 from samserve.domain.prompts import PromptLimits, click_prompts
-from samserve.engines import Models
+from samserve.gateway.backends import Models
+from samserve.gateway.settings import Settings
 from samserve.observability.instrumented import (
     ObservedEmbeddingCache,
     ObservedImageDecoder,
@@ -38,7 +39,6 @@ from samserve.observability.instrumented import (
     ObservedMaskDecoder,
 )
 from samserve.observability.metrics import Metrics
-from samserve.settings import Settings
 from samserve.usecases.automatic import AutomaticMaskGenerator
 from samserve.usecases.edges import EdgeDetector
 from samserve.usecases.embedder import ImageEmbedder

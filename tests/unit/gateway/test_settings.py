@@ -3,14 +3,14 @@
 import pytest
 from pydantic import ValidationError
 
-from samserve.settings import Settings
+from samserve.gateway.settings import Settings
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_processes_share_out_cores_and_memory_and_each_has_its_own_ports(
     processes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("samserve.settings.available_cores", lambda: 8)
+    monkeypatch.setattr("samserve.gateway.settings.available_cores", lambda: 8)
     whole = Settings(processes=processes, port=0, health_port=50061, metrics_port=9100, memory_cache_bytes=6000)
     each = [whole.of_process(number, 50051) for number in range(processes)]
     assert {settings.port for settings in each} == {50051}
@@ -29,7 +29,7 @@ def test_no_metrics_port_and_any_metrics_port_are_the_same_for_all(metrics_port:
 
 
 def test_more_processes_than_cores_have_a_thread_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("samserve.settings.available_cores", lambda: 2)
+    monkeypatch.setattr("samserve.gateway.settings.available_cores", lambda: 2)
     settings = Settings(processes=4).of_process(0, 1)
     assert (settings.cores, settings.engine_threads, settings.image_decode_workers) == (1, 1, 1)
 

@@ -18,9 +18,9 @@ from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 
-from samserve.app import serve
+from samserve.gateway.process import serve
+from samserve.gateway.settings import Settings
 from samserve.observability.logs import configure_logging
-from samserve.settings import Settings
 
 # Neither gRPC nor threads survive a fork.
 _SPAWN = multiprocessing.get_context("spawn")
@@ -41,7 +41,7 @@ async def supervise(settings: Settings) -> None:
 
     Raises:
         RuntimeError: the port is taken.
-        Exception: whatever kept one of the first from serving, as `app.serve` raises it.
+        Exception: whatever kept one of the first from serving, as `process.serve` raises it.
     """
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

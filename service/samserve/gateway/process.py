@@ -1,4 +1,4 @@
-"""The composition root: settings in, a running gateway out."""
+"""A gateway from start to stop: settings in, a running gateway out."""
 
 import asyncio
 import logging
@@ -12,12 +12,12 @@ from prometheus_client import start_http_server
 from threadpoolctl import threadpool_limits
 
 from samserve.adapters.grpc.server import GrpcServer
-from samserve.core import RETRY_AFTER_SECONDS, GatewayCore
-from samserve.engines import ENGINES
+from samserve.gateway.backends import ENGINES
+from samserve.gateway.build import RETRY_AFTER_SECONDS, GatewayCore
+from samserve.gateway.settings import Settings
 from samserve.observability.call import NoTracer, Tracer
 from samserve.observability.metrics import Metrics
 from samserve.observability.metrics.scrapes import ScrapeHandler
-from samserve.settings import Settings
 from samserve.usecases.load.admission import Admission
 from samserve.usecases.load.thread_pools import compute_threads
 

@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from samserve.domain.automatic import MAX_POINTS_PER_SIDE, AutomaticMaskParameters
 from samserve.usecases.load.thread_pools import available_cores
 
-_PACKAGE = Path(__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parents[1]
 _MIB = 1 << 20
 _MAX_PORT = 65_535
 _GENERATION = AutomaticMaskParameters()

@@ -14,8 +14,8 @@ from samserve.adapters.triton import TritonEngine, TritonSession
 from samserve.domain.clip_manifest import FILE_NAME, TOKENIZER_FILE, ClipManifest
 from samserve.domain.errors import TextUnavailable
 from samserve.domain.manifest import InvalidManifest, ModelManifest
+from samserve.gateway.settings import Settings
 from samserve.observability.call import Tracer
-from samserve.settings import Settings
 from samserve.usecases.ports import CacheObserver, EmbeddingCache, ImageEncoder, MaskDecoder, TextRanker, TextTokenizer
 
 
