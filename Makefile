@@ -17,13 +17,13 @@ serve: $(RUNTIME)
 
 # Triton itself, on a machine without container or GPU: gRPC on 8001, metrics on 8002.
 triton: $(RUNTIME)
-	$(BIN)/python -m modeling.triton_server $(FLAGS)
+	$(BIN)/python -m stack.triton_server $(FLAGS)
 
 # All of it on this machine, without a container: docs/stack.md.
 stack: $(STACK)
-	@sh tests/provide-redis.sh
-	@sh tests/provide-triton.sh $(BIN)/python
-	@sh tests/provide-prometheus.sh
+	@sh stack/provide-redis.sh
+	@sh stack/provide-triton.sh $(BIN)/python
+	@sh stack/provide-prometheus.sh
 	@exec $(BIN)/python -m stack $(FLAGS)
 
 # The knee of a gateway: one of its own, or HOST's. Writes runs/load/report.md.
@@ -39,9 +39,9 @@ k8s: $(DEV)
 ONCE_MORE := --last-failed --last-failed-no-failures none --verbose
 
 test: lint check-proto
-	sh tests/provide-redis.sh
-	sh tests/provide-prometheus.sh
-	sh tests/provide-triton.sh $(BIN)/python
+	sh stack/provide-redis.sh
+	sh stack/provide-prometheus.sh
+	sh stack/provide-triton.sh $(BIN)/python
 	$(BIN)/pytest || { test $$? = 1 && $(BIN)/pytest $(ONCE_MORE); }
 
 lint: $(DEV)

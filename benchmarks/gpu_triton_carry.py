@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.gpu_triton.carried import PYTHON, TRITON, WHEELS, CarryInvalid, Item, write_manifest
 from benchmarks.gpu_triton.trim import BACKEND, SERVER, STUB, pack, trim_python, trim_triton
-from modeling.triton_server import WHEEL, WHEEL_SHA256
+from stack.triton_server import WHEEL, WHEEL_SHA256
 
 PYTHON_VERSION = "3.12"
 

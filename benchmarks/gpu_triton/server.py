@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.gpu_triton.carried import Unpacked
-from modeling.triton_server import TritonInstallation, has_interpreter_library, provide
+from stack.triton_server import TritonInstallation, has_interpreter_library, provide
 
 STOP_SECONDS = 15.0
 LOG_CHARACTERS = 3000

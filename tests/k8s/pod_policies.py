@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from pydantic import ValidationError
 
-from modeling.triton_server import GRPC_PORT, METRICS_PORT
 from samserve.adapters.grpc.server import LIVENESS, SERVICE
 from samserve.domain.prompts import PROMPTS_PER_DECODE
 from samserve.gateway.settings import Settings
+from stack.triton_server import GRPC_PORT, METRICS_PORT
 from tests.k8s.manifests import Manifest, Rendering, Workload, quantity
 
 PREFIX = "SAMSERVE_"

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from modeling.triton_server import TritonMissing
 from samserve.client import Client, ClientError
 from stack.ports import Ports, address
 from stack.stack import ProgramMissing, Stack
+from stack.triton_server import TritonMissing
 from tests.integration.gateway.conftest import photo
 
 POINT = [(20, 15)]

@@ -18,9 +18,9 @@ from onnx import numpy_helper
 
 from modeling.repository import CONFIG_FILE
 from modeling.triton_config import MODELS
-from modeling.triton_server import TritonInstallation, TritonMissing, provide
 from samserve.domain.manifest import ENCODER, ModelManifest
 from samserve.gateway.settings import default_model_repository
+from stack.triton_server import TritonInstallation, TritonMissing, provide
 
 _START_SECONDS = 90.0
 _PORT_ATTEMPTS = 5

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu_triton.session import BACKEND_MEMORY, ProcessSession, backend_memory
-from modeling.triton_server import TritonInstallation
+from stack.triton_server import TritonInstallation
 
 ROOT = Path(__file__).parents[3]
 SHARED_MEMORY = Path("/dev/shm")

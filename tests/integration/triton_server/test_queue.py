@@ -13,7 +13,6 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from modeling.repository import CONFIG_FILE
-from modeling.triton_server import TritonInstallation
 from samserve.adapters.triton import TritonSession
 from samserve.adapters.triton.connection import TritonConnection
 from samserve.domain.embedding import Embedding
@@ -22,6 +21,7 @@ from samserve.domain.manifest import DECODER, ENCODER
 from samserve.domain.prompts import PROMPTS_PER_DECODE, CoordinateSpace, Prompt, batch_prompts
 from samserve.usecases.ports import DecodedImage
 from samserve.v1 import segmentation_pb2 as pb
+from stack.triton_server import TritonInstallation
 from tests.integration.gateway.conftest import Served, photo, refusal
 from tests.integration.triton_server.conftest import TritonServer, eventually
 from tests.integration.triton_server.test_serving import MIB, on_triton, request

@@ -7,9 +7,9 @@ import grpc
 import numpy as np
 import pytest
 
-from modeling.triton_server import TritonInstallation
 from samserve.domain.clip_manifest import IMAGE_ENCODER, TEXT_ENCODER
 from samserve.v1 import segmentation_pb2 as pb
+from stack.triton_server import TritonInstallation
 from tests.integration.gateway.conftest import refusal, serving
 from tests.integration.gateway.test_segment_by_text import SETTINGS, text_request
 from tests.integration.triton_server.conftest import TritonServer

@@ -1,7 +1,7 @@
 """A real Triton on a machine with neither container nor GPU: fetched once, then started on a model repository.
 
-    python -m modeling.triton_server [REPOSITORY] [--grpc-port N] [--metrics-port N]    runs it until Ctrl-C
-    python -m modeling.triton_server --provide                                          only sees that it is there
+    python -m stack.triton_server [REPOSITORY] [--grpc-port N] [--metrics-port N]    runs it until Ctrl-C
+    python -m stack.triton_server --provide                                          only sees that it is there
 
 The binary, its libraries and its Python backend come from NVIDIA's wheel `nvidia-pytriton`, which is unpacked and not
 installed: it would pin old versions of what the gateway uses. It goes to `.triton/` or `SAMSERVE_TRITON_HOME`.

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install Debian packages where that can be done unasked; elsewhere do nothing.
 #
-#     sh tests/apt-install.sh PACKAGE...
+#     sh stack/apt-install.sh PACKAGE...
 set -eu
 
 if command -v apt-get >/dev/null; then
