@@ -28,7 +28,7 @@ stack: $(STACK)
 
 # The knee of a gateway: one of its own, or HOST's. Writes runs/load/report.md.
 load: $(LOAD)
-	@$(BIN)/python -m tests.load $(if $(HOST),--host "$(HOST)") $(FLAGS)
+	@$(BIN)/python -m tools.load $(if $(HOST),--host "$(HOST)") $(FLAGS)
 
 # The Kubernetes manifests, rendered and checked.
 k8s: $(DEV)

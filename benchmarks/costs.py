@@ -34,7 +34,7 @@ from samserve.domain.prompts import CoordinateSpace, Prompt, batch_prompts
 from samserve.gateway.settings import Settings
 from samserve.v1 import segmentation_pb2 as pb
 from samserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
-from tests.load.traffic import Photo, Picture, procedural_photo
+from tools.load.traffic import Photo, Picture, procedural_photo
 
 PHOTO_SIZE = Size(1080, 1920)
 PROMPTS = 9

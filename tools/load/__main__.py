@@ -1,6 +1,6 @@
 """Find the knee of a gateway: its capacity by a closed loop, then fixed rates below and above it.
 
-    python -m tests.load [--host HOST:PORT | --processes N] [--seconds S] [--check]
+    python -m tools.load [--host HOST:PORT | --processes N] [--seconds S] [--check]
 
 Starts a gateway of its own (embedded engine) where no host is given. Prints a table and writes `report.md`,
 `load.png` and every call under --output. With --check the exit status says whether all verdicts hold.
@@ -21,8 +21,8 @@ import psutil
 
 from samserve.cli.gateway_process import gateway_process
 from samserve.client import Client
-from tests.load.report import Phase, draw, read_calls, table, verdicts
-from tests.load.traffic import Pictures
+from tools.load.report import Phase, draw, read_calls, table, verdicts
+from tools.load.traffic import Pictures
 
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 GRACE_SECONDS = 30
@@ -109,7 +109,7 @@ def measure(host: str, options: argparse.Namespace) -> list[Phase]:
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(prog="python -m tests.load", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.load", description=__doc__)
     parser.add_argument("--host", help="a gateway that runs, or a proxy of some; starts one by default")
     parser.add_argument("--processes", type=int, default=1, help="of the gateway that it starts")
     parser.add_argument("--seconds", type=int, default=30, help="of each load")
@@ -135,7 +135,7 @@ def main() -> None:
     print(text)
     draw(phases, options.output / "load.png")
     report = (
-        f"# Load\n\n`{' '.join(['python -m tests.load', *sys.argv[1:]])}`\n\n{machine}\n\n{text}\n\n![](load.png)\n"
+        f"# Load\n\n`{' '.join(['python -m tools.load', *sys.argv[1:]])}`\n\n{machine}\n\n{text}\n\n![](load.png)\n"
     )
     (options.output / "report.md").write_text(report)
     print(f"\nwritten: {options.output / 'report.md'}")

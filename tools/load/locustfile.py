@@ -1,9 +1,9 @@
 """Locust users that ask a gateway over gRPC.
 
-    locust -f tests/load/locustfile.py --host 127.0.0.1:50051 ClosedLoopUser GazeUser
-    locust -f tests/load/locustfile.py --host 127.0.0.1:50051 --headless --run-time 30s --rate 50 FixedRateUser
+    locust -f tools/load/locustfile.py --host 127.0.0.1:50051 ClosedLoopUser GazeUser
+    locust -f tools/load/locustfile.py --host 127.0.0.1:50051 --headless --run-time 30s --rate 50 FixedRateUser
 
-`python -m tests.load` (make load) runs them one after the other and writes a report.
+`python -m tools.load` (make load) runs them one after the other and writes a report.
 """
 
 import itertools
@@ -28,7 +28,7 @@ from locust.exception import StopUser
 from samserve.domain.gaze.simulation import GazeModel, simulate_gaze
 from samserve.domain.geometry import Size
 from samserve.v1 import segmentation_pb2 as pb
-from tests.load.traffic import Photo, Picture, Pictures, arrivals, camera_photos, procedural_photo, random_prompts
+from tools.load.traffic import Photo, Picture, Pictures, arrivals, camera_photos, procedural_photo, random_prompts
 
 init_gevent()
 # A call that waits holds a thread of this pool. With gevent's ten, all others stood in line for one, and the gateway

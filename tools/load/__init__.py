@@ -1,0 +1,1 @@
+"""Finds the knee of a gateway (docs/load.md)."""
