@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 
 from tests.e2e.conftest import gateway_process
-from tests.http2_frames import call_headers, last_message, preface
+from tests.support.http2_frames import call_headers, last_message, preface
 
 INFO = "/samserve.v1.SegmentationService/GetServerInfo"
 ODD = {

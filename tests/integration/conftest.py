@@ -117,7 +117,7 @@ def clip_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project's model repository with a small CLIP of random weights beside the models."""
     # What builds models takes a while to load, and most tests need none of it.
     from modeling.clip_build import build_clip
-    from tests.small_clip import write_checkpoint
+    from tests.support.small_clip import write_checkpoint
 
     folder = tmp_path_factory.mktemp("clip")
     repository = folder / "models"

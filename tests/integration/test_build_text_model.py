@@ -27,7 +27,7 @@ from samserve.adapters.text_tokenizer import ClipTokenizer
 from samserve.domain.clip_manifest import IMAGE_ENCODER, TEXT_ENCODER, TOKENIZER_FILE, ClipManifest
 from samserve.domain.errors import InvalidPrompt
 from samserve.domain.texts import CROPS_PER_RUN, MAX_TEXTS
-from tests.small_clip import CONTEXT_LENGTH, EMBEDDING_WIDTH, IMAGE_SIZE, write_checkpoint
+from tests.support.small_clip import CONTEXT_LENGTH, EMBEDDING_WIDTH, IMAGE_SIZE, write_checkpoint
 
 
 @pytest.fixture(scope="module")

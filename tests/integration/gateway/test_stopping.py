@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from samserve.gateway.process import gateway
 from samserve.gateway.settings import Settings
 from samserve.v1 import segmentation_pb2 as pb
-from tests.http2_frames import call_headers, last_message, preface
+from tests.support.http2_frames import call_headers, last_message, preface
 
 GRACE_SECONDS = 250.0
 """Far beyond what a stop takes that does not wait for it."""

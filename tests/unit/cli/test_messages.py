@@ -11,7 +11,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from samserve.cli import main
-from tests.unit.client.scripted_gateway import MASK, Failure, ScriptedGateway, running_gateway
+from tests.support.scripted_gateway import MASK, Failure, ScriptedGateway, running_gateway
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from samserve.client import AsyncClient, Client
-from tests.unit.client.scripted_gateway import ScriptedGateway, running_gateway
+from tests.support.scripted_gateway import ScriptedGateway, running_gateway
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from google.rpc.error_details_pb2 import BadRequest
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from samserve.client import ClientError, InvalidRequest, ServerError
-from tests.unit.client.scripted_gateway import LOGITS, MASK, Failure, ScriptedGateway
+from tests.support.scripted_gateway import LOGITS, MASK, Failure, ScriptedGateway
 
 SERVICE = "samserve.v1.SegmentationService"
 

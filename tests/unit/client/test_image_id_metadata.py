@@ -8,7 +8,7 @@ import pytest
 
 from samserve.client import AsyncClient, AsyncGazeStream, Client, ImageId, Prompt
 from samserve.client.image import PROBE_BYTES
-from tests.unit.client.scripted_gateway import ScriptedGateway
+from tests.support.scripted_gateway import ScriptedGateway
 
 FIRST, SECOND = b"the first frame", b"the second frame"
 POINT = [(1, 2)]

@@ -13,7 +13,7 @@ from PIL import Image
 from samserve.client import ImageId, ImageNotFound, InvalidRequest
 from samserve.client.channel import MAX_MESSAGE_BYTES
 from samserve.client.image import PROBE_BYTES, ImageSource, KnownImages
-from tests.unit.client.scripted_gateway import ScriptedGateway
+from tests.support.scripted_gateway import ScriptedGateway
 
 SMALL = b"a small file"
 LARGE = bytes(PROBE_BYTES)

@@ -8,7 +8,7 @@ import pytest
 from samserve.client import AsyncClient, Client, InvalidRequest, Prompt
 from samserve.client.generation import generation_call
 from samserve.v1 import segmentation_pb2 as pb
-from tests.unit.client.scripted_gateway import ScriptedGateway
+from tests.support.scripted_gateway import ScriptedGateway
 
 
 def test_points_labels_and_box_arrive_as_given(client: Any, gateway: ScriptedGateway) -> None:

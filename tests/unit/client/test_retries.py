@@ -12,7 +12,7 @@ from samserve.client import AsyncClient, DeadlineExceeded, InvalidRequest, Overl
 from samserve.client.channel import MAX_MESSAGE_BYTES, channel_options
 from samserve.client.image import PROBE_BYTES
 from samserve.gateway.settings import Settings
-from tests.unit.client.scripted_gateway import Failure, ScriptedGateway, retry_after
+from tests.support.scripted_gateway import Failure, ScriptedGateway, retry_after
 
 POINT = [(1, 2)]
 DOWN = Failure(grpc.StatusCode.UNAVAILABLE)

@@ -14,7 +14,7 @@ from samserve.domain.manifest import ModelManifest
 from samserve.usecases.embedder import ImageEmbedder, ImageSource
 from samserve.usecases.load.admission import Admission
 from samserve.usecases.ports import DecodedImage, EmbeddingSource, EncodedImage, EncodeLease
-from tests.unit.held_models import DictCache, FreeLease
+from tests.support.fake_models import DictCache, FreeLease
 
 MANIFEST = ModelManifest("tiny", "sha256:" + "a" * 64, "fp32", 64, (4, 8, 8), 32)
 SIZE = Size(30, 40)

@@ -12,7 +12,7 @@ from samserve.domain.masks import Mask
 from samserve.domain.prompts import CoordinateSpace, PromptLimits
 from samserve.usecases.embedder import ImageSource
 from samserve.usecases.interactive import InteractiveSession, RefusedEdit, SessionMasks, SessionStart
-from tests.unit.held_models import MANIFEST, HeldEncoder, HeldMaskDecoder, SceneDecoder, embedder, image
+from tests.support.fake_models import MANIFEST, HeldEncoder, HeldMaskDecoder, SceneDecoder, embedder, image
 
 
 class Bench:

@@ -8,7 +8,7 @@ from samserve.domain.geometry import Size
 from samserve.domain.masks import Mask
 from samserve.domain.prompts import CoordinateSpace, PointLabel, Prompt, PromptLimits
 from samserve.usecases.tracking import TrackedFrame, TrackingSession, TrackQuery, TrackState
-from tests.unit.held_models import MANIFEST, HeldEncoder, HeldMaskDecoder, SceneDecoder, embedder, image
+from tests.support.fake_models import MANIFEST, HeldEncoder, HeldMaskDecoder, SceneDecoder, embedder, image
 
 
 def click(x: float, y: float) -> Prompt:

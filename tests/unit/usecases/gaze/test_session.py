@@ -24,7 +24,7 @@ from samserve.usecases.gaze.session import GazeAnswer, GazeSession, Refusal
 from samserve.usecases.gaze.target import GazeObjects
 from samserve.usecases.load.rate_limit import EncodePace
 from samserve.usecases.ports import Thumbnail
-from tests.unit.held_models import MANIFEST, HeldEncoder, HeldMaskDecoder, SceneDecoder, embedder, image
+from tests.support.fake_models import MANIFEST, HeldEncoder, HeldMaskDecoder, SceneDecoder, embedder, image
 
 HERE, THERE = (100.0, 100.0), (300.0, 200.0)
 
