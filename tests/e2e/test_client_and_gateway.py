@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from samserve.client import AsyncClient, Client, ImageId, ImageNotFound, InvalidRequest, Prompt
-from tests.e2e.conftest import PHOTO
+from tests.support.gateway_process import PHOTO
 
 POINT = [(300.0, 200.0)]
 BOX = (150.0, 100.0, 450.0, 300.0)

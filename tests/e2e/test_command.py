@@ -1,20 +1,13 @@
 """The command as a user runs it: real processes, real gRPC, the repository's models."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from tests.e2e.conftest import PHOTO
-
-
-def samserve(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "samserve", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+from tests.support.gateway_process import PHOTO, samserve
 
 
 def test_the_demo_segments_cold_and_warm_leaves_a_picture_and_stops_cleanly(tmp_path: Path) -> None:

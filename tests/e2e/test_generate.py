@@ -14,7 +14,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from samserve.client import AsyncClient, Client, Detection, ImageId, ImageNotFound, InvalidRequest, Prompt
-from tests.e2e.conftest import PHOTO
+from tests.support.gateway_process import PHOTO
 
 # Whatever the bundled model thinks of its masks, some pass.
 LENIENT: dict[str, Any] = {"points_per_side": 4, "pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}

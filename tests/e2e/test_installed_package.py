@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from samserve.client import Client
-from tests.e2e.conftest import PHOTO
+from tests.support.gateway_process import PHOTO
 
 ROOT = Path(__file__).parents[2]
 CONSTRAINTS = ROOT / "k8s/containers/constraints.txt"

@@ -4,7 +4,7 @@ import json
 import socket
 from pathlib import Path
 
-from tests.e2e.conftest import gateway_process
+from tests.support.gateway_process import gateway_process
 from tests.support.http2_frames import call_headers, last_message, preface
 
 INFO = "/samserve.v1.SegmentationService/GetServerInfo"

@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from samserve.v1 import segmentation_pb2 as pb
 from samserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
-from tests.e2e.conftest import PHOTO
+from tests.support.gateway_process import PHOTO
 
 _SECONDS = 120.0
 _SERVE = [sys.executable, "-m", "samserve", "serve", "--processes", "2"]

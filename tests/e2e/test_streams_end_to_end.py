@@ -21,8 +21,7 @@ from samserve.client import (
     Unavailable,
 )
 from samserve.domain.gaze.simulation import simulate_gaze
-from tests.e2e.conftest import PHOTO
-from tests.e2e.test_command import samserve
+from tests.support.gateway_process import PHOTO, samserve
 
 
 async def test_a_person_looks_at_a_photo(gateway_address: str) -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from samserve.client import Client, GazeAnswer, GazeStream, InvalidRequest, Refused, Unavailable
 from samserve.domain.gaze.simulation import simulate_gaze
-from tests.e2e.conftest import PHOTO
+from tests.support.gateway_process import PHOTO
 
 
 @pytest.fixture

@@ -1,100 +1,33 @@
-"""A real Redis for the tests, and models for text prompts."""
+"""A real Redis and a real Triton for the tests, and models for text prompts."""
 
 import shutil
-import signal
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from samserve.gateway.settings import default_model_repository
+from stack.triton_server import TritonInstallation, TritonMissing, provide
+from tests.support.redis_server import RedisServer
+from tests.support.triton_server import TritonServer
 
-_START_SECONDS = 20.0
-_PORT_ATTEMPTS = 5
+_GATE = """
+
+import time
+
+_run = TritonPythonModel.execute
 
 
-class RedisServer:
-    """A `redis-server` process of the test's own, that can be made to die and to hang."""
+def _run_when_open(self, requests):
+    folder = Path(__file__).parents[1]
+    while (folder / "gate").exists():
+        (folder / "held").touch()
+        time.sleep(0.01)
+    return _run(self, requests)
 
-    def __init__(self, directory: Path) -> None:
-        binary = shutil.which("redis-server")
-        if binary is None:
-            pytest.fail("redis-server is missing; install it: apt-get install redis-server", pytrace=False)
-        self._binary = binary
-        self._directory = directory
-        self._process: subprocess.Popen[bytes] | None = None
-        for _ in range(_PORT_ATTEMPTS):
-            self.port = _free_port()
-            if self._start():
-                return
-        pytest.fail(f"redis-server does not start; see {self._log}", pytrace=False)
 
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        return f"redis://127.0.0.1:{self.port}/0"
-
-    def kill(self) -> None:
-        """End it at once, also while it hangs. Connections are refused from then on."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def pause(self) -> None:
-        """Make it hang: the kernel goes on accepting connections and bytes, and nothing answers."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Make it go on."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
-        assert self._answers(), f"redis-server does not go on; see {self._log}"
-
-    def restart(self) -> None:
-        """Start it anew on the same port, empty."""
-        self.kill()
-        assert self._start(), f"redis-server does not start again; see {self._log}"
-
-    @property
-    def _log(self) -> Path:
-        return self._directory / "redis.log"
-
-    def _start(self) -> bool:
-        options = {
-            "bind": "127.0.0.1",
-            "port": str(self.port),
-            "save": "",
-            "appendonly": "no",
-            "dir": str(self._directory),
-            "logfile": str(self._log),
-        }
-        arguments = [argument for name, value in options.items() for argument in (f"--{name}", value)]
-        self._process = subprocess.Popen([self._binary, *arguments], stdout=subprocess.DEVNULL)
-        if self._answers():
-            return True
-        self.kill()
-        return False
-
-    def _answers(self) -> bool:
-        deadline = time.monotonic() + _START_SECONDS
-        while time.monotonic() < deadline:
-            # An exit means that somebody else took the port; their Redis would answer as well.
-            if self._process is None or self._process.poll() is not None:
-                return False
-            try:
-                with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
-                    connection.sendall(b"PING\r\n")
-                    if connection.recv(16).startswith(b"+PONG"):
-                        return True
-            except OSError:
-                pass
-            time.sleep(0.02)
-        return False
+TritonPythonModel.execute = _run_when_open
+"""
 
 
 @pytest.fixture
@@ -103,13 +36,6 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     yield server
     server.kill()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="session")
@@ -124,3 +50,38 @@ def clip_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(default_model_repository(), repository, ignore=shutil.ignore_patterns("__pycache__"))
     build_clip(write_checkpoint(folder / "small-clip"), repository, "cpu")
     return repository
+
+
+@pytest.fixture(scope="session")
+def installation() -> TritonInstallation:
+    try:
+        return provide()
+    except TritonMissing as missing:
+        pytest.fail(str(missing), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project's repository, as a copy with gates: a model does not run while there is a file `gate` beside it."""
+    folder = tmp_path_factory.mktemp("repository") / "models"
+    shutil.copytree(default_model_repository(), folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for backend in folder.glob("*/1/model.py"):
+        backend.write_text(backend.read_text() + _GATE)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def _shared_triton(
+    installation: TritonInstallation, repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TritonServer]:
+    server = TritonServer(installation, repository, tmp_path_factory.mktemp("triton") / "triton.log")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def triton(_shared_triton: TritonServer) -> Iterator[TritonServer]:
+    """A running Triton that the tests share; what a test pauses goes on after it."""
+    yield _shared_triton
+    _shared_triton.resume()

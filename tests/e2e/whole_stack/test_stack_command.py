@@ -11,7 +11,7 @@ import pytest
 
 from samserve.client import Client
 from stack.ports import Ports, PortTaken, address
-from tests.e2e.whole_stack.conftest import eventually
+from tests.support.whole_stack import eventually
 
 END_SECONDS = 120.0
 

@@ -9,10 +9,9 @@ from stack.configs import GATEWAY_JOB, TRITON_JOB
 from stack.ports import address
 from stack.probes import envoy_knows, grpc_serves, query
 from stack.stack import Stack
-from tests.e2e.whole_stack.conftest import POINT, calling, eventually
-from tests.e2e.whole_stack.test_stack_sharing import answered, eventually_in_prometheus
-from tests.integration.gateway.conftest import photo
-from tests.integration.triton_server.conftest import backend_memory
+from tests.support.gateway import photo
+from tests.support.triton_server import backend_memory
+from tests.support.whole_stack import POINT, answered, calling, eventually, eventually_in_prometheus
 
 START_SECONDS = 120.0
 GATEWAYS_UP = f'sum(up{{job="{GATEWAY_JOB}"}})'

@@ -1,17 +1,16 @@
 """An image is encoded once in the fleet, and its prompts meet the gateway that has it in memory."""
 
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from samserve.client import AsyncClient, Client
 from samserve.domain.manifest import ModelManifest
 from samserve.gateway.settings import default_model_repository
 from stack.ports import address
-from stack.probes import query, sample
+from stack.probes import sample
 from stack.stack import Stack
-from tests.e2e.whole_stack.conftest import POINT, eventually
-from tests.integration.gateway.conftest import photo
+from tests.support.gateway import photo
+from tests.support.whole_stack import POINT, answered, eventually_in_prometheus, in_prometheus
 
 ENCODED = 'sum(samserve_embeddings_total{source="encoded"})'
 RUNS = 'nv_inference_request_success{model="sam_image_encoder"}'
@@ -20,25 +19,6 @@ RUNS = 'nv_inference_request_success{model="sam_image_encoder"}'
 def encodes(stack: Stack) -> float:
     """What Triton's encoder has run."""
     return sample(stack.ports.triton_metrics, "nv_inference_request_success", model="sam_image_encoder")
-
-
-def answered(stack: Stack, rpc: str) -> Counter[int]:
-    """Calls that each gateway has answered."""
-    return Counter(
-        {
-            number: int(sample(port, "samserve_requests_total", rpc=rpc, code="OK"))
-            for number, port in enumerate(stack.ports.gateway_metrics)
-        }
-    )
-
-
-def in_prometheus(stack: Stack, promql: str) -> float:
-    return sum(query(stack.ports.prometheus, promql).values())
-
-
-def eventually_in_prometheus(stack: Stack, promql: str, is_so: Callable[[float], bool]) -> None:
-    """Wait until Prometheus has seen it."""
-    eventually(lambda: is_so(in_prometheus(stack, promql)), f"Prometheus saw {promql} as it is")
 
 
 def test_an_image_that_both_gateways_are_asked_for_at_once_is_encoded_once(whole_stack: Stack) -> None:

@@ -18,7 +18,7 @@ from pycocotools import mask as coco
 from samserve.domain.manifest import ModelManifest
 from samserve.gateway.settings import default_model_repository
 from samserve.v1 import segmentation_pb2 as pb
-from tests.integration.gateway.conftest import FOUND_IOU, PNG_CLICK, Served, disc, iou, photo, pixels_of, serving
+from tests.support.gateway import FOUND_IOU, PNG_CLICK, Served, disc, iou, photo, pixels_of, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -8,8 +8,8 @@ import pytest
 import pytest_asyncio
 
 from samserve.v1 import segmentation_pb2 as pb
-from tests.integration.gateway.conftest import PNG_CLICK, Served, photo, refusal, serving
-from tests.unit.adapters.images.test_decoder import png
+from tests.support.gateway import PNG_CLICK, Served, photo, refusal, serving
+from tests.support.png import png
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -15,7 +15,7 @@ from samserve.adapters.grpc import servicer
 from samserve.observability.logs import add_call_ids, json_formatter
 from samserve.usecases.ports import Stage
 from samserve.v1 import segmentation_pb2 as pb
-from tests.integration.gateway.conftest import PNG_CLICK, photo, refusal, serving
+from tests.support.gateway import PNG_CLICK, photo, refusal, serving
 
 Lines = Callable[[], list[dict[str, Any]]]
 

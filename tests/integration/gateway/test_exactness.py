@@ -23,7 +23,7 @@ from modeling.prompts import Prompt
 from modeling.reference import ReferenceSam
 from samserve.gateway.settings import default_model_repository
 from samserve.v1 import segmentation_pb2 as pb
-from tests.integration.gateway.conftest import Served, serving
+from tests.support.gateway import Served, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

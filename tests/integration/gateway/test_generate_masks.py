@@ -12,7 +12,7 @@ from pycocotools import mask as coco
 
 from samserve.v1 import segmentation_pb2 as pb
 from samserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
-from tests.integration.gateway.conftest import Served, photo, refusal, serving
+from tests.support.gateway import Served, photo, refusal, serving
 
 # Thresholds that masks pass whatever the bundled model thinks of them.
 LENIENT: dict[str, Any] = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}

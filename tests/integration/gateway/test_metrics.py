@@ -17,9 +17,8 @@ from samserve.gateway.settings import default_model_repository
 from samserve.observability.metrics.scrapes import ScrapeHandler
 from samserve.usecases.ports import GATEWAY_CODES, GAZE_FRAME_OUTCOMES
 from samserve.v1 import segmentation_pb2 as pb
-from tests.integration.conftest import RedisServer
-from tests.integration.gateway.conftest import PNG_CLICK, Served, photo, refusal, serving
-from tests.integration.gateway.test_overload import LARGE
+from tests.support.gateway import LARGE, PNG_CLICK, Served, photo, refusal, serving
+from tests.support.redis_server import RedisServer
 
 Values = dict[str, float]
 

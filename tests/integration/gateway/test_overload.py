@@ -12,9 +12,8 @@ from samserve.gateway.process import gateway
 from samserve.gateway.settings import Settings
 from samserve.v1 import segmentation_pb2 as pb
 from samserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
-from tests.integration.gateway.conftest import PNG_CLICK, Served, photo, refusal, serving
+from tests.support.gateway import LARGE, PNG_CLICK, Served, photo, refusal, serving
 
-LARGE = (700, 700)
 SEGMENT = "/samserve.v1.SegmentationService/Segment"
 
 

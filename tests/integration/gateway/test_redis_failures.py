@@ -7,8 +7,8 @@ import pytest
 from redis.asyncio import Redis
 
 from samserve.v1 import segmentation_pb2 as pb
-from tests.integration.conftest import RedisServer
-from tests.integration.gateway.conftest import PNG_CLICK, Served, photo, serving
+from tests.support.gateway import PNG_CLICK, Served, photo, serving
+from tests.support.redis_server import RedisServer
 
 ROUNDS = 12
 

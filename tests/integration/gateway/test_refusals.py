@@ -8,7 +8,7 @@ import pytest
 
 from samserve.client import AsyncClient, Unavailable
 from samserve.v1 import segmentation_pb2 as pb
-from tests.integration.gateway.conftest import PNG_CLICK, photo, serving
+from tests.support.gateway import PNG_CLICK, photo, serving
 
 NO_TRITON = {"engine": "triton", "triton": "127.0.0.1:1"}
 

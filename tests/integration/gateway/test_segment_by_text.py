@@ -14,21 +14,8 @@ from samserve.cli import main
 from samserve.client import AsyncClient, Client, ImageNotFound, InvalidRequest, Prompt, ServerError
 from samserve.domain.identity import ImageId
 from samserve.v1 import segmentation_pb2 as pb
-from tests.integration.gateway.conftest import PNG_CLICK, photo, refusal, serving
-
-PHOTO = (Path(__file__).parents[3] / "docs" / "photos" / "coffee.jpg").read_bytes()
-
-# A coarse grid, and thresholds that masks pass whatever the bundled model thinks of them.
-SETTINGS: dict[str, Any] = {
-    "text_points_per_side": 6,
-    "text_pred_iou_thresh": 0.0,
-    "text_stability_score_thresh": 0.0,
-}
-
-
-def text_request(*texts: str, **fields: Any) -> pb.SegmentRequest:
-    prompts = [pb.Prompt(text=text) for text in texts]
-    return pb.SegmentRequest(**{"image": pb.Image(data=PHOTO), "prompts": prompts, **fields})
+from tests.support.gateway import PNG_CLICK, photo, refusal, serving
+from tests.support.text_requests import PHOTO, SETTINGS, text_request
 
 
 async def test_masks_answer_a_text_the_most_similar_first(clip_repository: Path) -> None:

@@ -7,8 +7,8 @@ import grpc
 
 from samserve.domain.identity import ImageId
 from samserve.v1 import segmentation_pb2 as pb
-from tests.integration.conftest import RedisServer
-from tests.integration.gateway.conftest import PNG_CLICK, Served, photo, refusal, serving
+from tests.support.gateway import PNG_CLICK, Served, photo, refusal, serving
+from tests.support.redis_server import RedisServer
 
 
 def segment(served: Served, data: bytes) -> "grpc.aio.UnaryUnaryCall[pb.SegmentRequest, pb.SegmentResponse]":

@@ -18,16 +18,18 @@ from samserve.gateway.settings import Settings
 from samserve.usecases.ports import GAZE_SAMPLE_OUTCOMES
 from samserve.v1 import segmentation_pb2 as pb
 from samserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
-from tests.integration.gateway.conftest import (
+from tests.support.gateway import (
     CENTRE_CLICK,
     FOUND_IOU,
     PNG_CLICK,
     Served,
     disc,
+    drained,
     iou,
     photo,
     pixels_of,
     refusal,
+    rest,
     serving,
 )
 
@@ -237,22 +239,6 @@ async def test_a_devices_clock_may_begin_anywhere(served: Served) -> None:
     await call.write(sample(1, step=-(1 << 63)))
     assert (await call.read()).answer.timestamp_nanoseconds == -(1 << 63)
     call.cancel()
-
-
-async def rest(call: Any) -> AsyncIterator[Any]:
-    """What is still to come."""
-    while (message := await call.read()) != grpc.aio.EOF:
-        yield message
-
-
-async def drained(call: Any) -> None:
-    """Read until the end; raises how it ended."""
-    async for _ in rest(call):
-        pass
-    if await call.code() != grpc.StatusCode.OK:
-        raise grpc.aio.AioRpcError(
-            await call.code(), await call.initial_metadata(), await call.trailing_metadata(), await call.details()
-        )
 
 
 async def test_an_interactive_session_refines_moves_and_undoes(served: Served) -> None:

@@ -2,43 +2,23 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
 from concurrent import futures
-from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
 import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import SpanKind, StatusCode
 
-from samserve.gateway.process import TracingMissing, gateway
-from samserve.gateway.settings import Settings
-from samserve.observability.tracing import OpenTelemetryTracer
+from samserve.gateway.process import TracingMissing
 from samserve.v1 import segmentation_pb2 as pb
-from samserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
-from tests.integration.gateway.conftest import PNG_CLICK, Served, photo, refusal, serving
+from tests.support.gateway import PNG_CLICK, photo, refusal, serving
+from tests.support.traces import PARENT, SAMPLED, TRACE, traced
 
-TRACE, PARENT = 0x80E1AFED08E019FC1110464CFA66635C, 0x7A085853722DC6D2
-SAMPLED = (("traceparent", f"00-{TRACE:032x}-{PARENT:016x}-01"),)
 SEGMENT = "samserve.v1.SegmentationService/Segment"
 CLICK = pb.SegmentRequest(image=pb.Image(data=photo(1)), prompts=[PNG_CLICK])
-
-
-@asynccontextmanager
-async def traced(exporter: InMemorySpanExporter, **settings: Any) -> AsyncIterator[Served]:
-    """A gateway whose spans are kept here."""
-    provider = TracerProvider(sampler=ParentBased(TraceIdRatioBased(1)))
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    async with (
-        gateway(Settings(port=0, stop_grace_seconds=1, **settings), OpenTelemetryTracer(provider)) as running,
-        grpc.aio.insecure_channel(running.address) as channel,
-    ):
-        yield Served(running, channel, SegmentationServiceStub(channel))
 
 
 def parent_of(span: ReadableSpan) -> int | None:

@@ -10,8 +10,7 @@ import pytest
 import pytest_asyncio
 
 from samserve.v1 import segmentation_pb2 as pb
-from tests.integration.gateway.conftest import PNG_CLICK, Served, photo, refusal, serving
-from tests.integration.gateway.test_streams import drained
+from tests.support.gateway import PNG_CLICK, Served, drained, photo, refusal, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -12,11 +12,7 @@ import pytest
 import yaml
 
 from benchmarks.prometheus import Prometheus
-from tests.integration.triton_server.conftest import _shared_triton, installation, repository, triton
-
-__all__ = ["_shared_triton", "installation", "repository", "triton"]
-
-MONITORING = Path(__file__).parents[3] / "k8s" / "monitoring"
+from k8s.monitoring.prometheus_rule import FOLDER
 
 _START_SECONDS = 60.0
 _PORT_ATTEMPTS = 5
@@ -37,7 +33,7 @@ def prometheus(tmp_path: Path) -> Iterator[Callable[[Mapping[str, str]], Prometh
             yaml.safe_dump(
                 {
                     "global": {"scrape_interval": _INTERVAL, "scrape_timeout": _INTERVAL, "evaluation_interval": "1s"},
-                    "rule_files": [str(MONITORING / "*-rules.yaml")],
+                    "rule_files": [str(FOLDER / "*-rules.yaml")],
                     "scrape_configs": [
                         {"job_name": job, "static_configs": [{"targets": [target]}]} for job, target in targets.items()
                     ],

@@ -13,11 +13,11 @@ import yaml
 
 from benchmarks.dashboard_picture import DASHBOARD, Board, fill_in
 from benchmarks.prometheus import Prometheus, QueryRefused
+from k8s.monitoring.prometheus_rule import FOLDER as MONITORING
 from samserve.v1 import segmentation_pb2 as pb
-from tests.integration.conftest import RedisServer
-from tests.integration.gateway.conftest import PNG_CLICK, Served, photo, serving
-from tests.integration.monitoring.conftest import MONITORING
-from tests.integration.triton_server.conftest import TritonServer
+from tests.support.gateway import PNG_CLICK, Served, photo, serving
+from tests.support.redis_server import RedisServer
+from tests.support.triton_server import TritonServer
 
 EVENTUAL_SECONDS = 120.0
 OF_PROMETHEUS_ITSELF = {"up", "ALERTS"}

@@ -14,8 +14,7 @@ from samserve.adapters.redis import RedisEmbeddingCache
 from samserve.domain.embedding import HEADER_BYTES, pack
 from samserve.domain.identity import EmbeddingKey
 from samserve.usecases.ports import EmbeddingSource
-from tests.integration.conftest import RedisServer
-from tests.integration.redis.conftest import (
+from tests.support.redis_gateways import (
     MANIFEST,
     PROMPT_SECONDS,
     Gateways,
@@ -24,6 +23,7 @@ from tests.integration.redis.conftest import (
     key_of,
     manifest_of,
 )
+from tests.support.redis_server import RedisServer
 
 KEY = key_of(1)
 NAME = f"samserve:embedding:{KEY}"

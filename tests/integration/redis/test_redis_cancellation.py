@@ -6,8 +6,8 @@ import random
 import numpy as np
 import pytest
 
-from tests.integration.conftest import RedisServer
-from tests.integration.redis.conftest import MANIFEST, Gateways, embedding_of, key_of, manifest_of
+from tests.support.redis_gateways import MANIFEST, Gateways, embedding_of, key_of, manifest_of
+from tests.support.redis_server import RedisServer
 
 # 256 KiB: a reply takes several reads, so that cancellation also strikes between them.
 LARGE = manifest_of(32, 64, 64)

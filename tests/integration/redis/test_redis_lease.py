@@ -8,8 +8,8 @@ from redis.asyncio import Redis
 
 from samserve.adapters.cache.local_lease import LocalEncodeLease
 from samserve.adapters.redis import RedisEncodeLease
-from tests.integration.conftest import RedisServer
-from tests.integration.redis.conftest import PROMPT_SECONDS, Gateways, eventually, key_of
+from tests.support.redis_gateways import PROMPT_SECONDS, Gateways, eventually, key_of
+from tests.support.redis_server import RedisServer
 
 KEY = key_of(1)
 NAME = f"samserve:lease:{KEY}"
@@ -87,7 +87,7 @@ import asyncio
 import sys
 from samserve.adapters.redis import Breaker, GuardedRedis, RedisEncodeLease, connect
 from samserve.domain.identity import EmbeddingKey
-from tests.integration.redis.conftest import RecordingObserver
+from tests.support.redis_gateways import RecordingObserver
 
 async def main():
     observer = RecordingObserver()

@@ -8,9 +8,9 @@ import pytest
 
 from samserve.domain.manifest import DECODER
 from samserve.v1 import segmentation_pb2 as pb
-from tests.integration.gateway.conftest import PNG_CLICK
-from tests.integration.triton_server.conftest import TritonServer, eventually
-from tests.integration.triton_server.test_serving import BY_WIRE, logits, on_triton, request
+from tests.support.gateway import PNG_CLICK
+from tests.support.triton_gateways import BY_WIRE, logits, on_triton, request
+from tests.support.triton_server import TritonServer, eventually
 
 IMAGES = 8
 BOX = pb.Prompt(box=pb.Box(x0=5, y0=5, x1=40, y1=40))

@@ -10,17 +10,21 @@ import pytest
 
 from samserve.domain.manifest import DECODER, ENCODER
 from samserve.v1 import segmentation_pb2 as pb
-from tests.integration.gateway.conftest import refusal, serving
-from tests.integration.triton_server.conftest import TritonServer
-from tests.integration.triton_server.test_lifecycle import (
+from tests.support.gateway import refusal, serving
+from tests.support.triton_gateways import (
+    BY_WIRE,
     NOT_SERVING,
     SERVING,
     becomes,
     check_unavailable,
     health,
+    logits,
+    on_triton,
+    request,
     start,
+    transport,
 )
-from tests.integration.triton_server.test_serving import BY_WIRE, logits, on_triton, request, transport
+from tests.support.triton_server import TritonServer
 
 
 def part(repository: Path, model: str, folder: Path) -> Path:

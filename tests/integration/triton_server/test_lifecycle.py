@@ -9,51 +9,34 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from grpc_health.v1 import health_pb2
-from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from benchmarks.triton_transport import HOLLOW, write_hollow
 from samserve.domain.manifest import DECODER, ENCODER
 from samserve.v1 import segmentation_pb2 as pb
-from tests.integration.gateway.conftest import PNG_CLICK, Refusal, Served, photo, refusal, serving
-from tests.integration.triton_server.conftest import TritonServer
-from tests.integration.triton_server.test_serving import BY_WIRE, logits, on_triton, request, transport
-
-FOLLOWS_SECONDS = 20.0
-"""Readiness takes some seconds; a busy machine may take more."""
+from tests.support.gateway import PNG_CLICK, Refusal, Served, photo, refusal, serving
+from tests.support.triton_gateways import (
+    BY_WIRE,
+    FOLLOWS_SECONDS,
+    NOT_SERVING,
+    SERVICE,
+    SERVING,
+    becomes,
+    check_unavailable,
+    health,
+    logits,
+    on_triton,
+    request,
+    start,
+    transport,
+)
+from tests.support.triton_server import TritonServer
 
 ASKING = 4
 """Callers that go on asking while Triton is exchanged."""
 
-SERVICE = "samserve.v1.SegmentationService"
-SERVING = health_pb2.HealthCheckResponse.SERVING
-NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 NewTriton = Callable[[], TritonServer]
 both_transports = pytest.mark.parametrize("settings", [{}, BY_WIRE], ids=["shared memory", "wire"])
-
-
-async def health(served: Served, service: str = SERVICE) -> int:
-    stub: Any = HealthStub(served.channel)
-    answer = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
-    return int(answer.status)
-
-
-async def becomes(served: Served, status: int) -> None:
-    """Wait for readiness to follow; liveness has to be there all the time."""
-    async with asyncio.timeout(FOLLOWS_SECONDS):
-        while await health(served) != status:
-            assert await health(served, "liveness") == SERVING
-            await asyncio.sleep(0.1)
-
-
-def check_unavailable(refused: Refusal) -> None:
-    assert refused.code is grpc.StatusCode.UNAVAILABLE
-    assert refused.retry_after_seconds
-
-
-async def start(triton: TritonServer, repository: Path | None = None) -> None:
-    await asyncio.to_thread(triton.start, repository)
 
 
 async def test_a_gateway_that_is_up_before_triton_serves_once_triton_does(new_triton: NewTriton) -> None:

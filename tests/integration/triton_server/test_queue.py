@@ -22,9 +22,9 @@ from samserve.domain.prompts import PROMPTS_PER_DECODE, CoordinateSpace, Prompt,
 from samserve.usecases.ports import DecodedImage
 from samserve.v1 import segmentation_pb2 as pb
 from stack.triton_server import TritonInstallation
-from tests.integration.gateway.conftest import Served, photo, refusal
-from tests.integration.triton_server.conftest import TritonServer, eventually
-from tests.integration.triton_server.test_serving import MIB, on_triton, request
+from tests.support.gateway import Served, photo, refusal
+from tests.support.triton_gateways import MIB, on_triton, request
+from tests.support.triton_server import TritonServer, eventually
 
 QUEUE_SIZE = 2
 QUEUE_SECONDS = 0.5

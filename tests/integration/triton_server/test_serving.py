@@ -1,8 +1,6 @@
 """Gateways on a real Triton answer as gateways with the models in process do, by shared memory and by wire."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,44 +13,12 @@ from samserve.domain.manifest import ModelManifest
 from samserve.domain.prompts import PROMPTS_PER_DECODE
 from samserve.gateway.settings import default_model_repository
 from samserve.v1 import segmentation_pb2 as pb
-from tests.integration.conftest import RedisServer
-from tests.integration.gateway.conftest import PNG_CLICK, Served, photo, serving
-from tests.integration.triton_server.conftest import TritonServer
+from tests.support.gateway import PNG_CLICK, photo, serving
+from tests.support.redis_server import RedisServer
+from tests.support.triton_gateways import BY_WIRE, MIB, logits, on_triton, request, transport
+from tests.support.triton_server import TritonServer
 
-MIB = 1 << 20
 MANIFEST = ModelManifest.read(default_model_repository())
-BY_WIRE = {"triton_scratch_bytes": 0}
-
-
-@asynccontextmanager
-async def on_triton(triton: TritonServer, **settings: Any) -> AsyncIterator[Served]:
-    """A gateway on a Triton."""
-    defaults = {"memory_cache_bytes": 8 * MIB, "triton_scratch_bytes": 16 * MIB}
-    async with serving(engine="triton", triton=triton.address, **{**defaults, **settings}) as served:
-        yield served
-
-
-def request(seed: int, *prompts: pb.Prompt, **fields: Any) -> pb.SegmentRequest:
-    defaults: dict[str, Any] = {"include_low_res_masks": True, "multimask_output": True}
-    return pb.SegmentRequest(
-        image=pb.Image(data=photo(seed)), prompts=prompts or (PNG_CLICK,), **{**defaults, **fields}
-    )
-
-
-def logits(response: pb.SegmentResponse) -> np.ndarray[Any, Any]:
-    return np.stack(
-        [
-            np.frombuffer(mask.low_res_mask.data, "<f2").astype(np.float32)
-            for result in response.results
-            for mask in result.masks
-        ]
-    )
-
-
-async def transport(served: Served) -> str:
-    info: pb.GetServerInfoResponse = await served.stub.GetServerInfo(pb.GetServerInfoRequest())
-    assert info.engine == "triton"
-    return info.transport
 
 
 def assorted_prompts(mask: pb.LowResMask) -> list[pb.Prompt]:

@@ -10,10 +10,10 @@ import pytest
 from samserve.domain.clip_manifest import IMAGE_ENCODER, TEXT_ENCODER
 from samserve.v1 import segmentation_pb2 as pb
 from stack.triton_server import TritonInstallation
-from tests.integration.gateway.conftest import refusal, serving
-from tests.integration.gateway.test_segment_by_text import SETTINGS, text_request
-from tests.integration.triton_server.conftest import TritonServer
-from tests.integration.triton_server.test_serving import BY_WIRE, on_triton
+from tests.support.gateway import refusal, serving
+from tests.support.text_requests import SETTINGS, text_request
+from tests.support.triton_gateways import BY_WIRE, on_triton
+from tests.support.triton_server import TritonServer
 
 REQUEST = text_request("a cup", "a red truck", multimask_output=True)
 

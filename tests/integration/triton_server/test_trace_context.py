@@ -13,9 +13,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from samserve.domain.manifest import DECODER, ENCODER
 from samserve.v1 import segmentation_pb2 as pb
-from tests.integration.gateway.conftest import PNG_CLICK, photo
-from tests.integration.gateway.test_tracing import SAMPLED, TRACE, traced
-from tests.integration.triton_server.conftest import TritonServer
+from tests.support.gateway import PNG_CLICK, photo
+from tests.support.traces import SAMPLED, TRACE, traced
+from tests.support.triton_server import TritonServer
 
 
 class Collector:

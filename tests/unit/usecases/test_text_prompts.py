@@ -16,8 +16,8 @@ from samserve.usecases.embedder import ImageSource
 from samserve.usecases.load.admission import Admission
 from samserve.usecases.ports import DecodedImage
 from samserve.usecases.text_prompts import TextQuery, TextSegmentation, TextSegmenter
-from tests.unit.usecases.test_automatic import GeneratorBench
-from tests.unit.usecases.test_embedder import DOG, CountingDecoder
+from tests.support.embedder_bench import DOG, CountingDecoder
+from tests.support.generator_bench import GeneratorBench
 
 PARAMETERS = AutomaticMaskParameters(points_per_side=8, stability_score_thresh=0)
 

@@ -16,6 +16,7 @@ from PIL import ExifTags, Image, ImageOps
 from samserve.adapters.images.decoder import PillowImageDecoder
 from samserve.domain.errors import InvalidImage
 from samserve.domain.geometry import CropBox, Size
+from tests.support.png import png
 
 SIDE = 64
 RGB = np.random.default_rng(7).integers(0, 256, (24, 40, 3), dtype=np.uint8)
@@ -155,17 +156,6 @@ async def test_what_is_no_image_is_refused(decoder: PillowImageDecoder, data: by
         with pytest.raises(InvalidImage) as refused:
             await refusal
         assert refused.value.field == "data"
-
-
-def png(width: int, height: int, bit_depth: int = 8, pixel: bytes | None = None) -> bytes:
-    """An RGB PNG: of one colour, or with a header only."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bit_depth, 2, 0, 0, 0))
-    rows = zlib.compress((b"\0" + pixel * width) * height) if pixel else b""
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize(("width", "height"), [(40_000, 40_000), (1001, 1000), (2**31 - 1, 2**31 - 1), (70_000, 1)])
