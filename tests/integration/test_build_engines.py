@@ -15,8 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-import build_engines
-from modeling import build
+from modeling import build, build_command
 from modeling.checkpoints import SHARED, load_checkpoint
 from modeling.engine_volume import engine_key
 from modeling.probes import probe_images, probe_prompts
@@ -35,7 +34,7 @@ pytestmark = pytest.mark.timeout(1800)
 
 
 def run(*arguments: str | Path) -> int:
-    return build_engines.main([str(argument) for argument in arguments])
+    return build_command.main([str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +97,7 @@ def test_the_bundled_graphs_are_small_and_tell_nothing_of_the_machine_that_made_
     contents = [graph_path(tiny_repository, graph).read_bytes() for graph in GRAPHS]
     assert sum(map(len, contents)) <= BUNDLED_BYTES
     for content in contents:
-        assert str(Path(build_engines.__file__).parent).encode() not in content
+        assert str(Path(__file__).parents[2]).encode() not in content
         assert not re.search(rb"site-packages|\.py\b", content)
 
 

@@ -14,8 +14,7 @@ from onnx import numpy_helper
 from transformers import CLIPModel
 from tritonclient.grpc import model_config_pb2
 
-import build_engines
-from modeling import clip_build
+from modeling import build_command, clip_build
 from modeling.clip_checkpoint import load_clip
 from modeling.clip_parity import MAX_ERROR
 from modeling.clip_repository import CLIP_GRAPHS, clip_fingerprint
@@ -36,7 +35,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*arguments: str | Path) -> int:
-    return build_engines.main([str(argument) for argument in arguments])
+    return build_command.main([str(argument) for argument in arguments])
 
 
 def test_the_manifest_says_what_was_built(clip_repository: Path) -> None:

@@ -1,0 +1,175 @@
+"""Build the served models: from a SAM checkpoint to a model repository, behind a parity gate."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import SamModel
+
+from modeling.architectures import BUNDLED, MODEL_NAMES
+from modeling.build import Recipe, build_repository
+from modeling.checkpoints import InvalidCheckpoint, load_checkpoint
+from modeling.clip_build import build_clip
+from modeling.engine_volume import file_repository
+from modeling.gate import verify_repository
+from modeling.parity import DEFAULT_IMAGES, MIN_IMAGES, ParityFailed
+from modeling.precision import PRECISIONS
+from modeling.profiles import DEFAULT_PROFILES, BatchProfiles, Range
+from modeling.progress import step
+from modeling.random_weights import random_model
+from modeling.targets import TARGETS
+from modeling.tensorrt_builder import TENSORRT_RTX, BuilderMissing, BuildFailed
+from modeling.tensorrt_runner import EngineFailed
+from modeling.triton_config import MAX_TOKENS
+from samserve.domain.manifest import InvalidManifest
+from samserve.domain.prompts import PROMPTS_PER_DECODE
+
+EXIT_FAILED = 2
+REFUSALS = (InvalidCheckpoint, InvalidManifest, ParityFailed, BuilderMissing, BuildFailed, EngineFailed, OSError)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code: 0, or 2 with the reason on stderr."""
+    options = _parse(arguments)
+    try:
+        if options.text_model is not None:
+            clip = build_clip(options.text_model, options.output, options.target)
+            print(f"{options.output} holds {clip.model} for text prompts, {clip.fingerprint}")
+            return 0
+        model, provenance = _load(options)
+        if options.verify:
+            found = verify_repository(options.model, model, options.output, images=options.images)
+            print(f"{options.output} is what PyTorch computes: {found.graphs}")
+            if found.engines:
+                print(f"its engines: {found.engines}")
+        else:
+            output = options.output / f".building-{os.getpid()}" if options.keyed else options.output
+            manifest = build_repository(options.model, model, output, _recipe(options), provenance=provenance)
+            if options.keyed:
+                output = file_repository(output, options.output)
+            print(f"{output} holds {manifest.model}, {manifest.precision}, {manifest.fingerprint}")
+            engines = manifest.provenance.get("engines")
+            if engines and isinstance(engines["parity"], str):
+                print(f"its engines were compiled and {engines['parity']}; --verify where there is one")
+    except REFUSALS as error:
+        print(f"build_engines: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    models = parser.add_mutually_exclusive_group(required=True)
+    models.add_argument("--model", choices=MODEL_NAMES, help="the architecture")
+    models.add_argument(
+        "--text-model",
+        type=Path,
+        metavar="FOLDER",
+        help="a CLIP checkpoint in Hugging Face's layout, for text prompts: goes beside the models in --output; takes "
+        "--target and no other flag",
+    )
+    weights = parser.add_mutually_exclusive_group()
+    weights.add_argument(
+        "--checkpoint",
+        type=Path,
+        help="Meta's .pth, a Hugging Face .safetensors or .bin file or a folder that holds one, or, for the bundled "
+        "model, a model repository",
+    )
+    weights.add_argument("--random-weights", type=int, metavar="SEED", help="no checkpoint: for trying out")
+    parser.add_argument("--output", required=True, type=Path, help="the model repository to write")
+    parser.add_argument(
+        "--target",
+        default="onnx",
+        choices=list(TARGETS),
+        help="onnx: the graphs alone; cpu: and Triton's configuration for its Python backend; tensorrt: and plans for "
+        "the GPU here, with Triton's configuration; tensorrt-rtx: and engines of TensorRT-RTX, no GPU needed",
+    )
+    parser.add_argument("--precision", choices=PRECISIONS, help="of the arithmetic (fp16 for engines, else fp32)")
+    for name, default in DEFAULT_PROFILES._asdict().items():
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=_range,
+            default=default,
+            metavar="MIN:OPT:MAX",
+            help=f"range that the engines take ({default})",
+        )
+    parser.add_argument(
+        "--compute-capability",
+        type=int,
+        nargs="+",
+        default=(),
+        metavar="SM",
+        help="GPUs to compile for, such as 86 89 (TensorRT-RTX; default: all it makes portable engines for)",
+    )
+    parser.add_argument(
+        "--keyed",
+        action="store_true",
+        help="--output is a volume of engines, and the repository goes to <GPU>/<builder>/<fingerprint> in it",
+    )
+    parser.add_argument("--images", type=int, default=DEFAULT_IMAGES, help="how many images the parity gate tries")
+    parser.add_argument("--verify", action="store_true", help="write nothing; run the gate on what is in --output")
+    options = parser.parse_args(arguments)
+    if options.text_model is not None:
+        if options.checkpoint or options.random_weights is not None or options.verify or options.precision:
+            parser.error("--text-model takes --output and --target; its folder holds the weights")
+        return options
+    if options.images < MIN_IMAGES:
+        parser.error(f"--images must be at least {MIN_IMAGES}, to see that different images are told apart")
+    if options.compute_capability and TARGETS[options.target].builder != TENSORRT_RTX:
+        parser.error(f"--compute-capability goes with --target {TENSORRT_RTX}; TensorRT compiles for the GPU here")
+    if options.keyed and (options.verify or TARGETS[options.target].builder is None):
+        parser.error("--keyed goes with building for a --target that has engines")
+    if TARGETS[options.target].flavour == "tensorrt" and not _hold_what_is_sent(_profiles(options)):
+        parser.error(
+            f"the gateway sends from 1 prompt of 2 points to {PROMPTS_PER_DECODE} of {MAX_TOKENS}; widen the ranges"
+        )
+    if options.checkpoint is None and options.random_weights is None:
+        if not (options.verify and options.model == BUNDLED):
+            parser.error("--checkpoint or --random-weights is required")
+        # The bundled model's graphs hold all its weights under their own names.
+        options.checkpoint = options.output
+    return options
+
+
+def _range(text: str) -> Range:
+    try:
+        return Range.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _profiles(options: argparse.Namespace) -> BatchProfiles:
+    return BatchProfiles(**{name: getattr(options, name) for name in BatchProfiles._fields})
+
+
+def _hold_what_is_sent(profiles: BatchProfiles) -> bool:
+    encoder_batch, decoder_batch, prompts, points = profiles
+    smallest = max(encoder_batch.min, decoder_batch.min, prompts.min, points.min - 1)
+    return smallest <= 1 and prompts.max >= PROMPTS_PER_DECODE and points.max >= MAX_TOKENS
+
+
+def _recipe(options: argparse.Namespace) -> Recipe:
+    return Recipe(
+        target=options.target,
+        precision=options.precision or TARGETS[options.target].precision,
+        profiles=_profiles(options),
+        compute_capabilities=tuple(options.compute_capability),
+        images=options.images,
+    )
+
+
+def _load(options: argparse.Namespace) -> tuple[SamModel, dict[str, Any]]:
+    """The model and where its weights came from."""
+    if options.random_weights is not None:
+        with step(f"filling {options.model} with random weights"):
+            return random_model(options.model, options.random_weights), {"random_weights": options.random_weights}
+    with step(f"loading {options.checkpoint}"):
+        checkpoint = load_checkpoint(options.model, options.checkpoint)
+    return checkpoint.model, {
+        "checkpoint": checkpoint.file_name,
+        "checkpoint_layout": checkpoint.layout,
+        "checkpoint_sha256": checkpoint.sha256,
+    }
