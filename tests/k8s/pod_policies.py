@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pydantic import ValidationError
 
-from samserve.adapters.grpc.server import LIVENESS, SERVICE
+from samserve.api import LIVENESS_SERVICE_NAME, SERVICE_NAME
 from samserve.domain.prompts import PROMPTS_PER_DECODE
 from samserve.gateway.settings import Settings
 from stack.triton_server import GRPC_PORT, METRICS_PORT
@@ -89,10 +89,12 @@ def probes_ask_what_is_there(rendering: Rendering) -> Iterator[str]:
                 port = probe.get(kind, {}).get("port")
                 if port is not None and port not in ports and port not in ports.values():
                     yield f"{where}: {name} asks port {port}, which is none of its own"
-            service = {"readinessProbe": SERVICE}.get(name, LIVENESS)
+            service = {"readinessProbe": SERVICE_NAME}.get(name, LIVENESS_SERVICE_NAME)
             if container["name"] == "gateway" and probe.get("grpc", {}).get("service") != service:
                 yield f"{where}: {name} has to ask the health service {service}"
-            if container["name"] == "gateway" and (probe["grpc"]["port"] == ports["health"]) != (service == LIVENESS):
+            if container["name"] == "gateway" and (probe["grpc"]["port"] == ports["health"]) != (
+                service == LIVENESS_SERVICE_NAME
+            ):
                 yield f"{where}: callers can crowd out {name}, or it does not see that they do"
 
 

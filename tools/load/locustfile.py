@@ -25,6 +25,7 @@ from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.exception import StopUser
 
+from samserve.api import SERVICE_NAME
 from samserve.domain.gaze.simulation import GazeModel, simulate_gaze
 from samserve.domain.geometry import Size
 from samserve.v1 import segmentation_pb2 as pb
@@ -35,7 +36,6 @@ init_gevent()
 # seemed slow.
 gevent.get_hub().threadpool.maxsize = 1024
 
-SERVICE = f"/{pb.DESCRIPTOR.services_by_name['SegmentationService'].full_name}"
 CONNECTIONS = 8
 FRAME_SIZE = Size(480, 640)
 FRAMES_PER_SECOND = 2
@@ -160,7 +160,7 @@ class SegmentUser(GrpcUser):
 
     def stub(self) -> Any:
         """`Segment`; answers stay bytes, for nobody looks into them."""
-        return self.connect().unary_unary(f"{SERVICE}/Segment", pb.SegmentRequest.SerializeToString)
+        return self.connect().unary_unary(f"/{SERVICE_NAME}/Segment", pb.SegmentRequest.SerializeToString)
 
     def segment(self, stub: Any, due: float) -> grpc.StatusCode:
         """One request of the mix that was due then."""
@@ -237,7 +237,7 @@ class GazeUser(GrpcUser):
         due: dict[int, float] = {}
         late: dict[int, float] = {}
         call = self.connect().stream_stream(
-            f"{SERVICE}/SegmentGaze", pb.SegmentGazeRequest.SerializeToString, pb.SegmentGazeResponse.FromString
+            f"/{SERVICE_NAME}/SegmentGaze", pb.SegmentGazeRequest.SerializeToString, pb.SegmentGazeResponse.FromString
         )
         try:
             for response in call(self._requests(due, late)):

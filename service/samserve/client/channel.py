@@ -8,21 +8,13 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
+from samserve.api import IMAGE_ID_METADATA_KEY, SERVICE_NAME, TENANT_METADATA_KEY
 from samserve.client.errors import InvalidRequest
 from samserve.domain.identity import ImageId
-from samserve.v1 import segmentation_pb2 as pb
 from samserve.v1 import segmentation_pb2_grpc as pb_grpc
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """Largest message sent or taken: the server's default."""
-
-SERVICE_NAME = pb.DESCRIPTOR.services_by_name["SegmentationService"].full_name
-
-TENANT_METADATA_KEY = "samserve-tenant"
-
-IMAGE_ID_METADATA_KEY = "samserve-image-id"
-"""Names the image that a call is about to whatever stands before the gateways, so that all its calls go to one of them,
-whose memory has its embedding. A hint: gateways do not read it."""
 
 Metadata = tuple[tuple[str, str], ...]
 

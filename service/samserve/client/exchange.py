@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from grpc_health.v1 import health_pb2
 
-from samserve.client.channel import SERVICE_NAME
+from samserve.api import SERVICE_NAME
 from samserve.client.errors import ClientError, DeadlineExceeded, ImageNotFound, Overloaded
 from samserve.client.image import ImageLike, ImageSource, KnownImages
 from samserve.client.request import Prompt, prompt_message, segment_request

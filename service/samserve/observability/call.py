@@ -9,11 +9,10 @@ from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from typing import Protocol
 
+from samserve.api import TENANT_METADATA_KEY
 from samserve.domain.errors import Overloaded, SamserveError
 from samserve.usecases.embedder import EmbeddedImage
 from samserve.usecases.ports import DecodedMasks, EmbeddingSource, RequestObserver, Stage, Warmth
-
-TENANT_METADATA = "samserve-tenant"
 
 _LOGGED_CHARACTERS = 128
 _WARMTH = {
@@ -96,7 +95,7 @@ class Call:
     @property
     def tenant(self) -> str:
         """As the client named it; empty for none."""
-        return self.metadata.get(TENANT_METADATA, "")
+        return self.metadata.get(TENANT_METADATA_KEY, "")
 
     def embedded(self, embedded: EmbeddedImage) -> None:
         """It got an embedding."""

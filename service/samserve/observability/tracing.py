@@ -12,13 +12,11 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from samserve import api
 from samserve.observability.call import Call, Note
-from samserve.v1 import segmentation_pb2 as pb
 
 # Not the baggage, which nothing here reads: entries of odd form would each be a warning in the log.
 _TRACE_CONTEXT = TraceContextTextMapPropagator()
-
-_SERVICE = pb.DESCRIPTOR.services_by_name["SegmentationService"].full_name
 
 # OpenTelemetry's conventions for gRPC servers: these are faults of the server, all others the caller's.
 _FAULTS = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
@@ -49,7 +47,7 @@ class OpenTelemetryTracer:
     @contextmanager
     def call(self, call: Call) -> Iterator[None]:
         """See `Tracer.call`."""
-        method = f"{_SERVICE}/{call.rpc}"
+        method = f"{api.SERVICE_NAME}/{call.rpc}"
         with self._tracer.start_as_current_span(
             method,
             context=_TRACE_CONTEXT.extract(call.metadata),

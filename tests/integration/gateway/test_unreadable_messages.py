@@ -9,12 +9,12 @@ import grpc
 import pytest
 import pytest_asyncio
 
+from samserve.api import RPCS, SERVICE_NAME
 from samserve.v1 import segmentation_pb2 as pb
 from tests.support.gateway import PNG_CLICK, Served, drained, photo, refusal, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-SERVICE = pb.DESCRIPTOR.services_by_name["SegmentationService"]
 GARBAGE = b"\xff\xff\xff\xffgarbage"
 
 
@@ -26,16 +26,16 @@ async def served() -> AsyncIterator[Served]:
 
 def raw_call(served: Served, rpc: str) -> Any:
     """The rpc with bytes for requests."""
-    method = SERVICE.methods_by_name[rpc]
+    method = RPCS[rpc]
     kind = ("stream" if method.client_streaming else "unary") + ("_stream" if method.server_streaming else "_unary")
-    return getattr(served.channel, kind)(f"/{SERVICE.full_name}/{rpc}")
+    return getattr(served.channel, kind)(f"/{SERVICE_NAME}/{rpc}")
 
 
-@pytest.mark.parametrize("rpc", sorted(SERVICE.methods_by_name))
+@pytest.mark.parametrize("rpc", sorted(RPCS))
 async def test_every_rpc_says_that_it_cannot_read_the_message(
     served: Served, rpc: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    method = SERVICE.methods_by_name[rpc]
+    method = RPCS[rpc]
     with caplog.at_level(logging.INFO):
         if method.client_streaming:
             call = raw_call(served, rpc)()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from samserve.v1 import segmentation_pb2 as pb
+from samserve.api import RPCS
 
 ROOT = Path(__file__).parents[3]
 MONITORING = ROOT / "k8s" / "monitoring"
@@ -96,8 +96,7 @@ def test_every_panel_that_the_runbook_names_is_on_the_dashboard() -> None:
 
 
 def test_availability_counts_every_unary_call_that_wants_something_of_the_models() -> None:
-    methods = pb.DESCRIPTOR.services_by_name["SegmentationService"].methods
-    unary = {method.name for method in methods if not method.client_streaming and not method.server_streaming}
+    unary = {method.name for method in RPCS.values() if not method.client_streaming and not method.server_streaming}
     counted = {
         frozenset(re.findall(r'rpc=~"([\w|]+)"', rule["expr"])[0].split("|"))
         for rule in RECORDED

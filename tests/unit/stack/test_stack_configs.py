@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from samserve.client.channel import IMAGE_ID_METADATA_KEY, SERVICE_NAME
+from samserve.api import IMAGE_ID_METADATA_KEY, RPCS, SERVICE_NAME
 from samserve.client.exchange import GENERATION_TIMEOUT_SECONDS
 from samserve.gateway.settings import Settings
-from samserve.v1 import segmentation_pb2 as pb
 from stack.configs import ENVOY, envoy_config, prometheus_config
 from stack.ports import Ports, PortTaken
 
@@ -47,9 +46,8 @@ def test_every_route_hashes_the_metadata_that_the_client_sends(production: Any) 
 
 def test_what_is_not_asked_again_are_the_calls_whose_requests_are_streams(production: Any) -> None:
     streams, rest = routes(production)
-    service = pb.DESCRIPTOR.services_by_name["SegmentationService"]
-    streaming = "|".join(method.name for method in service.methods if method.client_streaming)
-    escaped = service.full_name.replace(".", r"\.")
+    streaming = "|".join(method.name for method in RPCS.values() if method.client_streaming)
+    escaped = SERVICE_NAME.replace(".", r"\.")
     assert streams["match"]["safe_regex"]["regex"] == f"/{escaped}/({streaming})"
     assert "retry_policy" not in streams["route"]
     assert rest["route"]["retry_policy"]

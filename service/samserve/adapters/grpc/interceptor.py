@@ -15,6 +15,7 @@ from typing import Any, NoReturn, TypeAlias, TypeVar
 import grpc
 
 from samserve.adapters.grpc.errors import abort, status_code
+from samserve.api import REQUEST_ID_METADATA_KEY
 from samserve.domain.errors import InvalidArgument, SamserveError, ShuttingDown, StreamIdle
 from samserve.observability.call import Call, Tracer, begin
 from samserve.usecases.load.admission import Admission
@@ -23,7 +24,6 @@ from samserve.usecases.ports import RequestObserver
 _log = logging.getLogger(__name__)
 _calls_log = logging.getLogger("samserve.calls")
 
-REQUEST_ID_METADATA = "x-request-id"
 # It is sent back as metadata and written to the log: what neither can take is not a request id.
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _RECONNECT_SECONDS = 0.5
@@ -116,7 +116,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
 
     def _call(self, rpc: str, metadata: Any) -> Call:
         given = {key: value for key, value in metadata or () if isinstance(value, str)}
-        request_id = given.get(REQUEST_ID_METADATA, "")
+        request_id = given.get(REQUEST_ID_METADATA_KEY, "")
         if not _REQUEST_ID.fullmatch(request_id):
             request_id = uuid.uuid4().hex
         return Call(rpc, request_id, given, self._observer, self._tracer)
@@ -246,7 +246,7 @@ class _Head:
     """
 
     def __init__(self, context: Context, request_id: str) -> None:
-        self.metadata = ((REQUEST_ID_METADATA, request_id),)
+        self.metadata = ((REQUEST_ID_METADATA_KEY, request_id),)
         self._context = context
         self._is_sent = False
 

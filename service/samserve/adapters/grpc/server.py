@@ -11,16 +11,14 @@ from grpc_reflection.v1alpha import reflection
 from samserve.adapters.grpc.interceptor import RequestInterceptor
 from samserve.adapters.grpc.servicer import SegmentationServicer
 from samserve.adapters.grpc.switch import SwitchableHandler
+from samserve.api import LIVENESS_SERVICE_NAME, SERVICE_NAME
 from samserve.observability.call import Tracer
 from samserve.usecases.load.admission import Admission
 from samserve.usecases.ports import RequestObserver
-from samserve.v1 import segmentation_pb2 as pb
 
-SERVICE = pb.DESCRIPTOR.services_by_name["SegmentationService"].full_name
-LIVENESS = "liveness"
 _ADMITTED = ("EmbedImage", "GetEmbedding", "Segment", "GenerateMasks", "DetectEdges")
 _PROBES = 16
-_READINESS = ("", SERVICE)
+_READINESS = ("", SERVICE_NAME)
 _MAX_CONNECTION_AGE_SECONDS = 300
 _MAX_CONNECTION_AGE_GRACE_SECONDS = 3600
 """Longest life of a stream beyond its connection's age; calls on a connection of that age go elsewhere at once."""
@@ -61,7 +59,7 @@ class GrpcServer:
         reuse_port: bool,
     ) -> None:
         self._interceptor = RequestInterceptor(
-            SERVICE, observer, tracer, streams, idle_seconds=idle_seconds, max_message_bytes=max_message_bytes
+            SERVICE_NAME, observer, tracer, streams, idle_seconds=idle_seconds, max_message_bytes=max_message_bytes
         )
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
@@ -76,10 +74,10 @@ class GrpcServer:
                 ("grpc.max_connection_age_grace_ms", 1000 * _MAX_CONNECTION_AGE_GRACE_SECONDS),
             ],
         )
-        self._calls = SwitchableHandler(SERVICE, dict.fromkeys(_ADMITTED, requests))
+        self._calls = SwitchableHandler(SERVICE_NAME, dict.fromkeys(_ADMITTED, requests))
         self._server.add_generic_rpc_handlers((self._calls,))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        reflection.enable_server_reflection((SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
         host = address.rpartition(":")[0]
         self.address = f"{host}:{self._server.add_insecure_port(address)}"
         self._health_server = grpc.aio.server(maximum_concurrent_rpcs=_PROBES, options=[("grpc.so_reuseport", 0)])
@@ -93,7 +91,7 @@ class GrpcServer:
 
     async def start(self) -> None:
         """Begin to serve, health NOT_SERVING; calls are refused as `ModelUnavailable` until there is a servicer."""
-        await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
+        await self._health.set(LIVENESS_SERVICE_NAME, health_pb2.HealthCheckResponse.SERVING)
         await self.set_serving(False)
         await self._health_server.start()
         await self._server.start()

@@ -9,14 +9,12 @@ from typing import Any, NoReturn, TypeAlias
 import grpc
 
 from samserve.adapters.grpc.reading import refusing
+from samserve.api import RPCS
 from samserve.domain.errors import ModelUnavailable
 from samserve.usecases.load.admission import Admission
-from samserve.v1 import segmentation_pb2 as pb
 from samserve.v1.segmentation_pb2_grpc import SegmentationServiceServicer, add_SegmentationServiceServicer_to_server
 
 _RETRY_AFTER_SECONDS = 1.0
-
-_RPCS = pb.DESCRIPTOR.services_by_name["SegmentationService"].methods_by_name
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
@@ -59,7 +57,7 @@ class SwitchableHandler(grpc.GenericRpcHandler):
         recorder = _Recorder()
         add_SegmentationServiceServicer_to_server(servicer, recorder)  # type: ignore[arg-type]
         return {
-            rpc: refusing(handler, _RPCS[rpc].input_type.full_name, self._admissions.get(rpc))
+            rpc: refusing(handler, RPCS[rpc].input_type.full_name, self._admissions.get(rpc))
             for rpc, handler in recorder.handlers.items()
         }
 

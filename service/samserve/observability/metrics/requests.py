@@ -2,11 +2,10 @@
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from samserve.api import RPCS
 from samserve.domain.errors import SHED_REASONS
 from samserve.usecases.ports import GATEWAY_CODES, EmbeddingSource, Stage, Warmth
-from samserve.v1 import segmentation_pb2 as pb
 
-_RPCS = tuple(pb.DESCRIPTOR.services_by_name["SegmentationService"].methods_by_name)
 _LATENCY_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _STAGE_SECONDS = (0.001, *_LATENCY_SECONDS)
 _STALENESS_SECONDS = (0.004, 0.008, 0.016, 0.033, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -78,7 +77,7 @@ class RequestMetrics:
         self._seed()
 
     def _seed(self) -> None:
-        for rpc in _RPCS:
+        for rpc in RPCS:
             for code in GATEWAY_CODES:
                 self._requests.labels(rpc, code)
             for warmth in Warmth:
