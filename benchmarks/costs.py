@@ -24,7 +24,7 @@ import redis
 from benchmarks.capacity import MIB
 from benchmarks.gaze import Measured, watch
 from samserve.adapters.images.decoder import PillowImageDecoder
-from samserve.adapters.onnxruntime import EmbeddedImageEncoder, EmbeddedMaskDecoder
+from samserve.adapters.onnxruntime import OnnxRuntimeImageEncoder, OnnxRuntimeMaskDecoder
 from samserve.cli.gateway_process import gateway_process
 from samserve.domain.embedding import Embedding, pack, unpack
 from samserve.domain.geometry import ImageFrame, Size
@@ -62,7 +62,10 @@ async def models(photo: bytes, rounds: int) -> tuple[float, float, float, float]
     settings = Settings()
     manifest = ModelManifest.read(settings.model_repository)
     image_decoder = PillowImageDecoder(settings.max_image_pixels, 1)
-    encoder, decoder = EmbeddedImageEncoder(settings.model_repository), EmbeddedMaskDecoder(settings.model_repository)
+    encoder, decoder = (
+        OnnxRuntimeImageEncoder(settings.model_repository),
+        OnnxRuntimeMaskDecoder(settings.model_repository),
+    )
     decoded = await image_decoder.decode(photo, 1024)
     small = await image_decoder.decode(photo, manifest.image_size)
     embedding = Embedding((await encoder.encode(small)).values, small.frame)

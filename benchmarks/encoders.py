@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.gateway import Call, Comparison, table, take_turns
-from samserve.adapters.onnxruntime import EmbeddedImageEncoder
+from samserve.adapters.onnxruntime import OnnxRuntimeImageEncoder
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.manifest import ModelManifest
 from samserve.usecases.ports import DecodedImage
@@ -20,7 +20,7 @@ from samserve.usecases.ports import DecodedImage
 
 async def compare(repositories: list[Path], rounds: int) -> Comparison:
     """Run both encoders by turns."""
-    encoders = [EmbeddedImageEncoder(repository) for repository in repositories]
+    encoders = [OnnxRuntimeImageEncoder(repository) for repository in repositories]
     names, calls = zip(*(_task(*each) for each in zip(encoders, repositories, strict=True)), strict=True)
     comparison = Comparison(" : ".join(names), *calls)
     await take_turns([comparison], rounds)
@@ -29,7 +29,7 @@ async def compare(repositories: list[Path], rounds: int) -> Comparison:
     return comparison
 
 
-def _task(encoder: EmbeddedImageEncoder, repository: Path) -> tuple[str, Call]:
+def _task(encoder: OnnxRuntimeImageEncoder, repository: Path) -> tuple[str, Call]:
     manifest = ModelManifest.read(repository)
     side = manifest.image_size
     pixels = np.random.default_rng(0).integers(0, 256, (3, side, side), dtype=np.uint8)

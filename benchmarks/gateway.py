@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from samserve.adapters.images.decoder import PillowImageDecoder
-from samserve.adapters.onnxruntime import EmbeddedImageEncoder, EmbeddedMaskDecoder
+from samserve.adapters.onnxruntime import OnnxRuntimeImageEncoder, OnnxRuntimeMaskDecoder
 from samserve.cli.gateway_process import gateway_process
 from samserve.client import AsyncClient
 from samserve.domain.embedding import Embedding
@@ -84,7 +84,10 @@ async def compare(address: str, data: bytes, rounds: int) -> list[Comparison]:
     """Run all comparisons against a gateway."""
     settings = Settings()
     manifest = ModelManifest.read(settings.model_repository)
-    encoder, decoder = EmbeddedImageEncoder(settings.model_repository), EmbeddedMaskDecoder(settings.model_repository)
+    encoder, decoder = (
+        OnnxRuntimeImageEncoder(settings.model_repository),
+        OnnxRuntimeMaskDecoder(settings.model_repository),
+    )
     image_decoder = PillowImageDecoder(settings.max_image_pixels, 1)
     decoded = await image_decoder.decode(data, manifest.image_size)
     embedding = Embedding((await encoder.encode(decoded)).values, decoded.frame)

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samserve.adapters.images.decoder import PillowImageDecoder
-from samserve.adapters.onnxruntime import EmbeddedImageEncoder, EmbeddedMaskDecoder
+from samserve.adapters.onnxruntime import OnnxRuntimeImageEncoder, OnnxRuntimeMaskDecoder
 from samserve.adapters.opencv.camera_motion import OpenCvMaskWarper, OpenCvMotionEstimator
 from samserve.domain import homography as plane
 from samserve.domain.embedding import Embedding
@@ -55,7 +55,7 @@ class Models:
     def __init__(self) -> None:
         repository = Settings().model_repository
         self.manifest = ModelManifest.read(repository)
-        self.encoder, self.decoder = EmbeddedImageEncoder(repository), EmbeddedMaskDecoder(repository)
+        self.encoder, self.decoder = OnnxRuntimeImageEncoder(repository), OnnxRuntimeMaskDecoder(repository)
         self.image_decoder = PillowImageDecoder(64_000_000, 1)
 
     async def frame(self, photo: npt.NDArray[np.uint8], pose: plane.Homography) -> Frame:

@@ -16,7 +16,7 @@ from modeling.meta_generator import MetaGenerator, Record
 from samserve.adapters.cache.local_lease import LocalEncodeLease
 from samserve.adapters.cache.memory import MemoryEmbeddingCache
 from samserve.adapters.images.decoder import PillowImageDecoder
-from samserve.adapters.onnxruntime import EmbeddedImageEncoder, EmbeddedMaskDecoder
+from samserve.adapters.onnxruntime import OnnxRuntimeImageEncoder, OnnxRuntimeMaskDecoder
 from samserve.adapters.opencv.connected_components import OpenCvComponentLabeler
 from samserve.domain.automatic import AutomaticMaskParameters
 from samserve.domain.candidates import pixel_box
@@ -35,7 +35,7 @@ REPOSITORY = default_model_repository()
 @asynccontextmanager
 async def generator() -> AsyncIterator[AutomaticMaskGenerator]:
     manifest = ModelManifest.read(REPOSITORY)
-    encoder, decoder = EmbeddedImageEncoder(REPOSITORY), EmbeddedMaskDecoder(REPOSITORY)
+    encoder, decoder = OnnxRuntimeImageEncoder(REPOSITORY), OnnxRuntimeMaskDecoder(REPOSITORY)
     image_decoder = PillowImageDecoder(10**8, workers=1)
     embedder = ImageEmbedder(
         manifest=manifest,

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from samserve.adapters.onnxruntime import Arrays, EmbeddedMaskDecoder
+from samserve.adapters.onnxruntime import Arrays, OnnxRuntimeMaskDecoder
 from samserve.domain.embedding import Embedding
 from samserve.domain.errors import ModelUnavailable
 from samserve.domain.geometry import ImageFrame, Size
@@ -40,7 +40,7 @@ class Counted:
     """
 
     def __init__(self, threads: int) -> None:
-        self.decoder = EmbeddedMaskDecoder(REPOSITORY, threads)
+        self.decoder = OnnxRuntimeMaskDecoder(REPOSITORY, threads)
         self.runs = self.most_at_once = self._asked = 0
         self._run = self.decoder._engine.run
         self.decoder._engine.run = self._counted  # type: ignore[method-assign]
@@ -125,7 +125,7 @@ async def test_prompts_of_a_call_that_is_cancelled_are_not_run(two_threads: Coun
 
 
 async def test_a_stopped_decoder_says_that_it_is_unavailable() -> None:
-    decoder = EmbeddedMaskDecoder(REPOSITORY, threads=2)
+    decoder = OnnxRuntimeMaskDecoder(REPOSITORY, threads=2)
     decoder.close()
     with pytest.raises(ModelUnavailable):
         await decoder.decode(EMBEDDING, clicks(5))

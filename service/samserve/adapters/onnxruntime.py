@@ -84,7 +84,7 @@ class _Engine:
         self._session = None
 
 
-class EmbeddedImageEncoder:
+class OnnxRuntimeImageEncoder:
     """Implements `ImageEncoder`: one image at a time, on all threads.
 
     Args:
@@ -111,7 +111,7 @@ class EmbeddedImageEncoder:
         self._engine.close()
 
 
-class EmbeddedMaskDecoder:
+class OnnxRuntimeMaskDecoder:
     """Implements `MaskDecoder`: each run on one thread, which gives more runs a second than one run on all.
 
     Many prompts are several runs, so that one call may take every core, and yet those that come after it wait for some
@@ -171,7 +171,7 @@ def _joined(runs: Sequence[_Run]) -> Arrays:
     return {name: np.concatenate([run.outputs[name] for run in runs], axis=1) for name in runs[0].outputs}
 
 
-class EmbeddedTextRanker:
+class OnnxRuntimeTextRanker:
     """Implements `TextRanker`.
 
     Args:

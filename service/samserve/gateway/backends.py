@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from samserve.adapters.cache.memory import MemoryEmbeddingCache
-from samserve.adapters.onnxruntime import EmbeddedImageEncoder, EmbeddedMaskDecoder, EmbeddedTextRanker
+from samserve.adapters.onnxruntime import OnnxRuntimeImageEncoder, OnnxRuntimeMaskDecoder, OnnxRuntimeTextRanker
 from samserve.adapters.text_tokenizer import ClipTokenizer
 from samserve.adapters.triton import TritonEngine, TritonSession
 from samserve.domain.clip_manifest import FILE_NAME, TOKENIZER_FILE, ClipManifest
@@ -76,15 +76,15 @@ def embedded(settings: Settings, observer: CacheObserver, tracer: Tracer, resour
         InvalidManifest: the repository is missing or not whole.
     """
     manifest = ModelManifest.read(settings.model_repository)
-    encoder = EmbeddedImageEncoder(settings.model_repository, settings.engine_threads)
+    encoder = OnnxRuntimeImageEncoder(settings.model_repository, settings.engine_threads)
     resources.callback(encoder.close)
-    decoder = EmbeddedMaskDecoder(settings.model_repository, settings.engine_threads)
+    decoder = OnnxRuntimeMaskDecoder(settings.model_repository, settings.engine_threads)
     resources.callback(decoder.close)
     memory = MemoryEmbeddingCache(settings.memory_cache_bytes, observer)
 
     async def start(core: Core) -> None:
         async def ranker(clip: ClipManifest) -> TextRanker:
-            ranker = EmbeddedTextRanker(settings.model_repository, clip, settings.engine_threads)
+            ranker = OnnxRuntimeTextRanker(settings.model_repository, clip, settings.engine_threads)
             resources.callback(ranker.close)
             return ranker
 
