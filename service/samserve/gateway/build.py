@@ -47,7 +47,7 @@ from samserve.usecases.gaze.session import GazeSession
 from samserve.usecases.gaze.target import GazeObjects
 from samserve.usecases.interactive import InteractiveSession
 from samserve.usecases.load.admission import Admission
-from samserve.usecases.load.rate_limit import EncodePace
+from samserve.usecases.load.rate_limit import TenantRateLimiter
 from samserve.usecases.ports import DecodedImage, EmbeddingCache, EncodeLease
 from samserve.usecases.segmenter import Segmenter
 from samserve.usecases.text_prompts import TextSegmenter
@@ -84,7 +84,7 @@ class GatewayCore:
         self._generations = Admission("generations", settings.max_generations, RETRY_AFTER_SECONDS)
         for admission in (self._encodes, self._generations):
             metrics.load.watch(admission)
-        self._pace = EncodePace(settings.gaze_encodes_per_second)
+        self._encode_rate = TenantRateLimiter(settings.gaze_encodes_per_second)
         self._prompt_limits = PromptLimits(settings.max_prompts, settings.max_points_per_prompt)
         self._embedder: ImageEmbedder | None = None
         resources.push_async_callback(self._close)
@@ -204,7 +204,7 @@ class GatewayCore:
             frames = partial(
                 GazeFrames,
                 tenant=tenant,
-                pace=self._pace,
+                encode_rate=self._encode_rate,
                 embedder=embedder,
                 thumbnails=self._image_decoder,
                 motion_estimator=OpenCvMotionEstimator(),

@@ -21,7 +21,7 @@ from samserve.domain.prompts import (
 )
 from samserve.usecases.embedder import EmbeddedImage, ImageEmbedder, ImageSource
 from samserve.usecases.load.admission import Admission
-from samserve.usecases.load.deadlines import Pace
+from samserve.usecases.load.deadlines import DeadlineAdmission
 from samserve.usecases.ports import DecodedMasks, MaskDecoder
 
 R = TypeVar("R")
@@ -71,11 +71,11 @@ class Segmenter:
         self._mask_decoder = mask_decoder
         self._requests = requests
         self._limits = limits
-        self._pace = Pace()
+        self._deadlines = DeadlineAdmission()
 
     async def embed(self, image: ImageSource, tenant: str, remaining_seconds: float | None = None) -> EmbeddedImage:
         """Encode an image ahead of its prompts. Raises what `ImageEmbedder.embed` raises."""
-        with self._requests.admit(), self._pace.keep(remaining_seconds):
+        with self._requests.admit(), self._deadlines.keep(remaining_seconds):
             return await self._embedder.embed(image, tenant)
 
     async def segment(self, query: SegmentQuery, render: Callable[[Mask], R]) -> Segmentation[R]:
@@ -91,7 +91,7 @@ class Segmenter:
             Also what `ImageEmbedder.embed` and `MaskDecoder.decode` raise.
         """
         check_prompts(query.prompts, self._limits, self._manifest.low_res_size)
-        with self._requests.admit(), self._pace.keep(query.remaining_seconds):
+        with self._requests.admit(), self._deadlines.keep(query.remaining_seconds):
             check = partial(check_inside, query.prompts, query.coordinate_space)
             embedded = await self._embedder.embed(query.image, query.tenant, check)
             frame = embedded.embedding.frame

@@ -15,7 +15,7 @@ from samserve.domain.geometry import Size
 from samserve.domain.homography import Homography
 from samserve.domain.keyframes import KeyframePolicy, motion, scene_change
 from samserve.usecases.embedder import ImageEmbedder, ImageSource
-from samserve.usecases.load.rate_limit import EncodePace
+from samserve.usecases.load.rate_limit import TenantRateLimiter
 from samserve.usecases.ports import EmbeddingSource, GazeObserver, MotionEstimator, Thumbnail, ThumbnailReader
 
 
@@ -79,7 +79,7 @@ class GazeFrames:
     the newest is kept. So a stream holds five files at most, the one that was looked at last included.
 
     Args:
-        pace: of all streams of a user, beside the stream's own, which `policy` says.
+        encode_rate: limit of all streams of a user, beside the stream's own, which `policy` says.
         report: is told of frames that were refused, by their sequence.
         fail: is told of faults of ours.
         clock: seconds, for the age of keyframes and the rate of encodes.
@@ -89,7 +89,7 @@ class GazeFrames:
         self,
         *,
         tenant: str,
-        pace: EncodePace,
+        encode_rate: TenantRateLimiter,
         embedder: ImageEmbedder,
         thumbnails: ThumbnailReader,
         motion_estimator: MotionEstimator,
@@ -100,7 +100,7 @@ class GazeFrames:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._tenant = tenant
-        self._pace = pace
+        self._encode_rate = encode_rate
         # Nothing tells the people of no tenant apart, and one must not be able to hold up all: each stream is a user.
         self._user: Hashable = tenant or self
         self._embedder = embedder
@@ -234,7 +234,7 @@ class GazeFrames:
             while self._wanted is not None:
                 if self._wanted.frame.image.data is not None:
                     await asyncio.sleep(self._next_encode_seconds - self._clock())
-                    await self._pace.turn(self._user)
+                    await self._encode_rate.turn(self._user)
                 seen, self._wanted = self._wanted, None
                 started = self._clock()
                 try:
@@ -246,7 +246,7 @@ class GazeFrames:
                 if embedded.source is EmbeddingSource.ENCODED:
                     self._next_encode_seconds = started + 1 / self._policy.max_encodes_per_second
                 elif seen.frame.image.data is not None:
-                    self._pace.give_back(self._user)
+                    self._encode_rate.give_back(self._user)
                 self._adopt(seen, embedded.embedding, started)
         finally:
             self._encoding = None

@@ -11,7 +11,7 @@ _BUSY = 4
 """Fewer in flight do not show how fast requests can end, for much of the time nobody asks for more."""
 
 
-class Pace:
+class DeadlineAdmission:
     """Knows how fast requests end, and so how long those in flight will take.
 
     By Little's law n requests in flight take n times the mean interval between ends. A caller who leaves before that

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Hashable
 
 
-class EncodePace:
+class TenantRateLimiter:
     """Gives out turns, evenly spaced for each user, in the order in which they are asked for.
 
     All that is kept of a user is when the next turn is, and that only until then.

@@ -22,7 +22,7 @@ from samserve.usecases.embedder import ImageSource
 from samserve.usecases.gaze.frames import GazeFrame, GazeFrames
 from samserve.usecases.gaze.session import GazeAnswer, GazeSession, Refusal
 from samserve.usecases.gaze.target import GazeObjects
-from samserve.usecases.load.rate_limit import EncodePace
+from samserve.usecases.load.rate_limit import TenantRateLimiter
 from samserve.usecases.ports import Thumbnail
 from tests.support.fake_models import MANIFEST, HeldEncoder, HeldMaskDecoder, SceneDecoder, embedder, image
 
@@ -56,7 +56,9 @@ class Counted:
 class Bench:
     """One session, its models, and a device that samples at 100 Hz."""
 
-    def __init__(self, options: GazeOptions | None = None, tenant: str = "", pace: EncodePace | None = None) -> None:
+    def __init__(
+        self, options: GazeOptions | None = None, tenant: str = "", encode_rate: TenantRateLimiter | None = None
+    ) -> None:
         self.encoder, self.decoder, self.motion, self.counted = (
             HeldEncoder(),
             HeldMaskDecoder(),
@@ -73,7 +75,7 @@ class Bench:
             make_frames=partial(
                 GazeFrames,
                 tenant=tenant,
-                pace=pace or EncodePace(1e6),
+                encode_rate=encode_rate or TenantRateLimiter(1e6),
                 embedder=embedder(self.encoder, scenes),
                 thumbnails=scenes,
                 motion_estimator=self.motion,
@@ -341,12 +343,12 @@ async def test_encodes_are_limited_and_the_newest_frame_is_taken_then() -> None:
 
 
 async def test_streams_of_one_tenant_share_its_encodes_and_those_of_none_do_not() -> None:
-    pace = EncodePace(0.001)
+    encode_rate = TenantRateLimiter(0.001)
     for tenant in ("a", "b", "", ""):
-        bench = Bench(tenant=tenant, pace=pace)
+        bench = Bench(tenant=tenant, encode_rate=encode_rate)
         bench.frame(image(1))
         await bench.until_keyframe(1)
-    late = Bench(tenant="a", pace=pace)
+    late = Bench(tenant="a", encode_rate=encode_rate)
     late.frame(image(1))
     await asyncio.sleep(0.05)
     assert (await late.look(HERE)).keyframe_pending

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 import pytest
 
 from samserve.domain.errors import Overloaded
-from samserve.usecases.load.deadlines import Pace
+from samserve.usecases.load.deadlines import DeadlineAdmission
 
 
 class Clock:
@@ -18,63 +18,63 @@ class Clock:
         return self.now
 
 
-def busy(pace: Pace, clock: Clock, seconds: float, count: int = 200, in_flight: int = 8) -> None:
+def busy(admission: DeadlineAdmission, clock: Clock, seconds: float, count: int = 200, in_flight: int = 8) -> None:
     """So many end, one each `seconds`, while others are in flight."""
     with ExitStack() as others:
         for _ in range(in_flight - 1):
-            others.enter_context(pace.keep(None))
+            others.enter_context(admission.keep(None))
         for _ in range(count):
-            with pace.keep(None):
+            with admission.keep(None):
                 clock.now += seconds
 
 
 def test_a_deadline_that_the_requests_in_flight_outlast_is_refused_with_their_time_to_end() -> None:
     clock = Clock()
-    pace = Pace(clock)
-    busy(pace, clock, 0.1)
+    admission = DeadlineAdmission(clock)
+    busy(admission, clock, 0.1)
     with ExitStack() as flight:
         for _ in range(10):
-            flight.enter_context(pace.keep(None))
-        with pytest.raises(Overloaded) as raised, pace.keep(0.5):
+            flight.enter_context(admission.keep(None))
+        with pytest.raises(Overloaded) as raised, admission.keep(0.5):
             pytest.fail("was let in")
         assert raised.value.retry_after_seconds == pytest.approx(1.0, rel=0.3)
-        with pace.keep(1.1), pace.keep(None):
+        with admission.keep(1.1), admission.keep(None):
             pass
 
 
 def test_where_nothing_is_in_flight_nobody_is_refused() -> None:
     clock = Clock()
-    pace = Pace(clock)
-    busy(pace, clock, 60.0)
-    with pace.keep(0.001):
+    admission = DeadlineAdmission(clock)
+    busy(admission, clock, 60.0)
+    with admission.keep(0.001):
         pass
 
 
 def test_where_few_are_in_flight_an_old_jam_keeps_nobody_out() -> None:
     clock = Clock()
-    pace = Pace(clock)
-    busy(pace, clock, 60.0)
-    with pace.keep(None), pace.keep(None), pace.keep(0.001):
+    admission = DeadlineAdmission(clock)
+    busy(admission, clock, 60.0)
+    with admission.keep(None), admission.keep(None), admission.keep(0.001):
         pass
 
 
 def test_slow_requests_that_come_alone_do_not_count_against_many_at_once() -> None:
     clock = Clock()
-    pace = Pace(clock)
-    busy(pace, clock, 60.0, in_flight=1)
-    with pace.keep(None), pace.keep(None), pace.keep(0.001):
+    admission = DeadlineAdmission(clock)
+    busy(admission, clock, 60.0, in_flight=1)
+    with admission.keep(None), admission.keep(None), admission.keep(0.001):
         pass
 
 
 def test_what_fails_at_once_makes_nobody_look_fast() -> None:
     clock = Clock()
-    pace = Pace(clock)
-    busy(pace, clock, 0.1)
+    admission = DeadlineAdmission(clock)
+    busy(admission, clock, 0.1)
     with ExitStack() as flight:
         for _ in range(8):
-            flight.enter_context(pace.keep(None))
+            flight.enter_context(admission.keep(None))
         for _ in range(100):
-            with pytest.raises(ValueError, match="bad"), pace.keep(None):
+            with pytest.raises(ValueError, match="bad"), admission.keep(None):
                 raise ValueError("bad")
-        with pytest.raises(Overloaded), pace.keep(0.5):
+        with pytest.raises(Overloaded), admission.keep(0.5):
             pytest.fail("was let in")

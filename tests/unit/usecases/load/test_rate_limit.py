@@ -2,7 +2,7 @@
 
 import asyncio
 
-from samserve.usecases.load.rate_limit import EncodePace
+from samserve.usecases.load.rate_limit import TenantRateLimiter
 
 
 class Clock:
@@ -15,9 +15,9 @@ class Clock:
         return self.now
 
 
-async def waits(pace: EncodePace, user: str) -> bool:
+async def waits(limiter: TenantRateLimiter, user: str) -> bool:
     """Whether a turn that is asked for now has to be waited for; it is given back if so."""
-    asking = asyncio.ensure_future(pace.turn(user))
+    asking = asyncio.ensure_future(limiter.turn(user))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     if asking.done():
@@ -29,30 +29,30 @@ async def waits(pace: EncodePace, user: str) -> bool:
 
 async def test_a_users_turns_are_spaced_and_another_users_are_not_theirs() -> None:
     clock = Clock()
-    pace = EncodePace(0.1, clock)
-    assert not await waits(pace, "a")
-    assert await waits(pace, "a")
-    assert not await waits(pace, "b")
+    limiter = TenantRateLimiter(0.1, clock)
+    assert not await waits(limiter, "a")
+    assert await waits(limiter, "a")
+    assert not await waits(limiter, "b")
     clock.now = 9.9
-    assert await waits(pace, "a")
+    assert await waits(limiter, "a")
     clock.now = 10.0
-    assert not await waits(pace, "a")
-    assert await waits(pace, "a")
+    assert not await waits(limiter, "a")
+    assert await waits(limiter, "a")
 
 
 async def test_a_turn_that_is_given_back_is_there_for_the_next() -> None:
-    pace = EncodePace(0.1, Clock())
-    assert not await waits(pace, "a")
-    pace.give_back("a")
-    assert not await waits(pace, "a")
+    limiter = TenantRateLimiter(0.1, Clock())
+    assert not await waits(limiter, "a")
+    limiter.give_back("a")
+    assert not await waits(limiter, "a")
 
 
 async def test_turns_come_in_the_order_in_which_they_are_asked_for() -> None:
-    pace = EncodePace(100)
+    limiter = TenantRateLimiter(100)
     order: list[int] = []
 
     async def ask(number: int) -> None:
-        await pace.turn("a")
+        await limiter.turn("a")
         order.append(number)
 
     await asyncio.gather(*map(ask, range(5)))
@@ -61,8 +61,8 @@ async def test_turns_come_in_the_order_in_which_they_are_asked_for() -> None:
 
 async def test_nothing_is_kept_of_users_whose_turn_has_passed() -> None:
     clock = Clock()
-    pace = EncodePace(1, clock)
+    limiter = TenantRateLimiter(1, clock)
     for number in range(1000):
         clock.now += 0.1
-        await pace.turn(str(number))
-    assert len(pace._next_seconds) <= 11
+        await limiter.turn(str(number))
+    assert len(limiter._next_seconds) <= 11
