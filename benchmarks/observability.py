@@ -26,7 +26,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from benchmarks.gateway import quartiles
 from samserve.gateway.process import gateway
 from samserve.gateway.settings import Settings
-from samserve.observability.call import Call, NoTracer, Tracer
+from samserve.observability.call import CallRecord, NoTracer, Tracer
 from samserve.observability.logs import json_formatter
 from samserve.observability.metrics import Metrics
 from samserve.observability.tracing import OpenTelemetryTracer
@@ -88,7 +88,7 @@ def counting(calls: int = 5000) -> float:
         object.__setattr__(nothing, name, 0.001)
     started = time.process_time()
     for _ in range(calls):
-        call = Call("Segment", "", {}, observer, NoTracer())
+        call = CallRecord("Segment", "", {}, observer, NoTracer())
         call.warmth = Warmth.WARM
         observer.stage(Stage.CACHE, 0.001)
         call.decoded(nothing)

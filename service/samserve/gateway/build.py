@@ -32,11 +32,11 @@ from samserve.domain.prompts import PromptLimits, click_prompts
 from samserve.gateway.backends import Models
 from samserve.gateway.settings import Settings
 from samserve.observability.instrumented import (
-    ObservedEmbeddingCache,
-    ObservedImageDecoder,
-    ObservedImageEmbedder,
-    ObservedImageEncoder,
-    ObservedMaskDecoder,
+    InstrumentedEmbeddingCache,
+    InstrumentedImageDecoder,
+    InstrumentedImageEmbedder,
+    InstrumentedImageEncoder,
+    InstrumentedMaskDecoder,
 )
 from samserve.observability.metrics import Metrics
 from samserve.usecases.automatic import AutomaticMaskGenerator
@@ -93,16 +93,16 @@ class GatewayCore:
         """Warm these models up and have them answer what comes in from now on. Raises what the models raise."""
         await _warm_up(models)
         cache, lease = self._caches(models)
-        self._embedder = embedder = ObservedImageEmbedder(
+        self._embedder = embedder = InstrumentedImageEmbedder(
             manifest=models.manifest,
-            image_decoder=ObservedImageDecoder(self._image_decoder),
-            image_encoder=ObservedImageEncoder(models.encoder),
-            cache=ObservedEmbeddingCache(cache),
+            image_decoder=InstrumentedImageDecoder(self._image_decoder),
+            image_encoder=InstrumentedImageEncoder(models.encoder),
+            cache=InstrumentedEmbeddingCache(cache),
             lease=lease,
             encodes=self._encodes,
             cache_secret=self._settings.cache_secret.get_secret_value().encode(),
         )
-        models = replace(models, decoder=ObservedMaskDecoder(models.decoder))
+        models = replace(models, decoder=InstrumentedMaskDecoder(models.decoder))
         self._server.exchange(self._servicer(models, embedder))
         self._metrics.load.watch_queue(lambda: self._encodes.waiting + models.queued_encodes())
         self._metrics.models.model(models.manifest)
@@ -161,7 +161,7 @@ class GatewayCore:
                     pred_iou_thresh=settings.text_pred_iou_thresh,
                     stability_score_thresh=settings.text_stability_score_thresh,
                 ),
-                image_decoder=ObservedImageDecoder(self._image_decoder),
+                image_decoder=InstrumentedImageDecoder(self._image_decoder),
                 tokenizer=models.text.tokenizer,
                 cropper=OpenCvObjectCropper(),
                 ranker=models.text.ranker,

@@ -28,7 +28,7 @@ Note = Callable[[str, str], None]
 class Tracer(Protocol):
     """Makes the spans of calls. They nest as the tasks do that make them."""
 
-    def call(self, call: "Call") -> AbstractContextManager[None]:
+    def call(self, call: "CallRecord") -> AbstractContextManager[None]:
         """The span of a call, under the one that its metadata names; it tells the call its `trace_id`."""
         ...
 
@@ -48,7 +48,7 @@ class Tracer(Protocol):
 class NoTracer:
     """Implements `Tracer` where nobody asked for one."""
 
-    def call(self, call: "Call") -> AbstractContextManager[None]:
+    def call(self, call: "CallRecord") -> AbstractContextManager[None]:
         """See `Tracer.call`."""
         return nullcontext()
 
@@ -64,7 +64,7 @@ class NoTracer:
         return {}
 
 
-class Call:
+class CallRecord:
     """What is known of one call so far. What is counted is passed on to the observer at once.
 
     Attributes:
@@ -172,20 +172,20 @@ class Call:
         self._observer.stage(stage, seconds)
 
 
-_current: ContextVar[Call | None] = ContextVar("call", default=None)
+_current: ContextVar[CallRecord | None] = ContextVar("call", default=None)
 
 
-def begin(call: Call) -> None:
+def begin(call: CallRecord) -> None:
     """From now on this task, and those that it starts, run for this call."""
     _current.set(call)
 
 
-def present_call() -> Call | None:
+def present_call() -> CallRecord | None:
     """The call that this code runs for, in its task or in one that it started; None if it runs for none."""
     return _current.get()
 
 
-def current_call() -> Call:
+def current_call() -> CallRecord:
     """The same, where there must be one."""
     call = _current.get()
     assert call is not None, "this runs only inside calls"

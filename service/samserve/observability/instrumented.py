@@ -1,4 +1,4 @@
-"""What the use cases are given in place of the ports' own implementations, so that their call is told of each use."""
+"""Decorators of the embedder and of the ports, which record each use in the call's record."""
 
 from collections.abc import Callable
 
@@ -21,7 +21,7 @@ from samserve.usecases.ports import (
 )
 
 
-class ObservedImageEmbedder(ImageEmbedder):
+class InstrumentedImageEmbedder(ImageEmbedder):
     """An `ImageEmbedder` that tells the call what it returns."""
 
     async def embed(
@@ -40,7 +40,7 @@ class ObservedImageEmbedder(ImageEmbedder):
         return embedded
 
 
-class ObservedEmbeddingCache:
+class InstrumentedEmbeddingCache:
     """Implements `EmbeddingCache` by another one."""
 
     def __init__(self, cache: EmbeddingCache) -> None:
@@ -59,7 +59,7 @@ class ObservedEmbeddingCache:
             await self._cache.put(key, embedding)
 
 
-class ObservedImageDecoder:
+class InstrumentedImageDecoder:
     """Implements `ImageDecoder` by another one."""
 
     def __init__(self, decoder: ImageDecoder) -> None:
@@ -75,7 +75,7 @@ class ObservedImageDecoder:
             return await self._decoder.decode(data, image_size, crop_box)
 
 
-class ObservedImageEncoder:
+class InstrumentedImageEncoder:
     """Implements `ImageEncoder` by another one."""
 
     def __init__(self, encoder: ImageEncoder) -> None:
@@ -87,7 +87,7 @@ class ObservedImageEncoder:
             return await self._encoder.encode(image)
 
 
-class ObservedMaskDecoder:
+class InstrumentedMaskDecoder:
     """Implements `MaskDecoder` by another one, and tells the call what that returns."""
 
     def __init__(self, decoder: MaskDecoder) -> None:

@@ -13,7 +13,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from samserve import api
-from samserve.observability.call import Call, Note
+from samserve.observability.call import CallRecord, Note
 
 # Not the baggage, which nothing here reads: entries of odd form would each be a warning in the log.
 _TRACE_CONTEXT = TraceContextTextMapPropagator()
@@ -45,7 +45,7 @@ class OpenTelemetryTracer:
         self._tracer = provider.get_tracer("samserve")
 
     @contextmanager
-    def call(self, call: Call) -> Iterator[None]:
+    def call(self, call: CallRecord) -> Iterator[None]:
         """See `Tracer.call`."""
         method = f"{api.SERVICE_NAME}/{call.rpc}"
         with self._tracer.start_as_current_span(

@@ -17,7 +17,7 @@ import grpc
 from samserve.adapters.grpc.errors import abort, status_code
 from samserve.api import REQUEST_ID_METADATA_KEY
 from samserve.domain.errors import InvalidArgument, SamserveError, ShuttingDown, StreamIdle
-from samserve.observability.call import Call, Tracer, begin
+from samserve.observability.call import CallRecord, Tracer, begin
 from samserve.usecases.load.admission import Admission
 from samserve.usecases.ports import RequestObserver
 
@@ -114,14 +114,14 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
             return grpc.stream_stream_rpc_method_handler(bidirectional, deserialize, serialize)
         raise AssertionError(f"{rpc} is of a kind that the proto does not have")
 
-    def _call(self, rpc: str, metadata: Any) -> Call:
+    def _call(self, rpc: str, metadata: Any) -> CallRecord:
         given = {key: value for key, value in metadata or () if isinstance(value, str)}
         request_id = given.get(REQUEST_ID_METADATA_KEY, "")
         if not _REQUEST_ID.fullmatch(request_id):
             request_id = uuid.uuid4().hex
-        return Call(rpc, request_id, given, self._observer, self._tracer)
+        return CallRecord(rpc, request_id, given, self._observer, self._tracer)
 
-    def _unary(self, call: Call, serve: Callable[[Any, Context], Any], serialize: Callable[[Any], bytes]) -> Any:
+    def _unary(self, call: CallRecord, serve: Callable[[Any, Context], Any], serialize: Callable[[Any], bytes]) -> Any:
         async def answer(request: Any, context: Context) -> bytes:
             # Here and not by gRPC, which would do it once the call has ended to those who count it.
             return serialize(await serve(request, context))
@@ -131,7 +131,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
 
         return unary
 
-    def _stream(self, call: Call, serve: Callable[[Any, Context], Any]) -> Any:
+    def _stream(self, call: CallRecord, serve: Callable[[Any, Context], Any]) -> Any:
         async def answer(request: Any, context: Context, head: _Head) -> None:
             unread = await self._write(serve(request, context), context, head)
             if unread is not None:
@@ -142,7 +142,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
 
         return stream
 
-    def _bidirectional(self, call: Call, serve: Callable[[Any, Context], Any]) -> Any:
+    def _bidirectional(self, call: CallRecord, serve: Callable[[Any, Context], Any]) -> Any:
         async def drainable(requests: Any, context: Context, head: _Head) -> None:
             task = asyncio.current_task()
             assert task is not None
@@ -198,7 +198,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         await unread
         raise StreamIdle(f"the client took no answer for {self._idle_seconds:g} s")
 
-    async def _guard(self, call: Call, context: Context, serve: Callable[[_Head], Awaitable[R]]) -> R:
+    async def _guard(self, call: CallRecord, context: Context, serve: Callable[[_Head], Awaitable[R]]) -> R:
         begin(call)
         try:
             with call.traced():
@@ -209,7 +209,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         finally:
             _calls_log.info("%s %s in %.1f ms", call.rpc, call.code, 1000 * call.seconds, extra=call.summary())
 
-    async def _serve(self, call: Call, context: Context, serve: Callable[[_Head], Awaitable[R]]) -> R:
+    async def _serve(self, call: CallRecord, context: Context, serve: Callable[[_Head], Awaitable[R]]) -> R:
         head = _Head(context, call.request_id)
         started = time.perf_counter()
         code = grpc.StatusCode.OK
@@ -263,7 +263,7 @@ def _expired(context: Context, slack_seconds: float = 0.0) -> bool:
 
 
 def _measured(
-    call: Call, handler: Any, max_message_bytes: int
+    call: CallRecord, handler: Any, max_message_bytes: int
 ) -> tuple[Callable[[bytes], Any], Callable[[Any], bytes]]:
     """The handler's deserializer and serializer, by which the call learns how much it received and sent."""
 
