@@ -1,4 +1,4 @@
-"""The use cases and their gRPC faces, composed for one build of the models."""
+"""The use cases and their gRPC handlers, composed for one build of the models."""
 
 import logging
 from collections.abc import Callable
@@ -10,11 +10,11 @@ import numpy as np
 
 from samserve.adapters.cache.local_lease import LocalEncodeLease
 from samserve.adapters.cache.tiered import TieredEmbeddingCache
-from samserve.adapters.grpc.handlers.automatic import AutomaticFace
-from samserve.adapters.grpc.handlers.gaze import GazeFace
-from samserve.adapters.grpc.handlers.interactive import InteractiveFace
-from samserve.adapters.grpc.handlers.text import TextFace
-from samserve.adapters.grpc.handlers.tracking import TrackingFace
+from samserve.adapters.grpc.handlers.automatic import AutomaticHandler
+from samserve.adapters.grpc.handlers.gaze import GazeHandler
+from samserve.adapters.grpc.handlers.interactive import InteractiveHandler
+from samserve.adapters.grpc.handlers.text import TextHandler
+from samserve.adapters.grpc.handlers.tracking import TrackingHandler
 from samserve.adapters.grpc.server import GrpcServer
 from samserve.adapters.grpc.servicer import SegmentationServicer, ServiceLimits
 from samserve.adapters.images.decoder import PillowImageDecoder
@@ -148,7 +148,7 @@ class GatewayCore:
             generations=self._generations,
         )
 
-    def _text(self, models: Models, embedder: ImageEmbedder) -> TextFace:
+    def _text(self, models: Models, embedder: ImageEmbedder) -> TextHandler:
         settings = self._settings
         segmenter: TextSegmenter | TextUnavailable
         if isinstance(models.text, TextUnavailable):
@@ -166,9 +166,9 @@ class GatewayCore:
                 cropper=OpenCvObjectCropper(),
                 ranker=models.text.ranker,
             )
-        return TextFace(segmenter, max_image_bytes=settings.max_image_bytes)
+        return TextHandler(segmenter, max_image_bytes=settings.max_image_bytes)
 
-    def _automatic(self, models: Models, embedder: ImageEmbedder) -> AutomaticFace:
+    def _automatic(self, models: Models, embedder: ImageEmbedder) -> AutomaticHandler:
         edge_detector = EdgeDetector(
             manifest=models.manifest,
             embedder=embedder,
@@ -176,13 +176,13 @@ class GatewayCore:
             requests=self._requests,
             generations=self._generations,
         )
-        return AutomaticFace(
+        return AutomaticHandler(
             generator=self._generator(models, embedder),
             edge_detector=edge_detector,
             max_image_bytes=self._settings.max_image_bytes,
         )
 
-    def _interactive(self, models: Models, embedder: ImageEmbedder) -> InteractiveFace:
+    def _interactive(self, models: Models, embedder: ImageEmbedder) -> InteractiveHandler:
         def session(tenant: str, render: _Render) -> InteractiveSession[pb.Mask]:
             return InteractiveSession(
                 tenant=tenant,
@@ -193,13 +193,13 @@ class GatewayCore:
                 render=render,
             )
 
-        return InteractiveFace(
+        return InteractiveHandler(
             session,
             max_image_bytes=self._settings.max_image_bytes,
             idle_seconds=self._settings.stream_idle_seconds,
         )
 
-    def _gaze(self, models: Models, embedder: ImageEmbedder) -> GazeFace:
+    def _gaze(self, models: Models, embedder: ImageEmbedder) -> GazeHandler:
         def session(options: GazeOptions, tenant: str, render: _Render) -> GazeSession[pb.Mask]:
             frames = partial(
                 GazeFrames,
@@ -220,14 +220,14 @@ class GatewayCore:
             )
             return GazeSession(options, make_frames=frames, objects=objects, observer=self._metrics.gaze)
 
-        return GazeFace(
+        return GazeHandler(
             session,
             max_frame_bytes=self._settings.max_frame_bytes,
             idle_seconds=self._settings.stream_idle_seconds,
             max_encodes_per_second=self._settings.gaze_encodes_per_second,
         )
 
-    def _tracking(self, models: Models, embedder: ImageEmbedder) -> TrackingFace:
+    def _tracking(self, models: Models, embedder: ImageEmbedder) -> TrackingHandler:
         def session(tenant: str, render: _Render) -> TrackingSession[pb.Mask]:
             return TrackingSession(
                 tenant=tenant,
@@ -239,7 +239,7 @@ class GatewayCore:
                 render=render,
             )
 
-        return TrackingFace(
+        return TrackingHandler(
             session,
             max_frame_bytes=self._settings.max_frame_bytes,
             idle_seconds=self._settings.stream_idle_seconds,

@@ -1,6 +1,6 @@
 """One call as operators see it: what it was for, where its time went, how it ended.
 
-The edge writes it: the gRPC faces, and what is put around the use cases' ports (`observability.instrumented`). Use
+The edge writes it: the gRPC handlers, and what is put around the use cases' ports (`observability.instrumented`). Use
 cases lie below this module and cannot import it; what they have to tell they return.
 """
 

@@ -1,4 +1,4 @@
-"""A scripted gateway, and both clients behind one synchronous face."""
+"""A scripted gateway, and both clients behind one synchronous interface."""
 
 import asyncio
 from collections.abc import Iterator

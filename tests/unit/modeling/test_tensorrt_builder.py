@@ -1,4 +1,4 @@
-"""One face for TensorRT 10, 11 and TensorRT-RTX; and what is said where they are missing or refuse."""
+"""One interface for TensorRT 10, 11 and TensorRT-RTX; and what is said where they are missing or refuse."""
 
 import sys
 from pathlib import Path

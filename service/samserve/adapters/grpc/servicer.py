@@ -9,11 +9,11 @@ from typing import Any, TypeAlias
 import grpc
 import numpy as np
 
-from samserve.adapters.grpc.handlers.automatic import AutomaticFace
-from samserve.adapters.grpc.handlers.gaze import GazeFace
-from samserve.adapters.grpc.handlers.interactive import InteractiveFace
-from samserve.adapters.grpc.handlers.text import TextFace, has_text
-from samserve.adapters.grpc.handlers.tracking import TrackingFace
+from samserve.adapters.grpc.handlers.automatic import AutomaticHandler
+from samserve.adapters.grpc.handlers.gaze import GazeHandler
+from samserve.adapters.grpc.handlers.interactive import InteractiveHandler
+from samserve.adapters.grpc.handlers.text import TextHandler, has_text
+from samserve.adapters.grpc.handlers.tracking import TrackingHandler
 from samserve.adapters.grpc.masks import mask_renderer
 from samserve.adapters.grpc.messages import (
     is_cached,
@@ -57,11 +57,11 @@ class SegmentationServicer(SegmentationServiceServicer):
         engine: str,
         transport: str,
         limits: ServiceLimits,
-        automatic: AutomaticFace,
-        interactive: InteractiveFace,
-        gaze: GazeFace,
-        tracking: TrackingFace,
-        text: TextFace,
+        automatic: AutomaticHandler,
+        interactive: InteractiveHandler,
+        gaze: GazeHandler,
+        tracking: TrackingHandler,
+        text: TextHandler,
     ) -> None:
         self._segmenter = segmenter
         self._manifest = manifest

@@ -1,4 +1,4 @@
-"""The face of `GenerateMasks` and `DetectEdges`."""
+"""gRPC handlers of `GenerateMasks` and `DetectEdges`."""
 
 import time
 from collections.abc import AsyncGenerator
@@ -30,7 +30,7 @@ from samserve.v1 import segmentation_pb2 as pb
 _PARAMETERS = {field.name for field in fields(AutomaticMaskParameters)}
 
 
-class AutomaticFace:
+class AutomaticHandler:
     """Reads the messages of both methods, asks the core, writes messages."""
 
     def __init__(

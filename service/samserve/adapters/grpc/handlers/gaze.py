@@ -1,4 +1,4 @@
-"""The face of `SegmentGaze`."""
+"""gRPC handler of `SegmentGaze`."""
 
 import math
 import time
@@ -45,7 +45,7 @@ class MakeGazeSession(Protocol):
     ) -> GazeSession[pb.Mask]: ...
 
 
-class GazeFace:
+class GazeHandler:
     """Reads `SegmentGazeRequest`s, asks the core, writes `SegmentGazeResponse`s.
 
     Args:

@@ -1,4 +1,4 @@
-"""The face of `SegmentStream`."""
+"""gRPC handler of `SegmentStream`."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from functools import partial
@@ -22,7 +22,7 @@ class MakeInteractiveSession(Protocol):
     def __call__(self, tenant: str, render: Callable[[Mask], pb.Mask]) -> InteractiveSession[pb.Mask]: ...
 
 
-class InteractiveFace:
+class InteractiveHandler:
     """Reads `SegmentStreamRequest`s, asks the core, writes `SegmentStreamResponse`s.
 
     Args:

@@ -1,4 +1,4 @@
-"""The face of text prompts: `Segment`, where its prompts are texts."""
+"""gRPC handler of text prompts: `Segment`, where its prompts are texts."""
 
 import time
 
@@ -20,7 +20,7 @@ def has_text(request: pb.SegmentRequest) -> bool:
     return any(prompt.HasField("text") for prompt in request.prompts)
 
 
-class TextFace:
+class TextHandler:
     """Reads the messages, asks the core, writes messages.
 
     Args:

@@ -1,4 +1,4 @@
-"""The face of `TrackObjects`."""
+"""gRPC handler of `TrackObjects`."""
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -28,7 +28,7 @@ class MakeTrackingSession(Protocol):
     def __call__(self, tenant: str, render: Callable[[Mask], pb.Mask]) -> TrackingSession[pb.Mask]: ...
 
 
-class TrackingFace:
+class TrackingHandler:
     """Reads `TrackObjectsRequest`s, asks the core, writes `TrackObjectsResponse`s.
 
     A frame is read when the one before it has been answered and taken: gRPC's flow control holds the client back.
