@@ -2,7 +2,7 @@
 
     python -m benchmarks.observability [--rounds N]
 
-Three gateways on the embedded engine serve the same clicks: one that logs no calls, one that logs each in JSON, and one
+Three gateways on ONNX Runtime serve the same clicks: one that logs no calls, one that logs each in JSON, and one
 that also traces each, every trace sampled and serialised as for OTLP. Metrics are always counted; what they cost alone
 is measured beside it. The client's time is part of all three, so that the ratios are a lower bound.
 """

@@ -102,7 +102,7 @@ def on_triton(address: str, scratch_bytes: int) -> Iterator[str]:
     name = "SAMSERVE_TRITON_SCRATCH_BYTES"
     os.environ[name] = str(scratch_bytes)
     try:
-        with gateway_process("--engine", "triton", "--triton", address) as gateway:
+        with gateway_process("--backend", "triton", "--triton", address) as gateway:
             yield gateway
     finally:
         os.environ.pop(name, None)

@@ -145,7 +145,7 @@ class Stack:
         options = {
             "port": str(port),
             "metrics-port": str(self.ports.gateway_metrics[number]),
-            "engine": "triton",
+            "backend": "triton",
             "triton": address(self.ports.triton),
             "redis-url": f"redis://{address(self.ports.redis)}/0",
         }

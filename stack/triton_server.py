@@ -162,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(
         f"Triton on {options.repository}: gRPC 127.0.0.1:{options.grpc_port}, "
         f"metrics http://127.0.0.1:{options.metrics_port}/metrics\n"
-        f"the gateway on it: make serve FLAGS='--engine triton --triton 127.0.0.1:{options.grpc_port}'",
+        f"the gateway on it: make serve FLAGS='--backend triton --triton 127.0.0.1:{options.grpc_port}'",
         flush=True,
     )
     os.execve(command[0], command, installation.environment())

@@ -1,4 +1,4 @@
-"""Calls of many prompts on the embedded decoder, which are several runs."""
+"""Calls of many prompts on the decoder of ONNX Runtime, which are several runs."""
 
 import asyncio
 from collections.abc import Iterator

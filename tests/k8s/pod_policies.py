@@ -210,7 +210,7 @@ def memory_is_shared_where_triton_is_beside(rendering: Rendering) -> Iterator[st
     workload = rendering.workload("gateway")
     settings, triton = settings_of(rendering, workload), workload.container("triton")
     if triton is None:
-        if settings.engine == "triton" and settings.triton_scratch_bytes:
+        if settings.backend == "triton" and settings.triton_scratch_bytes:
             yield f"{workload.name}: Triton does not see its memory, and SAMSERVE_TRITON_SCRATCH_BYTES is not 0"
         return
     gateway = workload.container("gateway") or {}

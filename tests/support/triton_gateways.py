@@ -23,7 +23,7 @@ BY_WIRE = {"triton_scratch_bytes": 0}
 async def on_triton(triton: TritonServer, **settings: Any) -> AsyncIterator[Served]:
     """A gateway on a Triton."""
     defaults = {"memory_cache_bytes": 8 * MIB, "triton_scratch_bytes": 16 * MIB}
-    async with serving(engine="triton", triton=triton.address, **{**defaults, **settings}) as served:
+    async with serving(backend="triton", triton=triton.address, **{**defaults, **settings}) as served:
         yield served
 
 

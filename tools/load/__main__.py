@@ -2,7 +2,7 @@
 
     python -m tools.load [--host HOST:PORT | --processes N] [--seconds S] [--check]
 
-Starts a gateway of its own (embedded engine) where no host is given. Prints a table and writes `report.md`,
+Starts a gateway of its own (ONNX Runtime) where no host is given. Prints a table and writes `report.md`,
 `load.png` and every call under --output. With --check the exit status says whether all verdicts hold.
 """
 

@@ -38,7 +38,7 @@ class _Run(NamedTuple):
 
 
 class _Engine:
-    """One graph and the threads that run it: the executor's queue is the engine's queue."""
+    """One graph and the threads that run it: the executor's queue is the graph's queue."""
 
     def __init__(self, path: Path, concurrency: int, threads: int) -> None:
         options = onnxruntime.SessionOptions()
@@ -74,13 +74,13 @@ class _Engine:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._executor, work)
         except RuntimeError as error:  # ONNX Runtime's exceptions are RuntimeErrors, and so is a stopped executor's
-            raise ModelUnavailable(f"the embedded engine failed: {error}", _RETRY_AFTER_SECONDS) from error
+            raise ModelUnavailable(f"ONNX Runtime failed: {error}", _RETRY_AFTER_SECONDS) from error
         finally:
             self._queue.discard(place)
 
     def close(self) -> None:
         self._executor.shutdown(wait=True, cancel_futures=True)
-        # Hundreds of megabytes, which whoever still knows the engine would keep.
+        # Hundreds of megabytes, which whoever still knows the runner would keep.
         self._session = None
 
 
@@ -97,7 +97,7 @@ class OnnxRuntimeImageEncoder:
 
     @property
     def queued(self) -> int:
-        """Images that wait for the engine."""
+        """Images that wait for the encoder."""
         return self._engine.queued
 
     async def encode(self, image: DecodedImage) -> EncodedImage:

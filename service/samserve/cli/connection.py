@@ -23,7 +23,7 @@ async def connect(server: str | None) -> AsyncIterator[AsyncClient]:
         async with AsyncClient(server) as client:
             yield client
         return
-    # Loading the engine takes a moment, and a client of a running gateway needs none.
+    # Loading the backends takes a moment, and a client of a running gateway needs none.
     from samserve.gateway.process import gateway
     from samserve.gateway.settings import Settings
 

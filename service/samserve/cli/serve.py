@@ -2,18 +2,35 @@
 
 import argparse
 import asyncio
+import logging
 from pathlib import Path
 from typing import Any
 
 from samserve.cli.errors import CommandFailed
+
+_log = logging.getLogger(__name__)
+
+
+def _backend_of_engine(engine: str) -> str:
+    return "onnxruntime" if engine == "embedded" else engine
+
 
 _FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--host", {"help": "address to listen on"}),
     ("--port", {"type": int, "help": "gRPC port; 0 takes a free one"}),
     ("--metrics-port", {"type": int, "help": "Prometheus port; none by default"}),
     ("--processes", {"type": int, "help": "gateways on the port, one a core to fill a machine; 1 by default"}),
-    ("--engine", {"help": "what runs the models: embedded or triton"}),
-    ("--triton", {"metavar": "HOST:PORT", "help": "Triton's gRPC service, for --engine triton"}),
+    ("--backend", {"help": "what runs the models: onnxruntime or triton"}),
+    (
+        "--engine",
+        {
+            "dest": "backend",
+            "metavar": "ENGINE",
+            "type": _backend_of_engine,
+            "help": "deprecated: use --backend; embedded is onnxruntime",
+        },
+    ),
+    ("--triton", {"metavar": "HOST:PORT", "help": "Triton's gRPC service, for --backend triton"}),
     ("--model-repository", {"type": Path, "metavar": "FOLDER", "help": "folder of the models"}),
     ("--redis-url", {"metavar": "URL", "help": "redis://... of a cache that gateways share; none by default"}),
 )
@@ -38,7 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
         CommandFailed: the port is taken, or traces are asked for and cannot be made.
         InvalidManifest, ValidationError, OSError: the models, the settings or a metrics port are not as they must be.
     """
-    # Loading the engine takes a moment that the other commands need not wait for.
+    # Loading the backends takes a moment that the other commands need not wait for.
     from samserve.gateway.process import TracingMissing, serve
     from samserve.gateway.settings import Settings
     from samserve.gateway.supervisor import supervise
@@ -47,6 +64,8 @@ def run(arguments: argparse.Namespace) -> None:
     flags = {name: value for name, value in vars(arguments).items() if name != "run"}
     settings = Settings(**flags)
     configure_logging(settings.log_format, settings.log_level)
+    if settings.engine is not None:
+        _log.warning("SAMSERVE_ENGINE is deprecated; set SAMSERVE_BACKEND=%s", settings.backend)
     try:
         asyncio.run(serve(settings) if settings.processes == 1 else supervise(settings))
     except TracingMissing as error:

@@ -1,4 +1,4 @@
-"""What runs the models: the composition of each engine."""
+"""What runs the models: the composition of each backend."""
 
 import asyncio
 import logging
@@ -10,7 +10,7 @@ from typing import Protocol
 from samserve.adapters.cache.memory import MemoryEmbeddingCache
 from samserve.adapters.onnxruntime import OnnxRuntimeImageEncoder, OnnxRuntimeMaskDecoder, OnnxRuntimeTextRanker
 from samserve.adapters.text_tokenizer import ClipTokenizer
-from samserve.adapters.triton import TritonEngine, TritonSession
+from samserve.adapters.triton import TritonBackend, TritonSession
 from samserve.domain.clip_manifest import FILE_NAME, TOKENIZER_FILE, ClipManifest
 from samserve.domain.errors import TextUnavailable
 from samserve.domain.manifest import InvalidManifest, ModelManifest
@@ -32,8 +32,8 @@ class Models:
     """One build of the models and what runs it.
 
     Attributes:
-        memory: the memory tier of the cache, wherever the engine has its embeddings.
-        transport: how they come to the engine, see `GetServerInfoResponse`.
+        memory: the memory tier of the cache, wherever the backend has its embeddings.
+        transport: how they come to the backend, see `GetServerInfoResponse`.
         text: what text prompts need beside, or why there are none.
         queued_encodes: how many the encoder has taken and not begun, where the queue is in this process.
     """
@@ -48,7 +48,7 @@ class Models:
 
 
 class Core(Protocol):
-    """What an engine tells about its models."""
+    """What a backend tells about its models."""
 
     async def serve(self, models: Models) -> None:
         """Warm these models up and have them answer what comes in from now on. Raises what the models raise."""
@@ -66,10 +66,10 @@ _HOW_TO_BUILD = (
     "build_engines.py --text-model CHECKPOINT_FOLDER --output REPOSITORY, and start it anew"
 )
 
-StartEngine = Callable[[Core], Awaitable[None]]
+StartBackend = Callable[[Core], Awaitable[None]]
 
 
-def embedded(settings: Settings, observer: CacheObserver, tracer: Tracer, resources: AsyncExitStack) -> StartEngine:
+def onnxruntime(settings: Settings, observer: CacheObserver, tracer: Tracer, resources: AsyncExitStack) -> StartBackend:
     """The models of a repository, in process.
 
     Raises:
@@ -94,9 +94,9 @@ def embedded(settings: Settings, observer: CacheObserver, tracer: Tracer, resour
     return start
 
 
-def triton(settings: Settings, observer: CacheObserver, tracer: Tracer, resources: AsyncExitStack) -> StartEngine:
+def triton(settings: Settings, observer: CacheObserver, tracer: Tracer, resources: AsyncExitStack) -> StartBackend:
     """The models on Triton, whenever it is there. Starting looks once, and goes on looking in the background."""
-    engine = TritonEngine(
+    backend = TritonBackend(
         settings.triton,
         encoder_address=settings.triton_encoder,
         cache_bytes=settings.memory_cache_bytes,
@@ -104,7 +104,7 @@ def triton(settings: Settings, observer: CacheObserver, tracer: Tracer, resource
         infer_seconds=settings.triton_timeout_seconds,
         headers=tracer.headers,
     )
-    resources.push_async_callback(engine.aclose)
+    resources.push_async_callback(backend.aclose)
 
     async def start(core: Core) -> None:
         served: TritonSession | None = None
@@ -124,8 +124,8 @@ def triton(settings: Settings, observer: CacheObserver, tracer: Tracer, resource
         async def down() -> None:
             await core.set_serving(False)
 
-        await engine.look(up, down)
-        following = asyncio.create_task(engine.follow(up, down))
+        await backend.look(up, down)
+        following = asyncio.create_task(backend.follow(up, down))
         resources.push_async_callback(_cancel, following)
 
     return start
@@ -147,7 +147,7 @@ async def _text_models(
         return TextUnavailable(f"this server's CLIP cannot be used: {error}")
 
 
-ENGINES = {"embedded": embedded, "triton": triton}
+BACKENDS = {"onnxruntime": onnxruntime, "triton": triton}
 
 
 async def _cancel(task: "asyncio.Task[None]") -> None:

@@ -107,7 +107,7 @@ class GatewayCore:
         self._metrics.load.watch_queue(lambda: self._encodes.waiting + models.queued_encodes())
         self._metrics.models.model(models.manifest)
         await self.set_serving(True)
-        _log.info("serving %s (%s engine) on %s", models.manifest.model, self._settings.engine, self._server.address)
+        _log.info("serving %s (%s) on %s", models.manifest.model, self._settings.backend, self._server.address)
 
     async def set_serving(self, serving: bool) -> None:
         """Tell health checks whether the models are there."""
@@ -126,7 +126,7 @@ class GatewayCore:
         return SegmentationServicer(
             segmenter=segmenter,
             manifest=models.manifest,
-            engine=settings.engine,
+            engine=settings.engine_name,
             transport=models.transport,
             limits=ServiceLimits(
                 settings.max_image_bytes, settings.max_image_pixels, settings.max_message_bytes, limits

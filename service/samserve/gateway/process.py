@@ -12,7 +12,7 @@ from prometheus_client import start_http_server
 from threadpoolctl import threadpool_limits
 
 from samserve.adapters.grpc.server import GrpcServer
-from samserve.gateway.backends import ENGINES
+from samserve.gateway.backends import BACKENDS
 from samserve.gateway.build import RETRY_AFTER_SECONDS, GatewayCore
 from samserve.gateway.settings import Settings
 from samserve.observability.call import NoTracer, Tracer
@@ -56,7 +56,7 @@ async def gateway(settings: Settings, tracer: Tracer | None = None) -> AsyncIter
 
     Raises:
         TracingMissing: traces are asked for and OpenTelemetry is not installed.
-        InvalidManifest: the model repository is missing or not whole (embedded engine).
+        InvalidManifest: the model repository is missing or not whole (ONNX Runtime).
         RuntimeError: the port is taken.
         OSError: the health port or the metrics port is.
     """
@@ -68,12 +68,12 @@ async def gateway(settings: Settings, tracer: Tracer | None = None) -> AsyncIter
         metrics = Metrics()
         tracer = tracer or _tracer(settings, stack)
         resources = await stack.enter_async_context(AsyncExitStack())
-        start_engine = ENGINES[settings.engine](settings, metrics.caches, tracer, resources)
+        start_backend = BACKENDS[settings.backend](settings, metrics.caches, tracer, resources)
         requests = Admission("requests", settings.max_requests, RETRY_AFTER_SECONDS)
         streams = Admission("streams", settings.max_streams, RETRY_AFTER_SECONDS)
         for admission in (requests, streams):
             metrics.load.watch(admission)
-        metrics.models.build(version("samserve"), settings.engine)
+        metrics.models.build(version("samserve"), settings.engine_name)
         server = GrpcServer(
             address=f"{settings.host}:{settings.port}",
             health_port=settings.health_port,
@@ -91,7 +91,7 @@ async def gateway(settings: Settings, tracer: Tracer | None = None) -> AsyncIter
         metrics_port = _serve_metrics(settings, metrics, stack)
         await server.start()
         stack.push_async_callback(server.stop, settings.stop_grace_seconds)
-        await start_engine(core)
+        await start_backend(core)
         yield Gateway(server.address, server.health_port, metrics_port, metrics)
 
 

@@ -1,9 +1,9 @@
 """Everything that can be set, by environment variables `SAMSERVE_...` or the command's flags."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from samserve.domain.automatic import MAX_POINTS_PER_SIDE, AutomaticMaskParameters
@@ -13,6 +13,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 _MIB = 1 << 20
 _MAX_PORT = 65_535
 _GENERATION = AutomaticMaskParameters()
+_BACKEND_OF_ENGINE = {"embedded": "onnxruntime", "triton": "triton"}
 
 
 def default_model_repository() -> Path:
@@ -22,7 +23,7 @@ def default_model_repository() -> Path:
 
 
 class Settings(BaseSettings):
-    """Settings of `samserve serve`. The defaults are those of a fresh machine: embedded engine, memory cache.
+    """Settings of `samserve serve`. The defaults are those of a fresh machine: ONNX Runtime, memory cache.
 
     Its processes share out the machine's cores and `memory_cache_bytes`; limits of calls, and scratch, are each one's.
     """
@@ -50,14 +51,17 @@ class Settings(BaseSettings):
     tracing: bool = Field(default=False, description="OpenTelemetry traces by OTLP, set up by the OTEL_ variables")
     stop_grace_seconds: float = Field(default=20.0, ge=0, description="time for calls in flight when stopping")
 
-    engine: Literal["embedded", "triton"] = Field(default="embedded", description="what runs the models")
+    backend: Literal["onnxruntime", "triton"] = Field(default="onnxruntime", description="what runs the models")
+    engine: Literal["embedded", "triton"] | None = Field(
+        default=None, description="deprecated name of the backend; embedded is onnxruntime"
+    )
     model_repository: Path = Field(
         default_factory=default_model_repository, description="folder of the models; Triton has its own"
     )
     engine_threads: int = Field(
         default=0,
         ge=0,
-        description="threads of an embedded encode, and runs of the mask decoder at a time; 0: the process's cores",
+        description="threads of ONNX Runtime's encodes, and its mask decodes at a time; 0: the process's cores",
     )
 
     triton: str = Field(default="127.0.0.1:8001", description="host:port of Triton's gRPC service")
@@ -118,6 +122,12 @@ class Settings(BaseSettings):
         description="encodes of one tenant's gaze streams together, in a process; of each one without a tenant",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _backend_of_engine(cls, values: dict[str, Any]) -> dict[str, Any]:
+        backend = _BACKEND_OF_ENGINE.get(values.get("engine", ""))
+        return values if backend is None else {"backend": backend, **values}
+
     @field_validator("processes")
     @classmethod
     def _ports_suffice(cls, processes: int, info: ValidationInfo) -> int:
@@ -131,6 +141,11 @@ class Settings(BaseSettings):
     def max_message_bytes(self) -> int:
         """Of one gRPC message: an image and its prompts."""
         return 2 * self.max_image_bytes
+
+    @property
+    def engine_name(self) -> str:
+        """The backend by the name that `GetServerInfo` and `samserve_build_info` have for it."""
+        return {backend: engine for engine, backend in _BACKEND_OF_ENGINE.items()}[self.backend]
 
     @property
     def cores(self) -> int:

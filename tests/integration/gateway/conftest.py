@@ -1,4 +1,4 @@
-"""Real gateways on the embedded engine and the bundled model, asked through real gRPC."""
+"""Real gateways on ONNX Runtime and the bundled model, asked through real gRPC."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager

@@ -237,7 +237,7 @@ async def test_models_and_build_are_told() -> None:
 
 
 async def test_without_triton_the_models_are_not_ready() -> None:
-    async with serving(metrics_port=0, engine="triton", triton="127.0.0.1:1") as served:
+    async with serving(metrics_port=0, backend="triton", triton="127.0.0.1:1") as served:
         assert (await scrape(served))["samserve_models_ready"] == 0
         await refusal(served.stub.Segment(segment(photo(1))))
         assert (await scrape(served))['samserve_requests_total{code="UNAVAILABLE",rpc="Segment"}'] == 1

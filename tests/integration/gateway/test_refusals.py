@@ -10,7 +10,7 @@ from samserve.client import AsyncClient, Unavailable
 from samserve.v1 import segmentation_pb2 as pb
 from tests.support.gateway import PNG_CLICK, photo, serving
 
-NO_TRITON = {"engine": "triton", "triton": "127.0.0.1:1"}
+NO_TRITON = {"backend": "triton", "triton": "127.0.0.1:1"}
 
 
 async def test_a_gateway_without_models_is_asked_again_by_the_clients_retry_policy() -> None:

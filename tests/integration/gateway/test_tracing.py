@@ -88,7 +88,7 @@ async def test_what_a_stream_has_encoded_lies_under_the_stream() -> None:
 
 async def test_faults_of_the_caller_and_of_the_server_are_told_apart() -> None:
     exporter = InMemorySpanExporter()
-    async with traced(exporter, engine="triton", triton="127.0.0.1:1") as served:
+    async with traced(exporter, backend="triton", triton="127.0.0.1:1") as served:
         await refusal(served.stub.Segment(CLICK))
     (down,) = exporter.get_finished_spans()
     assert (down.status.status_code, down.status.description) == (StatusCode.ERROR, "UNAVAILABLE")

@@ -101,7 +101,7 @@ async def test_every_metric_is_exported_and_every_panel_and_rule_has_its_answer(
 ) -> None:
     settings = {"memory_cache_bytes": 8 << 20, "triton_scratch_bytes": 16 << 20}
     async with serving(
-        engine="triton", triton=triton.address, redis_url=redis_server.url, metrics_port=0, **settings
+        backend="triton", triton=triton.address, redis_url=redis_server.url, metrics_port=0, **settings
     ) as served:
         gateway = f"127.0.0.1:{served.gateway.metrics_port}"
         recorded = {rule["record"] for rule in RULES if "record" in rule}

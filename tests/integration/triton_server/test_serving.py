@@ -98,7 +98,7 @@ async def test_a_warm_prompt_carries_no_tensor(triton: TritonServer) -> None:
     meter = Meter()
     async with meter.before(triton.address) as address:
         defaults = {"memory_cache_bytes": 8 * MIB, "triton_scratch_bytes": 16 * MIB}
-        async with serving(engine="triton", triton=address, **defaults) as served:
+        async with serving(backend="triton", triton=address, **defaults) as served:
             await served.stub.Segment(request(1))
             before = meter.nbytes
             for _ in range(20):

@@ -70,7 +70,7 @@ async def test_triton_continues_the_trace(new_triton: Callable[..., TritonServer
     )
     triton.start()
     exporter = InMemorySpanExporter()
-    async with traced(exporter, engine="triton", triton=triton.address, memory_cache_bytes=1 << 23) as served:
+    async with traced(exporter, backend="triton", triton=triton.address, memory_cache_bytes=1 << 23) as served:
         # Triton's exporter may lose what it sends, so that one call is not always enough.
         async with asyncio.timeout(120):
             for seed in count():

@@ -83,7 +83,8 @@ def test_a_photo_that_the_server_saw_in_another_size_is_not_drawn_on(
         (["segment", __file__, "--box", "0,0,4,4", "--box", "4,4,8,8"], "give one --box"),
         (["segment", __file__, "--point", "1,2", "--server", "127.0.0.1:1"], "127.0.0.1:1 is unavailable"),
         (["serve", "--port", "99999"], "port: Input should be less than or equal to 65535"),
-        (["serve", "--engine", "steam"], "engine: Input should be 'embedded'"),
+        (["serve", "--backend", "steam"], "backend: Input should be 'onnxruntime'"),
+        (["serve", "--engine", "steam"], "backend: Input should be 'onnxruntime'"),
         (["serve", "--model-repository", "/nowhere"], "run build_engines.py"),
     ],
 )

@@ -44,3 +44,23 @@ def test_processes_whose_ports_do_not_fit_are_refused() -> None:
         Settings(processes=37, metrics_port=65_500)
     with pytest.raises(ValidationError, match="37 health ports from 65500 on end above 65535"):
         Settings(processes=37, health_port=65_500)
+
+
+@pytest.mark.parametrize(("engine", "backend"), [("embedded", "onnxruntime"), ("triton", "triton")])
+def test_the_former_variable_still_sets_the_backend(engine: str, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAMSERVE_ENGINE", engine)
+    assert Settings().backend == backend
+    assert Settings().engine_name == engine
+
+
+def test_the_backend_wins_over_its_former_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAMSERVE_ENGINE", "triton")
+    monkeypatch.setenv("SAMSERVE_BACKEND", "onnxruntime")
+    assert Settings().backend == "onnxruntime"
+    assert Settings(backend="triton").backend == "triton"
+
+
+def test_an_unknown_engine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAMSERVE_ENGINE", "steam")
+    with pytest.raises(ValidationError, match="engine"):
+        Settings()

@@ -18,8 +18,9 @@ class LoadMetrics:
         )
         self._queued = Gauge(
             "samserve_queued",
-            "Encodes admitted that do not run yet: waiting for another gateway's, for their image to be decoded, or "
-            "for the embedded engine. What waits in Triton's queue Triton tells: nv_inference_pending_request_count.",
+            "Encodes admitted that do not run yet: waiting for another gateway's, for their image to be decoded, "
+            "or for a thread of ONNX Runtime. "
+            "What waits in Triton's queue Triton tells: nv_inference_pending_request_count.",
             registry=registry,
         )
         for limit in LIMITS:

@@ -33,7 +33,7 @@ class RequestMetrics:
         )
         self._stage_seconds = Histogram(
             "samserve_stage_seconds",
-            "Time in a stage, each time that a request was in it. Queue is the wait for a free embedded engine; "
+            "Time in a stage, each time that a request was in it. Queue is the wait for a free thread of ONNX Runtime; "
             "Triton's queue is part of encode and mask_decode.",
             ("stage",),
             buckets=_STAGE_SECONDS,

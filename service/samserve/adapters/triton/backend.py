@@ -20,7 +20,7 @@ Up = Callable[[TritonSession], Awaitable[None]]
 Down = Callable[[], Awaitable[None]]
 
 
-class TritonEngine:
+class TritonBackend:
     """The models on Triton, whenever it is there.
 
     Args:
