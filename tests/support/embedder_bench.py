@@ -33,7 +33,7 @@ class CountingDecoder:
         return DecodedImage(np.zeros((3, 64, 64), np.uint8), ImageFrame(SIZE, image_size), 0.001)
 
 
-class HeldEncoder:
+class FakeImageEncoder:
     """Encodes when it is let; `failing` makes it unavailable."""
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class HeldEncoder:
 
 class Bench:
     def __init__(self, lease: EncodeLease | None = None, cache: DictCache | None = None, max_encodes: int = 8) -> None:
-        self.decoder, self.encoder, self.cache = CountingDecoder(), HeldEncoder(), cache or DictCache()
+        self.decoder, self.encoder, self.cache = CountingDecoder(), FakeImageEncoder(), cache or DictCache()
         self.admission = Admission("encodes", max_encodes, 2.0)
         self.embedder = ImageEmbedder(
             manifest=MANIFEST,

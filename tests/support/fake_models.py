@@ -50,7 +50,7 @@ class SceneDecoder:
         return Thumbnail(gray, size)
 
 
-class HeldEncoder:
+class FakeImageEncoder:
     """Encodes when it is let, every place of the image to `values`."""
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class HeldEncoder:
         return EncodedImage(np.broadcast_to(self.values[:, None, None], (4, 8, 8)), 0.0, 0.01)
 
 
-class HeldMaskDecoder:
+class FakeMaskDecoder:
     """Decodes when it is let: each mask a disc around the prompt's first point, or its box's middle.
 
     Attributes:
@@ -130,7 +130,7 @@ class FreeLease:
         return nullcontext(True)
 
 
-def embedder(encoder: HeldEncoder, decoder: SceneDecoder) -> ImageEmbedder:
+def embedder(encoder: FakeImageEncoder, decoder: SceneDecoder) -> ImageEmbedder:
     """The real one, on these ports."""
     return ImageEmbedder(
         manifest=MANIFEST,

@@ -12,14 +12,14 @@ from samserve.domain.masks import Mask
 from samserve.domain.prompts import CoordinateSpace, PromptLimits
 from samserve.usecases.embedder import ImageSource
 from samserve.usecases.interactive import InteractiveSession, RefusedEdit, SessionMasks, SessionStart
-from tests.support.fake_models import MANIFEST, HeldEncoder, HeldMaskDecoder, SceneDecoder, embedder, image
+from tests.support.fake_models import MANIFEST, FakeImageEncoder, FakeMaskDecoder, SceneDecoder, embedder, image
 
 
 class Bench:
     """One session and its models."""
 
     def __init__(self) -> None:
-        self.encoder, self.decoder = HeldEncoder(), HeldMaskDecoder()
+        self.encoder, self.decoder = FakeImageEncoder(), FakeMaskDecoder()
         self.sequence = 0
         self.session: InteractiveSession[Mask] = InteractiveSession(
             tenant="",

@@ -8,7 +8,7 @@ from samserve.domain.geometry import Size
 from samserve.domain.masks import Mask
 from samserve.domain.prompts import CoordinateSpace, PointLabel, Prompt, PromptLimits
 from samserve.usecases.tracking import TrackedFrame, TrackingSession, TrackQuery, TrackState
-from tests.support.fake_models import MANIFEST, HeldEncoder, HeldMaskDecoder, SceneDecoder, embedder, image
+from tests.support.fake_models import MANIFEST, FakeImageEncoder, FakeMaskDecoder, SceneDecoder, embedder, image
 
 
 def click(x: float, y: float) -> Prompt:
@@ -19,7 +19,7 @@ class Bench:
     """One session and its models."""
 
     def __init__(self) -> None:
-        self.decoder, self.encoder = HeldMaskDecoder(), HeldEncoder()
+        self.decoder, self.encoder = FakeMaskDecoder(), FakeImageEncoder()
         self.sequence = 0
         self.session: TrackingSession[Mask] = TrackingSession(
             tenant="",

@@ -24,7 +24,7 @@ from samserve.usecases.gaze.session import GazeAnswer, GazeSession, Refusal
 from samserve.usecases.gaze.target import GazeObjects
 from samserve.usecases.load.rate_limit import TenantRateLimiter
 from samserve.usecases.ports import Thumbnail
-from tests.support.fake_models import MANIFEST, HeldEncoder, HeldMaskDecoder, SceneDecoder, embedder, image
+from tests.support.fake_models import MANIFEST, FakeImageEncoder, FakeMaskDecoder, SceneDecoder, embedder, image
 
 HERE, THERE = (100.0, 100.0), (300.0, 200.0)
 
@@ -60,8 +60,8 @@ class Bench:
         self, options: GazeOptions | None = None, tenant: str = "", encode_rate: TenantRateLimiter | None = None
     ) -> None:
         self.encoder, self.decoder, self.motion, self.counted = (
-            HeldEncoder(),
-            HeldMaskDecoder(),
+            FakeImageEncoder(),
+            FakeMaskDecoder(),
             KnownMotion(),
             Counted(),
         )
