@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 Line = Mapping[str, Any]
 
 
@@ -50,6 +48,9 @@ def describe(device: str) -> dict[str, Any]:
     Raises:
         RuntimeError: PyTorch cannot use a GPU, and `device` is one.
     """
+    # Here, since figures are also read where PyTorch is not installed.
+    import torch
+
     common: dict[str, Any] = {
         "device": torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine(),
         "driver": _driver() if device == "cuda" else None,

@@ -30,7 +30,7 @@ STOP_SECONDS = 15.0
 """Kept back of the budget for ending what was started."""
 LINE_CHARACTERS = 300
 
-_FACTS = ("stage", "name", "device", "driver", "versions")
+_FACTS = ("stage", "name", "device", "driver", "versions", "date")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

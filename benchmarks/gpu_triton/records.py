@@ -3,6 +3,7 @@
 import json
 import platform
 import subprocess
+import time
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -45,7 +46,7 @@ class Records:
 
 
 def machine_facts(device: str) -> dict[str, Any]:
-    """The device's name, its driver and the versions of what runs on it."""
+    """The device's name, its driver, the versions of what runs on it, and the date."""
     name, driver = platform.processor() or platform.machine(), ""
     if device == "cuda":
         query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
@@ -54,7 +55,8 @@ def machine_facts(device: str) -> dict[str, Any]:
             name, driver = (part.strip() for part in answer.splitlines()[0].split(","))
         except (OSError, ValueError, IndexError, subprocess.SubprocessError):
             name, driver = "unknown GPU", "unknown"
-    return {"device": name, "driver": driver, "versions": versions()}
+    date = time.strftime("%Y-%m-%d", time.gmtime())
+    return {"device": name, "driver": driver, "versions": versions(), "date": date}
 
 
 def versions() -> dict[str, str]:
