@@ -3,7 +3,8 @@
     python -m benchmarks.capacity --images-per-day 1e6 --prompts-per-image 8 --gaze-streams 100 [--plots docs/images]
 
 Arithmetic on the costs below and two models: the hit rate of an LRU cache under Zipf's law, and queues. The costs that
-are measured come from `python -m benchmarks.costs`; those of a GPU are assumptions. `docs/capacity.md` discusses it.
+are measured come from `python -m benchmarks.costs`; those of a GPU are near what `python -m benchmarks.gpu` measured on an
+H100. `docs/capacity.md` discusses both.
 """
 
 import argparse
@@ -34,7 +35,7 @@ class Costs:
         gateway_gaze_sample: of one gaze sample, the masks of some included.
         redis_embedding: Redis' processor time for an embedding read or written.
         encode: a GPU's for an image.
-        decode: a GPU's for a prompt, batched.
+        decode: a GPU's for a prompt, batched, with the embedding copied from pageable memory and the masks copied back.
         embedding_bytes: as stored.
         gaze_decodes, gaze_encodes: a second, of one stream.
         shard_bytes: usable memory of a Redis shard.
@@ -48,7 +49,7 @@ class Costs:
     gateway_gaze_sample: float = 0.9e-3
     redis_embedding: float = 1.0e-3
     encode: float = 30e-3
-    decode: float = 0.25e-3
+    decode: float = 0.35e-3
     embedding_bytes: float = 2 * MIB
     image_bytes: float = 0.4 * MIB
     answer_bytes: float = 4096

@@ -1,0 +1,1 @@
+"""Markdown tables and charts of the GPU figures in `benchmarks/results/`, written into the pages that show them."""

@@ -1,0 +1,128 @@
+"""Figures of one device, read from its files: the newest line of each figure."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu.figures import read_figures
+
+Figure = dict[str, Any]
+
+RESULTS = Path("benchmarks/results")
+MODEL = "vit_h"
+"""Tables show this model; lines of others are kept in the files and not shown."""
+
+KIT, TRITON = "gpu-", "gpu-triton-"
+_TRITON_STAGE = "triton"
+_IDENTITY = ("stage", "name", "shapes", "precision", "mode", "compile_mode", "by_row", "weights", "kernel")
+# One name bears both a timing and an accuracy, in two lines.
+_KINDS = ("median_ms", "cosine", "graphs_compiled_so_far")
+
+
+class Results:
+    """Figures of one device.
+
+    Args:
+        lines: in the order in which they were written, of any number of runs. A later line replaces an earlier one of
+            the same figure.
+    """
+
+    def __init__(self, lines: Iterable[Figure]) -> None:
+        lines = [line for line in lines if line.get("model", MODEL) == MODEL]
+        self.runs = [line for line in lines if line.get("event") == "started"]
+        newest: dict[str, Figure] = {}
+        missing: dict[str, Figure] = {}
+        for line in lines:
+            if "event" in line or "name" not in line:
+                continue
+            if "skipped" in line or "failed" in line:
+                missing[_attempt(line)] = line
+                continue
+            if "kernels" in line:
+                # A new profile: kernels of the former one are not its own.
+                newest = {key: old for key, old in newest.items() if not _same_profile(old, line)}
+            # Taken out and put back, so that figures stay in the order of the newest run.
+            key = _identity(line)
+            newest.pop(key, None)
+            newest[key] = line
+        self.figures = list(newest.values())
+        measured = {_attempt(figure) for figure in self.figures}
+        self.missing = [line for attempt, line in missing.items() if attempt not in measured]
+
+    def of(self, stage: str, **fields: Any) -> list[Figure]:
+        """Figures of a stage with these fields."""
+        return [
+            figure
+            for figure in self.figures
+            if figure.get("stage") == stage and all(figure.get(name) == value for name, value in fields.items())
+        ]
+
+    def one(self, stage: str, name: str, **fields: Any) -> Figure | None:
+        """The newest timing of a name with these fields; None where there is none."""
+        found = [figure for figure in self.of(stage, name=name, **fields) if "median_ms" in figure]
+        return found[-1] if found else None
+
+    def facts(self, stages: Sequence[str]) -> str:
+        """Device, driver, versions and date of the figures of these stages, one sentence for each run."""
+        told = (_facts(figure) for figure in self.figures if figure.get("stage") in stages)
+        return "; ".join(dict.fromkeys(told))
+
+
+def read_results(folder: Path) -> list[Results]:
+    """All devices of a folder, each from `gpu-<device>.jsonl` and `gpu-triton-<device>.jsonl`, in order of names."""
+    devices: dict[str, list[Figure]] = {}
+    for path in sorted(folder.glob(f"{KIT}*.jsonl")):
+        prefix = TRITON if path.name.startswith(TRITON) else KIT
+        devices.setdefault(path.stem.removeprefix(prefix), []).extend(read_figures(path))
+    return [Results(lines) for _, lines in sorted(devices.items())]
+
+
+def add_figures(source: Path, folder: Path) -> list[Path]:
+    """Append the lines of a run to the files of their devices; returns these files.
+
+    Raises:
+        ValueError: no line is of a GPU.
+    """
+    parts: dict[Path, list[Figure]] = {}
+    for line in read_figures(source):
+        if line.get("driver"):
+            prefix = TRITON if line.get("stage") == _TRITON_STAGE else KIT
+            parts.setdefault(folder / f"{prefix}{device_name(line['device'])}.jsonl", []).append(line)
+    if not parts:
+        raise ValueError(f"{source} has no figures of a GPU")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, lines in parts.items():
+        with path.open("a") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
+    return list(parts)
+
+
+def device_name(device: str) -> str:
+    """A device's name as part of a file's: "NVIDIA H100 80GB HBM3" is `nvidia-h100-80gb-hbm3`."""
+    return re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
+
+
+def _identity(line: Figure) -> str:
+    kind = next((name for name in _KINDS if name in line), "")
+    return json.dumps([kind, *(line.get(name) for name in _IDENTITY)], sort_keys=True)
+
+
+def _attempt(line: Figure) -> str:
+    """A line of a failure may name less than the figure that it stands for."""
+    return json.dumps([line.get(name) for name in ("stage", "name", "mode", "compile_mode")])
+
+
+def _same_profile(figure: Figure, header: Figure) -> bool:
+    return all(figure.get(name) == header.get(name) for name in ("stage", "name"))
+
+
+def _facts(figure: Figure) -> str:
+    versions = figure.get("versions", {})
+    named: Iterator[str] = (
+        f"{label} {versions[key]}"
+        for key, label in (("torch", "PyTorch"), ("triton", "Triton language"), ("tritonclient", "tritonclient"))
+        if versions.get(key)
+    )
+    return ", ".join([figure["device"], f"driver {figure['driver']}", *named, figure.get("date", "no date")])
