@@ -3,8 +3,8 @@
     python -m benchmarks.capacity --images-per-day 1e6 --prompts-per-image 8 --gaze-streams 100 [--plots docs/images]
 
 Arithmetic on the costs below and two models: the hit rate of an LRU cache under Zipf's law, and queues. The costs that
-are measured come from `python -m benchmarks.costs`; those of a GPU are near what `python -m benchmarks.gpu` measured on an
-H100. `docs/capacity.md` discusses both.
+are measured come from `python -m benchmarks.costs`; those of a GPU are near what an H100 took in `python -m
+benchmarks.gpu`. `docs/capacity.md` discusses both.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 """Write the GPU tables of docs/benchmarks.md and docs/capacity.md from the figures in benchmarks/results.
 
-    python -m benchmarks.gpu_tables                      write the tables
-    python -m benchmarks.gpu_tables --check              exit 1 where a page differs from the figures
-    python -m benchmarks.gpu_tables --add FILE.jsonl     take over the figures of a run, then write
-    python -m benchmarks.gpu_tables --plots docs/images  draw the charts too
+python -m benchmarks.gpu_tables                      write the tables
+python -m benchmarks.gpu_tables --check              exit 1 where a page differs from the figures
+python -m benchmarks.gpu_tables --add FILE.jsonl     take over the figures of a run, then write
+python -m benchmarks.gpu_tables --plots docs/images  draw the charts too
 """
 
 import argparse
