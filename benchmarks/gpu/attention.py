@@ -128,7 +128,8 @@ def _streamed(
             return torch.randn(*size, device=bench.device, dtype=torch.float16)
 
         qkv = random(batch, shapes.grid, shapes.grid, 3 * shapes.hidden)
-        return qkv, random(3 * shapes.hidden), *(random(2 * side - 1, shapes.head_width) * 0.2 for _ in range(2))
+        table_h, table_w = (random(2 * side - 1, shapes.head_width) * 0.2 for _ in range(2))
+        return qkv, random(3 * shapes.hidden), table_h, table_w
 
     def attention(half_sums: bool) -> Callable[[], Any]:
         qkv, bias, table_h, table_w = tensors()

@@ -1,6 +1,7 @@
 """FP8 products for the blocks' projections: their rate, and how far they are from half precision."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -27,10 +28,10 @@ def run(bench: Bench) -> None:
     ):
         for by_row in (False, True):
             about = {"name": name, "shapes": {"rows": rows, "columns": columns, "inner": inner}, "by_row": by_row}
-            bench.attempt(about, lambda about=about, gelu=gelu: _compare(bench, about, gelu=gelu))
+            bench.attempt(about, partial(_compare, bench, about, gelu=gelu))
 
 
-def _compare(bench: Bench, about: dict[str, object], *, gelu: bool) -> None:
+def _compare(bench: Bench, about: Mapping[str, object], *, gelu: bool) -> None:
     shapes = about["shapes"]
     by_row = bool(about["by_row"])
     assert isinstance(shapes, dict)

@@ -1,6 +1,6 @@
 """The models that the kit measures: Meta's ViTs with random weights, and a small one for a processor."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from transformers import SamConfig, SamModel
@@ -57,7 +57,7 @@ def kit_config(name: str) -> SamConfig:
 
 def shapes_of(name: str) -> VitShapes:
     """The sizes of a model's encoder."""
-    vision = kit_config(name).vision_config
+    vision: Any = kit_config(name).vision_config
     return VitShapes(
         vision.image_size,
         vision.image_size // vision.patch_size,

@@ -70,9 +70,12 @@ def test_several_prompts_on_each_of_two_images(graphs: Graphs) -> None:
     assert_same(absorbed, exported)
 
 
-@given(
-    st.integers(1, 3).flatmap(lambda n: st.lists(st.lists(prompts(), min_size=n, max_size=n), min_size=2, max_size=2))
-)
+def two_rows(count: int) -> st.SearchStrategy[list[list[Prompt]]]:
+    """So many prompts on each of two images."""
+    return st.lists(st.lists(prompts(), min_size=count, max_size=count), min_size=2, max_size=2)
+
+
+@given(st.integers(1, 3).flatmap(two_rows))
 @settings(max_examples=25, deadline=None)
 def test_any_prompts_on_two_images(graphs: Graphs, rows: list[list[Prompt]]) -> None:
     tensors = prompt_tensors(rows, LOW_RES)

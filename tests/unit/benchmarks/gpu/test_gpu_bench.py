@@ -41,10 +41,12 @@ def test_a_figure_has_median_quartiles_and_rates(tmp_path: Path, monkeypatch: py
 
 
 def test_a_task_is_run_in_inference_mode(tmp_path: Path) -> None:
-    modes = []
-    made(tmp_path).time(
-        "task", lambda: lambda: modes.append(torch.is_inference_mode_enabled()), shapes={}, precision=""
-    )
+    modes: list[bool] = []
+
+    def task() -> None:
+        modes.append(torch.is_inference_mode_enabled())
+
+    made(tmp_path).time("task", lambda: task, shapes={}, precision="")
     assert modes == [True]
 
 
@@ -65,7 +67,7 @@ def test_a_task_that_fails_is_a_line_and_the_next_is_measured(tmp_path: Path, wh
 
 def test_after_the_deadline_figures_are_skipped(tmp_path: Path) -> None:
     bench = made(tmp_path, seconds=-1.0)
-    ran = []
+    ran: list[int] = []
     assert bench.time("late", lambda: lambda: ran.append(1), shapes=SHAPES, precision="fp16") is None
     [line] = read_figures(tmp_path / "figures.jsonl")
     assert line["skipped"] == "no time is left for this stage"

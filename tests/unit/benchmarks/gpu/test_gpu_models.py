@@ -1,5 +1,7 @@
 """The kit's models, and the work that is counted for them."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -16,7 +18,7 @@ def test_an_image_of_vit_h_takes_sams_operations() -> None:
 
 @pytest.mark.parametrize("name", ["tiny", "vit_b", "vit_h"])
 def test_the_counted_work_is_that_of_pytorchs_counter(name: str) -> None:
-    config = kit_config(name)
+    config: Any = kit_config(name)
     config._attn_implementation = "eager"
     config.vision_config._attn_implementation = "eager"
     with torch.device("meta"):
@@ -41,7 +43,11 @@ def test_the_small_model_has_what_makes_vit_h_hard() -> None:
 
 
 def test_random_weights_follow_their_seed() -> None:
-    first, again, other = (kit_model("tiny", seed, "cpu").vision_encoder.layers[0].attn for seed in (1, 1, 2))
+    def attention(seed: int) -> Any:
+        encoder: Any = kit_model("tiny", seed, "cpu").vision_encoder
+        return encoder.layers[0].attn
+
+    first, again, other = attention(1), attention(1), attention(2)
     torch.testing.assert_close(first.qkv.weight, again.qkv.weight, rtol=0, atol=0)
     assert (first.qkv.weight - other.qkv.weight).abs().max() > 0.01
     assert first.rel_pos_h.std() > 0.05

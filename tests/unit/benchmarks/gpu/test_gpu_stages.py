@@ -70,8 +70,10 @@ def test_a_stage_that_raises_leaves_its_trace(run: Callable[..., list[dict[str, 
 
 @pytest.mark.parametrize(
     ("end", "code"),
-    [(lambda: os._exit(7), 7), (lambda: os.kill(os.getpid(), signal.SIGKILL), -9)],
-    ids=["exit", "kill"],
+    [
+        pytest.param(lambda: os._exit(7), 7, id="exit"),
+        pytest.param(lambda: os.kill(os.getpid(), signal.SIGKILL), -9, id="kill"),
+    ],
 )
 def test_a_stage_that_ends_hard_does_not_end_the_run(
     run: Callable[..., list[dict[str, Any]]], end: Callable[[], None], code: int
