@@ -1,7 +1,7 @@
 """The decoder's tables: the decoder alone, and with embeddings from where a server keeps them."""
 
 from benchmarks.gpu_tables.markdown import number, table
-from benchmarks.gpu_tables.results import Figure, Results
+from benchmarks.gpu_tables.results import Figure, Results, newest_run
 
 WAY = "gather, decode, masks to the host: "
 GATHER = "gather, "
@@ -14,9 +14,10 @@ def decoder_figures(results: Results) -> list[Figure]:
 
 
 def way_figures(results: Results, source: str | None = None) -> list[Figure]:
-    """Timings from an embedding's place to masks on the host."""
+    """Timings from an embedding's place to masks on the host, of the newest run: all with one decoder."""
     start = WAY if source is None else f"{WAY}{source}, "
-    return [figure for figure in results.of("decoder") if figure["name"].startswith(start) and "median_ms" in figure]
+    ways = [figure for figure in results.of("decoder") if figure["name"].startswith(WAY) and "median_ms" in figure]
+    return [figure for figure in newest_run(ways) if figure["name"].startswith(start)]
 
 
 def fastest(figures: list[Figure]) -> Figure | None:
@@ -51,13 +52,14 @@ def sources_table(results: Results) -> str:
         return ""
     said = (
         "Prompts a second, each on an image of its own: embeddings gathered from their place, decoded, masks copied to "
-        "the host, one step after the other. KiB pass between host and device for each prompt."
+        "the host. KiB pass between host and device for each prompt."
     )
     return "\n\n".join([said, table(head, sorted(rows)), *_gathers(results)])
 
 
 def _gathers(results: Results) -> list[str]:
     gathers = [figure for figure in results.of("decoder") if figure["name"].startswith(GATHER) and "gb_per_s" in figure]
+    gathers = newest_run(gathers)
     if not gathers:
         return []
     most = max(int(figure["shapes"]["rows"]) for figure in gathers)

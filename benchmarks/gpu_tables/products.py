@@ -4,7 +4,7 @@ import re
 
 from benchmarks.gpu_tables.encoder import SQUARE
 from benchmarks.gpu_tables.markdown import number, part, table
-from benchmarks.gpu_tables.results import Figure, Results
+from benchmarks.gpu_tables.results import Figure, Results, newest_run
 
 PRECISIONS = ("fp16", "bf16", "fp8")
 SHOWN_ROWS = (SQUARE["rows"], 4 * 4096, 4 * 4900)
@@ -75,9 +75,9 @@ def attention_table(results: Results) -> str:
 
 
 def kernels_table(results: Results) -> str:
-    """The kernels that take longest in each profile."""
+    """The kernels that take longest in each profile of the newest run."""
     texts = []
-    for header in (figure for figure in results.of("profile") if "kernels" in figure):
+    for header in newest_run([figure for figure in results.of("profile") if "kernels" in figure]):
         rows = [_kernel(figure) for figure in results.of("profile", name=header["name"]) if "kernel" in figure]
         said = f"{header['name']}: {number(header['total_ms'])} ms in {header['kernels']:.0f} kernels."
         texts.append(f"{said}\n\n{table(['kernel', 'calls', 'ms', 'share'], rows[:KERNELS])}")

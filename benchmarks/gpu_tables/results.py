@@ -17,6 +17,7 @@ MODEL = "vit_h"
 KIT, TRITON = "gpu-", "gpu-triton-"
 _TRITON_STAGE = "triton"
 _IDENTITY = ("stage", "name", "shapes", "precision", "mode", "compile_mode", "by_row", "weights", "kernel")
+_RUN = "run"
 # One name bears both a timing and an accuracy, in two lines.
 _KINDS = ("median_ms", "cosine", "graphs_compiled_so_far")
 
@@ -34,9 +35,12 @@ class Results:
         self.runs = [line for line in lines if line.get("event") == "started"]
         newest: dict[str, Figure] = {}
         missing: dict[str, Figure] = {}
+        run = 0
         for line in lines:
+            run += line.get("event") == "started"
             if "event" in line or "name" not in line:
                 continue
+            line = {**line, _RUN: run}
             if "skipped" in line or "failed" in line:
                 missing[_attempt(line)] = line
                 continue
@@ -68,6 +72,12 @@ class Results:
         """Device, driver, versions and date of the figures of these stages, one sentence for each run."""
         told = (_facts(figure) for figure in self.figures if figure.get("stage") in stages)
         return "; ".join(dict.fromkeys(told))
+
+
+def newest_run(figures: Sequence[Figure]) -> list[Figure]:
+    """Those of the newest run among them, for figures that say little beside those of other runs."""
+    newest = max((figure[_RUN] for figure in figures), default=0)
+    return [figure for figure in figures if figure[_RUN] == newest]
 
 
 def read_results(folder: Path) -> list[Results]:

@@ -135,6 +135,14 @@ def test_a_new_profile_replaces_all_kernels_of_the_former() -> None:
     assert "`old`" not in text
 
 
+def test_ways_of_a_former_run_are_not_mixed_with_those_of_a_newer_one() -> None:
+    newer = {**way("pinned", 20000.0), "shapes": {"rows": 16}}
+    text = rendered([Results([*LINES, LINES[0], newer])])["sources"]
+    assert row(text, "embeddings from")[-1] == "16 rows"
+    assert row(text, "pinned")[-1] == "20,000"
+    assert "device slab" not in text
+
+
 def test_other_models_are_not_shown() -> None:
     lines = [{**line, "model": "tiny"} for line in LINES]
     assert set(rendered([Results(lines)]).values()) == {NOT_MEASURED}
