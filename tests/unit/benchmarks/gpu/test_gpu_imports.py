@@ -19,7 +19,7 @@ ABSENT = (
     "onnxscript",
     "cv2",
     "PIL",
-    "samserve.settings",
+    "samserve.gateway",
     "samserve.adapters",
 )
 PROGRAM = f"""
