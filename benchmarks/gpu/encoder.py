@@ -13,7 +13,6 @@ from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.models import VitShapes, kit_model, shapes_of
 from benchmarks.gpu.modes import compile_options, compiled_graphs, replayed
 from benchmarks.gpu.vit import Formulation, encoder_graph
-from modeling.encoder_graph import ImageEncoderGraph
 from modeling.probes import probe_images
 
 BEST: Formulation = "fused"
@@ -58,7 +57,8 @@ def _formulation(
         return graph
 
     for mode in modes:
-        graph = bench.attempt({"name": formulation, "mode": mode}, lambda mode=mode: prepared(mode))
+        about = {"name": formulation, "mode": mode, "compile_mode": compile_mode}
+        graph = bench.attempt(about, functools.partial(prepared, mode))
         if graph is None:
             continue
         for batch in batches:
@@ -72,10 +72,10 @@ def _formulation(
                 work={"images": float(batch), "flop": flop * batch}, mode=mode, compile_mode=compile_mode,
             )  # fmt: skip
         if mode.startswith("compiled"):
-            bench.write({"name": formulation, "mode": mode, "graphs_compiled_so_far": compiled_graphs()})
+            bench.write({**about, "graphs_compiled_so_far": compiled_graphs()})
 
 
-def compile_regions(graph: ImageEncoderGraph, device: str, mode: str | None = None) -> None:
+def compile_regions(graph: Any, device: str, mode: str | None = None) -> None:
     """Compile each kind of block once; blocks of one kind share the code, so 32 layers take as long as two."""
     encoder: Any = graph.vision_encoder
     for layer in encoder.layers:

@@ -1,8 +1,8 @@
 """From where an embedding lies to masks on the host: what a prompt costs beside the decoder."""
 
 import functools
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.fused_decoder import FusedDecoderGraph
 from benchmarks.gpu.modes import replayed
 from benchmarks.gpu.prompt_inputs import decoder_inputs
+from modeling.architectures import ModelSizes
 from modeling.decoder_graph import MaskDecoderGraph
 
 SLOTS = 256
@@ -20,24 +21,34 @@ ROWS = (64, 16)
 
 
 @torch.inference_mode()
-def measure_sources(bench: Bench, decoder: FusedDecoderGraph) -> None:
-    """Gather embeddings, decode one prompt of each, bring the masks to the host; each source and each output alone."""
+def measure_sources(bench: Bench, name: str, decoder: MaskDecoderGraph) -> bool:
+    """Gather embeddings, decode one prompt of each, bring the masks to the host; each source and each output alone.
+
+    Args:
+        name: of the decoder, in every line.
+        decoder: in half precision, not compiled.
+
+    Returns:
+        Whether the decoder ran at all.
+    """
     slots, row_counts = (SLOTS, ROWS) if bench.on_gpu else (4, (1,))
     places = embedding_places(bench, decoder, slots)
     outputs = OUTPUTS if bench.on_gpu else {"1 mask, fp16": OUTPUTS["1 mask, fp16"]}
+    ran = False
     for rows in row_counts:
         for output, masks in outputs.items():
-            decoder.first, decoder.count, decoder.mask_dtype = masks
-            make = functools.partial(Pipeline, decoder, rows, bench.device)
-            pipeline = bench.attempt({"name": output, "shapes": {"rows": rows}}, make)
+            make = functools.partial(Pipeline, masks.answered_by(decoder), decoder.sizes, rows, bench.device)
+            pipeline = bench.attempt({"name": output, "shapes": {"rows": rows}, "decoder": name}, make)
             if pipeline is None:
                 continue
-            bytes_out = masks.count * masks.dtype.itemsize * decoder.sizes.low_res_size**2
+            ran = True
+            bytes_out = masks.number * masks.dtype.itemsize * decoder.sizes.low_res_size**2
             for source, place in places.items():
-                _measure(bench, pipeline, source, place, output, bytes_out)
+                _measure(bench, pipeline, source, place, output, decoder=name, bytes_out_per_prompt=bytes_out)
+    return ran
 
 
-def _measure(bench: Bench, pipeline: "Pipeline", source: str, place: Tensor, output: str, bytes_out: int) -> None:
+def _measure(bench: Bench, pipeline: "Pipeline", source: str, place: Tensor, output: str, **more: Any) -> None:
     rows, bytes_in = pipeline.rows, place[0].numel() * place.itemsize
     if output.startswith("1"):
         bench.time(
@@ -47,7 +58,7 @@ def _measure(bench: Bench, pipeline: "Pipeline", source: str, place: Tensor, out
     bench.time(
         f"gather, decode, masks to the host: {source}, {output}", lambda: lambda: pipeline.step(place),
         shapes={"rows": rows}, precision="fp16", seconds=0.2, work={"prompts": float(rows)},
-        bytes_in_per_prompt=bytes_in, bytes_out_per_prompt=bytes_out,
+        mode="two batches at once", bytes_in_per_prompt=bytes_in, **more,
     )  # fmt: skip
 
 
@@ -55,8 +66,21 @@ class Masks(NamedTuple):
     """Which of the four masks leave the device, and in which type."""
 
     first: int
-    count: int
+    number: int
     dtype: torch.dtype
+
+    def answered_by(self, decoder: MaskDecoderGraph) -> Callable[..., Tensor]:
+        """The decoder as a function to these masks, `[B, P, number, M, M]`; a fused one computes no others' pixels."""
+        first, number, dtype = self
+
+        def decode(*inputs: Tensor) -> Tensor:
+            if isinstance(decoder, FusedDecoderGraph):
+                decoder.first, decoder.count, decoder.mask_dtype = first, number, dtype
+                return decoder(*inputs)[0]
+            masks: Tensor = decoder(*inputs)[0][:, :, first : first + number].to(dtype)
+            return masks
+
+        return decode
 
 
 OUTPUTS: Mapping[str, Masks] = {
@@ -85,15 +109,12 @@ class Pipeline:
     """
 
     @torch.inference_mode()
-    def __init__(self, decoder: FusedDecoderGraph, rows: int, device: str) -> None:
-        sizes = decoder.sizes
+    def __init__(self, decode: Callable[..., Tensor], sizes: ModelSizes, rows: int, device: str) -> None:
         self.rows, self.device, self.steps = rows, device, 0
         shape = (rows, sizes.channels, sizes.grid_size, sizes.grid_size)
         self.embeddings = [torch.zeros(shape, device=device, dtype=torch.float16) for _ in range(2)]
         _, *prompt = decoder_inputs(sizes, rows, 1, device)
-        self.runs = [
-            replayed(lambda *inputs: decoder(*inputs)[0], device, embeddings, *prompt) for embeddings in self.embeddings
-        ]
+        self.runs = [replayed(decode, device, embeddings, *prompt) for embeddings in self.embeddings]
         answer = self.runs[0]()
         self.masks = [torch.empty(answer.shape, dtype=answer.dtype, pin_memory=device == "cuda") for _ in range(2)]
         self.random = np.random.default_rng(0)

@@ -1,7 +1,5 @@
 """The fused encoder and decoder, their kernels interpreted, against the float32 model."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -25,7 +23,7 @@ SIDE, LOW_RES = 160, 40
 
 
 @pytest.fixture(scope="module")
-def model() -> Iterator[SamModel]:
+def model() -> SamModel:
     config = SamConfig(
         vision_config=SamVisionConfig(
             hidden_size=160, num_hidden_layers=2, num_attention_heads=2, global_attn_indexes=[1], image_size=SIDE,
@@ -36,7 +34,7 @@ def model() -> Iterator[SamModel]:
     )  # fmt: skip
     model = SamModel(config).eval().requires_grad_(False)
     randomise(model, seed=3)
-    yield model
+    return model
 
 
 @torch.inference_mode()
