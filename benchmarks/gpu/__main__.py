@@ -56,7 +56,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--model", choices=MODEL_NAMES, default="vit_h", help="tiny: the bundled model's frame")
     parser.add_argument("--seed", type=int, default=0, help="of the random weights")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if not options.out.parent.is_dir():
+        parser.error(f"--out {options.out}: the folder {options.out.parent} does not exist; create it first")
+    if options.budget <= 0:
+        parser.error(f"--budget {options.budget:g} is not above 0; give it seconds, 400 for all stages")
+    return options
 
 
 def _names(text: str) -> list[str]:

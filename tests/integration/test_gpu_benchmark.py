@@ -52,3 +52,15 @@ def test_an_unknown_stage_is_refused(tmp_path: Path) -> None:
     done = run("--budget", "60", "--out", str(tmp_path / "figures.jsonl"), "--stages", "encoder,nothing")
     assert done.returncode == 2
     assert "unknown stages: nothing" in done.stderr
+
+
+def test_a_folder_that_is_not_there_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    done = run("--budget", "60", "--out", str(tmp_path / "missing" / "figures.jsonl"), "--device", "cpu")
+    assert done.returncode == 2
+    assert "missing does not exist; create it first" in done.stderr
+
+
+def test_a_budget_of_nothing_is_refused(tmp_path: Path) -> None:
+    done = run("--budget", "0", "--out", str(tmp_path / "figures.jsonl"))
+    assert done.returncode == 2
+    assert "--budget 0 is not above 0" in done.stderr
