@@ -61,6 +61,15 @@ def test_the_wheel_holds_the_bundled_model_that_the_notice_is_about(wheel: dict[
         assert origin in notice
 
 
+def test_the_metadata_names_the_authors_and_every_supported_python(metadata: Message) -> None:
+    assert metadata["Author"] == "samserve contributors"
+    classifiers = metadata.get_all("Classifier") or []
+    prefix = "Programming Language :: Python :: "
+    pythons = [each.removeprefix(prefix) for each in classifiers if each.startswith(f"{prefix}3.")]
+    assert pythons == ["3.11", "3.12", "3.13", "3.14"]
+    assert metadata["Requires-Python"] == f">={pythons[0]}"
+
+
 def test_the_source_distribution_holds_the_licence_and_the_notice(distributions: Path) -> None:
     with tarfile.open(next(distributions.glob("*.tar.gz"))) as archive:
         for name in LICENSE_FILES:
