@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import NoReturn
 
 
@@ -23,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from samserve.cli.errors import explain
 
     parser = _Parser(prog="samserve", description="Promptable segmentation (Segment Anything) as a gRPC service.")
+    parser.add_argument("--version", action="version", version=f"samserve {version('samserve')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in (serve, segment, generate, gaze, track, demo):
         command.add_to(commands)
