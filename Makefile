@@ -1,4 +1,4 @@
-# make demo [IMAGE=photo.jpg POINT=x,y OUT=overlay.png]    make test    make serve [FLAGS=...]    make triton    make stack [FLAGS=...]    make load [HOST=...]    make k8s    make lint    make proto
+# make demo [IMAGE=photo.jpg POINT=x,y OUT=overlay.png]    make test    make serve [FLAGS=...]    make triton    make stack [FLAGS=...]    make load [HOST=...]    make k8s    make lint    make proto    make reference
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ STACK := $(VENV)/.installed-stack
 DEV := $(VENV)/.installed-dev
 LOAD := $(VENV)/.installed-load
 
-.PHONY: demo serve triton stack load k8s test lint proto check-proto venv venv-dev clean
+.PHONY: demo serve triton stack load k8s test lint proto check-proto reference venv venv-dev clean
 
 demo: $(RUNTIME)
 	@$(BIN)/samserve demo $(if $(IMAGE),--image "$(IMAGE)") $(if $(POINT),--point="$(POINT)") $(if $(OUT),--out "$(OUT)")
@@ -64,6 +64,10 @@ check-proto: $(DEV)
 	    echo "the generated code differs from the proto: make proto, and commit it" >&2; exit 1; }
 	@if command -v npx >/dev/null; then cd protos && npx --yes @bufbuild/buf@1.75.0 lint; \
 	    else echo "buf lint skipped: install npm to run it" >&2; fi
+
+# The API reference in docs/reference, from the proto and the client. A test compares.
+reference: $(DEV)
+	$(BIN)/python -m tools.reference
 
 venv: $(RUNTIME)
 
