@@ -1,4 +1,4 @@
-# make demo [IMAGE=photo.jpg POINT=x,y OUT=overlay.png]    make test    make serve [FLAGS=...]    make triton    make stack [FLAGS=...]    make load [HOST=...]    make k8s    make lint    make proto    make reference
+# make demo [IMAGE=photo.jpg POINT=x,y OUT=overlay.png]    make test    make test-unit    make serve [FLAGS=...]    make triton    make stack [FLAGS=...]    make load [HOST=...]    make k8s    make lint    make proto    make reference
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ STACK := $(VENV)/.installed-stack
 DEV := $(VENV)/.installed-dev
 LOAD := $(VENV)/.installed-load
 
-.PHONY: demo serve triton stack load k8s test lint proto check-proto reference venv venv-dev clean
+.PHONY: demo serve triton stack load k8s test test-unit lint proto check-proto reference venv venv-dev clean
 
 demo: $(RUNTIME)
 	@$(BIN)/samserve demo $(if $(IMAGE),--image "$(IMAGE)") $(if $(POINT),--point="$(POINT)") $(if $(OUT),--out "$(OUT)")
@@ -43,6 +43,9 @@ test: lint check-proto
 	sh stack/provide-prometheus.sh
 	sh stack/provide-triton.sh $(BIN)/python
 	$(BIN)/pytest || { test $$? = 1 && $(BIN)/pytest $(ONCE_MORE); }
+
+test-unit: $(DEV)
+	$(BIN)/pytest tests/unit
 
 lint: $(DEV)
 	$(BIN)/ruff check .
