@@ -16,7 +16,7 @@ def test_the_demo_segments_cold_and_warm_leaves_a_picture_and_stops_cleanly(tmp_
     assert (done.returncode, done.stderr) == (0, "")
     cold, warm = (line for line in done.stdout.splitlines() if line.startswith(("cold", "warm")))
     assert "newly encoded" in cold
-    assert "known from memory" in warm
+    assert "cached in memory" in warm
     assert done.stdout.endswith("gateway stopped cleanly\n")
     with Image.open(PHOTO) as photo, Image.open(out) as picture:
         assert picture.height == photo.height
@@ -38,7 +38,7 @@ def test_the_demo_takes_a_photo_of_the_users_own_as_it_is_seen(tmp_path: Path) -
 def test_the_demo_says_when_the_point_is_outside_the_photo(tmp_path: Path) -> None:
     done = samserve("demo", "--point", "5000,20", "--out", tmp_path / "demo.png")
     assert done.returncode == 2
-    assert "outside" in done.stderr
+    assert "must be within" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -47,7 +47,7 @@ def test_the_demo_says_why_its_gateway_does_not_start(tmp_path: Path, monkeypatc
     done = samserve("demo", "--out", tmp_path / "demo.png")
     assert done.returncode == 2
     assert "manifest.json is missing" in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("samserve: the gateway ended with exit code 2")
+    assert done.stderr.splitlines()[-1].startswith("samserve: the gateway exited with code 2")
 
 
 def test_a_gateway_of_the_commands_own_and_a_running_one_give_the_same_masks(gateway_address: str) -> None:

@@ -52,8 +52,8 @@ def test_a_folder_becomes_sa1b_records_and_what_is_done_is_skipped(
     done = samserve(*arguments, "--overlay")
     assert done.returncode == 2
     broken, summary = done.stderr.splitlines()
-    assert broken.startswith(f"{photos / 'broken.jpg'}: image.data: is not an image")
-    assert summary == "samserve: 1 of 3 photos could not be done; see above"
+    assert broken.startswith(f"{photos / 'broken.jpg'}: image.data: unsupported image format")
+    assert summary == "samserve: 1 of 3 photos failed; see the errors above"
     assert sorted(path.name for path in out.iterdir()) == ["a.json", "a.png", "b.json", "b.png"]
     record = json.loads((out / "b.json").read_text())
     assert record["image"] == {
@@ -93,7 +93,7 @@ def test_a_photo_with_nothing_that_passes_says_what_to_lower(
         *("--points-per-side", "2", "--pred-iou-thresh", "1", "--stability-score-thresh", "1"),
     )
     assert done.returncode == 0
-    assert "0 masks: none passes the thresholds; lower --pred-iou-thresh and --stability-score-thresh" in done.stdout
+    assert "0 masks: no mask passes the thresholds; lower --pred-iou-thresh and --stability-score-thresh" in done.stdout
     assert json.loads((tmp_path / "out" / "a.json").read_text())["annotations"] == []
 
 
@@ -101,10 +101,10 @@ def test_what_the_user_can_mend_is_one_line(gateway_address: str, photos: Path, 
     (tmp_path / "empty").mkdir()
     Image.new("RGB", (8, 8)).save(photos / "a.png")
     for source, flags, expected in (
-        (tmp_path / "empty", (), "holds no photos"),
+        (tmp_path / "empty", (), "contains no photos"),
         (tmp_path / "missing.jpg", (), "No such file"),
-        (photos, (), "a.jpg and a.png would both become a.json"),
-        (photos / "a.jpg", ("--points-per-side", "99"), "points_per_side: is 99, it must be from 1 to 64"),
+        (photos, (), "a.jpg and a.png would both be written to a.json"),
+        (photos / "a.jpg", ("--points-per-side", "99"), "points_per_side: must be between 1 and 64, got 99"),
     ):
         done = samserve("generate", source, "--out", tmp_path / "out", "--server", gateway_address, *flags)
         assert done.returncode == 2
@@ -182,4 +182,5 @@ def test_a_detectors_boxes_become_coco_results(gateway_address: str, photos: Pat
     boxes.write_text(json.dumps([{"bbox": [200, 0, 10, 10]}]))
     refused = samserve(*segment, "--coco", out)
     assert refused.returncode == 2
-    assert refused.stderr == f"samserve: {boxes}: entry 0: bbox [200, 0, 10, 10] has no part in a photo of 150 x 100\n"
+    outside = "bbox [200, 0, 10, 10] lies outside the photo of 150 x 100 pixels"
+    assert refused.stderr == f"samserve: {boxes}: entry 0: {outside}\n"

@@ -143,7 +143,7 @@ def test_calls_are_spread_a_killed_gateway_is_replaced_and_sigterm_ends_all_afte
         killed.kill()
         killed.wait(_SECONDS)
         ask(address)
-        command.until_logged(r"gateway process . ended with signal 9 \(Killed\); another starts")
+        command.until_logged(r"gateway process . exited with signal 9 \(Killed\); restarting")
         command.until_logged("serving tiny", 3)
         until_both_answer(address, metrics_port)
         assert other in command.gateways()

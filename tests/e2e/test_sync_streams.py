@@ -74,7 +74,7 @@ def test_a_prompt_is_edited_and_refined(client: Client) -> None:
             session.masks()
         assert raised.value.field == "add_point.x"
         session.end()
-        with pytest.raises(InvalidRequest, match="open another"):
+        with pytest.raises(InvalidRequest, match="open a new one"):
             session.add_point(1, 1)
 
 

@@ -75,7 +75,7 @@ def test_text_of_too_many_tokens_is_refused_by_its_number(clip_repository: Path)
     one_more = f"{longest} dog"
     if tokenizer.tokenize(["dog"])[0, 2] == tokenizer.tokenize(["dog"])[0, -1]:
         assert tokenizer.tokenize([longest]).shape == (1, CONTEXT_LENGTH)
-    with pytest.raises(InvalidPrompt, match=r"prompts\[1\].text: has \d+ tokens, CLIP takes 14: shorten it"):
+    with pytest.raises(InvalidPrompt, match=r"prompts\[1\].text: has \d+ tokens, the limit is 14; shorten the text"):
         tokenizer.tokenize(["a dog", one_more])
 
 

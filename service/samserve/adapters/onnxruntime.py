@@ -46,7 +46,7 @@ class _Engine:
         # Waiting threads that spin would take the processor from the gateway's own work.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if not path.is_file():
-            raise InvalidManifest(f"{path} is missing; run build_engines.py to make the models")
+            raise InvalidManifest(f"{path} is missing; build the models with build_engines.py")
         self._executor = compute_threads(concurrency, path.parts[-3])
         # The session's own threads inherit the niceness of the one that makes it.
         make = partial(onnxruntime.InferenceSession, path, options, providers=["CPUExecutionProvider"])

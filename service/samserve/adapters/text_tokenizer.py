@@ -28,12 +28,14 @@ class ClipTokenizer:
             from tokenizers import Tokenizer  # an extra, which a server without text prompts does not have
         except ImportError:
             raise TextUnavailable(
-                "the tokenizer is missing: pip install -e '.[text]' in samserve's repository"
+                "the tokenizers package is not installed; run pip install -e '.[text]' in samserve's repository"
             ) from None
         try:
             self._tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # what the Rust library raises is no more than an Exception
-            raise TextUnavailable(f"{path} cannot be read ({error}): build it anew") from error
+            raise TextUnavailable(
+                f"cannot read {path} ({error}); rebuild it with build_engines.py --text-model"
+            ) from error
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._context_length = context_length
@@ -45,8 +47,8 @@ class ClipTokenizer:
             if len(row) > self._context_length:
                 raise InvalidPrompt(
                     f"prompts[{index}].text",
-                    f"has {len(row) - _START_AND_END} tokens, CLIP takes {self._context_length - _START_AND_END}: "
-                    "shorten it",
+                    f"has {len(row) - _START_AND_END} tokens, the limit is {self._context_length - _START_AND_END}; "
+                    "shorten the text",
                 )
         tokens = np.array([row + row[-1:] * (self._context_length - len(row)) for row in rows], dtype=np.int32)
         return tokens.reshape(-1, self._context_length)

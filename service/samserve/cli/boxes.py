@@ -25,9 +25,9 @@ def run(arguments: argparse.Namespace) -> None:
         OSError: a file cannot be read or written.
     """
     if arguments.point or arguments.box or arguments.normalized:
-        raise CommandFailed("--boxes goes without --point, --box and --normalized")
+        raise CommandFailed("--boxes cannot be combined with --point, --box or --normalized")
     if arguments.coco is None and arguments.out is None and not arguments.json:
-        raise CommandFailed("nothing says where the masks go: give --coco OUT.json, --out OVERLAY.png or --json")
+        raise CommandFailed("--boxes needs an output: give --coco OUT.json, --out OVERLAY.png or --json")
     photo = arguments.image.read_bytes()
     boxes, segmentations = asyncio.run(_segment(photo, arguments))
     results = json.dumps(coco_results(boxes, segmentations))

@@ -51,14 +51,16 @@ def read_detections(path: Path, photo: Path, original_size: tuple[int, int]) -> 
         named = [(f"{path}: entry {index}", entry) for index, entry in enumerate(entries)]
         ids = {entry.get("image_id") for _, entry in named}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CommandFailed(f"{path} is not a list of COCO results ({error!r})") from None
+        raise CommandFailed(f"{path} is not in COCO results format ({error!r})") from None
     image_id = _image_id(photo)
     if len(ids) > 1:
         if image_id not in ids:
-            raise CommandFailed(f"{path} holds boxes of {len(ids)} images, and none of image_id {image_id!r}")
+            raise CommandFailed(
+                f"{path} contains boxes of {len(ids)} images, but none with image_id {image_id!r}, the photo's name"
+            )
         named = [(where, entry) for where, entry in named if entry.get("image_id") == image_id]
     if not named:
-        raise CommandFailed(f"{path} holds no boxes")
+        raise CommandFailed(f"{path} contains no boxes")
     return [_read(where, entry, image_id, original_size) for where, entry in named]
 
 
@@ -92,8 +94,10 @@ def _read(where: str, entry: dict[str, Any], image_id: int | str, original_size:
         known = _DEFAULTS | {name: entry[name] for name in _DEFAULTS if name in entry}
         detection = Detection(int(known["category_id"]), float(known["score"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise CommandFailed(f"{where} needs bbox [x, y, width, height] and numbers ({error!r})") from None
+        raise CommandFailed(
+            f"{where}: bbox must be [x, y, width, height], category_id and score numbers ({error!r})"
+        ) from None
     box = (max(0.0, x), max(0.0, y), min(float(width), x + w), min(float(height), y + h))
     if not all(map(math.isfinite, (x, y, w, h))) or box[0] >= box[2] or box[1] >= box[3]:
-        raise CommandFailed(f"{where}: bbox {entry['bbox']} has no part in a photo of {width} x {height}")
+        raise CommandFailed(f"{where}: bbox {entry['bbox']} lies outside the photo of {width} x {height} pixels")
     return DetectedBox(entry.get("image_id", image_id), box, detection)

@@ -46,7 +46,7 @@ def gateway_process(*flags: str) -> Iterator[str]:
             process.send_signal(signal.SIGTERM)
             code = process.wait(_STOP_SECONDS)
             if code != 0:
-                raise CommandFailed(f"the gateway ended with exit code {code} instead of 0")
+                raise CommandFailed(f"the gateway exited with code {code}, expected 0")
             print("gateway stopped cleanly")
         except subprocess.TimeoutExpired:
             _show(log)
@@ -64,10 +64,10 @@ def _await_serving(process: "subprocess.Popen[bytes]", address: str, deadline: f
         while not client.healthy():
             if process.poll() is not None:
                 raise CommandFailed(
-                    f"the gateway ended with exit code {process.returncode} before it served; see above"
+                    f"the gateway exited with code {process.returncode} during start-up; see its log above"
                 )
             if time.monotonic() > deadline:
-                raise CommandFailed(f"the gateway was not ready within {_START_SECONDS:g} s; see above")
+                raise CommandFailed(f"the gateway was not ready within {_START_SECONDS:g} s; see its log above")
             time.sleep(_POLL_SECONDS)
 
 

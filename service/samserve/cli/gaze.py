@@ -74,9 +74,9 @@ def run(arguments: argparse.Namespace) -> None:
         ClientError, OSError, InvalidManifest, ValidationError: as `samserve segment`.
     """
     if arguments.out is not None and arguments.out.suffix.lower() not in _SUFFIXES:
-        raise CommandFailed(f"{arguments.out} does not end in {', '.join(_SUFFIXES)}")
+        raise CommandFailed(f"--out {arguments.out}: expected a name ending in {', '.join(_SUFFIXES)}")
     if not (0 < arguments.seconds <= 600 and 1 <= arguments.rate <= 1000):
-        raise CommandFailed("--seconds must be above 0 and at most 600, --rate from 1 to 1000")
+        raise CommandFailed("--seconds must be above 0 and at most 600, --rate between 1 and 1000")
     data = arguments.image.read_bytes()
     try:
         photo = read_photo(data)
@@ -126,7 +126,7 @@ async def _watch(client: AsyncClient, data: bytes, samples: Sequence[SimulatedSa
         try:
             async for answer in stream:
                 if isinstance(answer, Refused):
-                    raise CommandFailed(f"message {answer.sequence} was refused: {answer.error}")
+                    raise CommandFailed(f"the server rejected message {answer.sequence}: {answer.error}")
                 received.append(_Received(answer, time.perf_counter() - sent[answer.timestamp_nanoseconds]))
         finally:
             sending.cancel()
@@ -136,7 +136,7 @@ async def _watch(client: AsyncClient, data: bytes, samples: Sequence[SimulatedSa
 
 def _summary(received: Sequence[_Received]) -> str:
     if not received:
-        raise CommandFailed("no answer came: the stream was too short")
+        raise CommandFailed("the stream ended before the first response; raise --seconds")
     counts, states = received[-1].answer.counts, Counter(item.answer.state for item in received)
     milliseconds = sorted(1000 * item.staleness_seconds for item in received)
     masks = [1000 * item.staleness_seconds for item in received if item.answer.state == "new_mask"]

@@ -24,8 +24,7 @@ _TIMEOUT_SECONDS = 24 * 3600.0
 """A large model on a CPU takes its time, and the bar shows that it goes on."""
 
 _NONE_PASSES = (
-    ": none passes the thresholds; lower --pred-iou-thresh and --stability-score-thresh (--overwrite does the photo "
-    "again)"
+    ": no mask passes the thresholds; lower --pred-iou-thresh and --stability-score-thresh and add --overwrite"
 )
 
 
@@ -66,10 +65,10 @@ def run(arguments: argparse.Namespace) -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     waiting = [photo for photo in photos if arguments.overwrite or not _json(photo, arguments.out).exists()]
     if len(waiting) < len(photos):
-        print(f"{len(photos) - len(waiting)} of {len(photos)} photos are done already (--overwrite does them again)")
+        print(f"{len(photos) - len(waiting)} of {len(photos)} photos are done already (--overwrite reprocesses them)")
     failed = asyncio.run(_generate_all(waiting, arguments)) if waiting else 0
     if failed:
-        raise CommandFailed(f"{failed} of {len(waiting)} photos could not be done; see above")
+        raise CommandFailed(f"{failed} of {len(waiting)} photos failed; see the errors above")
 
 
 def _photos(path: Path) -> list[Path]:
@@ -79,12 +78,12 @@ def _photos(path: Path) -> list[Path]:
             return [path]
     photos = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
     if not photos:
-        raise CommandFailed(f"{path} holds no photos ({', '.join(sorted(SUFFIXES))})")
+        raise CommandFailed(f"{path} contains no photos ({', '.join(sorted(SUFFIXES))})")
     by_stem: dict[str, Path] = {}
     for photo in photos:
         other = by_stem.setdefault(photo.stem, photo)
         if other is not photo:
-            raise CommandFailed(f"{other.name} and {photo.name} would both become {photo.stem}.json: rename one")
+            raise CommandFailed(f"{other.name} and {photo.name} would both be written to {photo.stem}.json; rename one")
     return photos
 
 

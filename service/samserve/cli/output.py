@@ -12,7 +12,7 @@ def output_file(text: str) -> Path:
     """
     path = Path(text)
     if path.is_dir():
-        raise argparse.ArgumentTypeError(f"{path} is a folder: name a file in it")
+        raise argparse.ArgumentTypeError(f"{path} is a folder; give a file name")
     if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder {path.parent}: make it first")
+        raise argparse.ArgumentTypeError(f"folder {path.parent} does not exist; create it first")
     return path

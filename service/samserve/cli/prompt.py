@@ -62,7 +62,9 @@ def point(text: str) -> tuple[float, float, int]:
     """
     coords, label = text.split(",")[:2], text.split(",")[2:]
     if len(coords) != 2 or label not in ([], ["0"], ["1"]):
-        raise argparse.ArgumentTypeError(f"{text!r} is not X,Y or X,Y,LABEL with label 1 (object) or 0 (not object)")
+        raise argparse.ArgumentTypeError(
+            f"expected X,Y or X,Y,LABEL with LABEL 1 (foreground) or 0 (background), got {text!r}"
+        )
     x, y = _numbers(coords, text)
     return x, y, int(label[0]) if label else 1
 
@@ -75,7 +77,7 @@ def box(text: str) -> tuple[float, float, float, float]:
     """
     parts = text.split(",")
     if len(parts) != 4:
-        raise argparse.ArgumentTypeError(f"{text!r} is not X0,Y0,X1,Y1")
+        raise argparse.ArgumentTypeError(f"expected X0,Y0,X1,Y1, got {text!r}")
     x0, y0, x1, y1 = _numbers(parts, text)
     return x0, y0, x1, y1
 
@@ -84,4 +86,4 @@ def _numbers(parts: list[str], text: str) -> list[float]:
     try:
         return [float(part) for part in parts]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} holds something that is not a number") from None
+        raise argparse.ArgumentTypeError(f"expected numbers, got {text!r}") from None

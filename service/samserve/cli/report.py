@@ -15,15 +15,15 @@ _HEADER = f"{'mask':>6}  {'iou':>5}  {'stability':>9}  {'area':>9}  box"
 _SOURCES = {
     "encoded": "newly encoded",
     "coalesced": "encoded for another request",
-    "memory": "known from memory",
-    "redis": "known from Redis",
+    "memory": "cached in memory",
+    "redis": "cached in Redis",
 }
 
 
 def table(result: Segmentation) -> str:
     """One line for each mask; an asterisk marks the best."""
     if not result.rles:
-        return "no masks: none passes the server's thresholds for text prompts (docs/text-prompts.md)"
+        return "no mask passes the server's thresholds for text prompts; see docs/text-prompts.md"
     similarities = result.text_similarities
     lines = [_HEADER if similarities is None else f"{_HEADER:<57}  similarity"]
     for index, iou in enumerate(result.iou_predictions):
@@ -89,7 +89,9 @@ def write_overlay(path: Path, photo: bytes, result: Segmentation, prompt: Prompt
     """
     pixels = read_photo(photo)
     if pixels.shape[:2] != result.original_size:
-        raise CommandFailed(f"the masks are {result.original_size} (height, width), the photo {pixels.shape[:2]}")
+        raise CommandFailed(
+            f"the masks have (height, width) {result.original_size}, but the photo has {pixels.shape[:2]}"
+        )
     if result.text_similarities is None:
         captions = [f"IoU {iou:.2f}" for iou in result.iou_predictions]
     else:

@@ -53,16 +53,14 @@ def run(arguments: argparse.Namespace) -> None:
         boxes.run(arguments)
         return
     if arguments.coco is not None:
-        raise CommandFailed("--coco goes with --boxes DETECTIONS.json")
+        raise CommandFailed("--coco requires --boxes DETECTIONS.json")
     has_place = bool(arguments.point or arguments.box)
     if has_place and arguments.text is not None:
-        raise CommandFailed("--text goes alone: leave --point and --box")
+        raise CommandFailed("--text cannot be combined with --point or --box")
     if not has_place and arguments.text is None:
-        raise CommandFailed(
-            "nothing says what to segment: give --point X,Y, --box X0,Y0,X1,Y1, --text TEXT or --boxes FILE"
-        )
+        raise CommandFailed("no prompt given: use --point X,Y, --box X0,Y0,X1,Y1, --text TEXT or --boxes FILE")
     if len(arguments.box) > 1:
-        raise CommandFailed("several boxes are several objects: give one --box, or a file of them with --boxes")
+        raise CommandFailed("only one --box is supported; for several objects, use --boxes FILE")
     box = arguments.box[0] if arguments.box else None
     flags = PromptFlags(tuple(arguments.point), box, arguments.normalized)
     photo = arguments.image.read_bytes()

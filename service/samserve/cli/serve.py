@@ -74,4 +74,4 @@ def run(arguments: argparse.Namespace) -> None:
         if "bind" not in str(error):
             raise
         where = f"{settings.host}:{settings.port}"
-        raise CommandFailed(f"cannot listen on {where}: is it taken? choose another with --port") from error
+        raise CommandFailed(f"cannot listen on {where}; the port may be in use, choose another with --port") from error

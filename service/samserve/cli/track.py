@@ -55,12 +55,12 @@ def run(arguments: argparse.Namespace) -> None:
 def _prompts(arguments: argparse.Namespace) -> dict[int, Prompt]:
     coords, labels = [(x, y) for x, y, _ in arguments.point], [label for _, _, label in arguments.point]
     if coords and len(arguments.box) > 1:
-        raise CommandFailed("several boxes are several objects, and the points could belong to any: give one box")
+        raise CommandFailed("points can be combined with one --box only: each box is an object of its own")
     if coords:
         return {1: Prompt(coords, labels, arguments.box[0] if arguments.box else None)}
     if arguments.box:
         return {number: Prompt(box=box) for number, box in enumerate(arguments.box, start=1)}
-    raise CommandFailed("nothing says what to follow: give --point X,Y or --box X0,Y0,X1,Y1")
+    raise CommandFailed("no prompt given: use --point X,Y or --box X0,Y0,X1,Y1")
 
 
 async def _follow(path: Path, prompts: dict[int, Prompt], video: VideoFile | None, server: str | None) -> None:

@@ -73,7 +73,7 @@ def tenant_metadata(tenant: str) -> Metadata:
         InvalidRequest: the tenant cannot be sent.
     """
     if not _TENANT.fullmatch(tenant):
-        raise InvalidRequest("tenant", f"is {tenant[:40]!r}: use at most 1024 printable ASCII characters")
+        raise InvalidRequest("tenant", f"must be at most 1024 printable ASCII characters, got {tenant[:40]!r}")
     return ((TENANT_METADATA_KEY, tenant),) if tenant else ()
 
 

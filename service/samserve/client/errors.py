@@ -91,27 +91,31 @@ def _translate(error: grpc.RpcError, target: str) -> ClientError:
                 return InvalidRequest(first.field, first.description)
             return InvalidRequest("", text)
         case grpc.StatusCode.NOT_FOUND:
-            return ImageNotFound(f"{text}: give the image itself")
+            return ImageNotFound(text)
         case grpc.StatusCode.RESOURCE_EXHAUSTED if _TOO_LARGE in text:
             return InvalidRequest("", _too_large(text, target))
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return Overloaded(f"{target} is overloaded ({text}): try again later or add gateways", retry_after)
+            return Overloaded(f"{target} is overloaded ({text}); retry later or add gateways", retry_after)
         case grpc.StatusCode.UNAVAILABLE:
-            return Unavailable(f"{target} is unavailable ({text}): check the address and the server", retry_after)
+            return Unavailable(f"{target} is unavailable ({text}); check the address and the server", retry_after)
         case grpc.StatusCode.DEADLINE_EXCEEDED:
-            return DeadlineExceeded(f"{target} gave no answer in time: raise timeout_seconds, or look at its load")
+            return DeadlineExceeded(
+                f"no response from {target} before the deadline; raise timeout_seconds or check the server's load"
+            )
         case grpc.StatusCode.UNIMPLEMENTED:
-            return ServerError(f"{target} does not know this call ({text}): is it samserve?", code.name)
+            return ServerError(
+                f"{target} does not implement this rpc ({text}); check that it is samserve, and its version", code.name
+            )
         case grpc.StatusCode.FAILED_PRECONDITION:
-            return ServerError(f"{target} cannot do this: {text}", code.name)
+            return ServerError(f"{target} does not support this request: {text}", code.name)
         case _:
-            return ServerError(f"{target} failed with {code.name} ({text}): see its log", code.name)
+            return ServerError(f"{target} failed with {code.name} ({text}); see the server's log", code.name)
 
 
 def _too_large(text: str, target: str) -> str:
     if any(direction in text for direction in ("CLIENT: Received", "SERVER: Sent")):
-        return f"the answer is too large for one message ({text}): ask for fewer prompts at once, or no low_res_masks"
-    return f"the request is larger than {target} takes ({text}): send a smaller or more compressed image"
+        return f"the response is too large for one message ({text}); send fewer prompts at once or unset low_res_masks"
+    return f"the request is larger than {target} accepts ({text}); send a smaller or more compressed image"
 
 
 def _detail(error: grpc.RpcError, message: _M) -> _M | None:

@@ -148,7 +148,7 @@ def _send(rpc: str, request: Any, deadline: float, image_id: ImageId | None = No
     for retries_left in reversed(range(_OVERLOAD_RETRIES + 1)):
         remaining = deadline - time.monotonic()
         if remaining <= 0:
-            raise DeadlineExceeded("the time was up before the request was sent: raise timeout_seconds")
+            raise DeadlineExceeded("the deadline expired before the request was sent; raise timeout_seconds")
         outcome = yield Call(rpc, request, remaining, image_id)
         if not isinstance(outcome, ClientError):
             return outcome

@@ -82,7 +82,7 @@ class _GazeMessages:
         if reference_homography is not None:
             matrix = np.asarray(reference_homography, dtype=np.float64)
             if matrix.shape != (3, 3):
-                raise InvalidRequest("reference_homography", f"has shape {list(matrix.shape)}, not [3, 3]")
+                raise InvalidRequest("reference_homography", f"must have shape [3, 3], got {list(matrix.shape)}")
             numbers = matrix.reshape(9).tolist()
         self.frames += 1
         frame = pb.GazeFrame(sequence=self.frames, image=image, reference_homography=numbers)
@@ -204,7 +204,7 @@ def gaze_config(
         InvalidRequest: one cannot be sent.
     """
     if not abs(hold_seconds) < _MAX_HOLD_SECONDS:
-        raise InvalidRequest("hold_seconds", f"is {hold_seconds}: give seconds, from 0")
+        raise InvalidRequest("hold_seconds", f"must be a number of seconds from 0 on, got {hold_seconds}")
     hold = Duration()
     hold.FromNanoseconds(round(1e9 * hold_seconds))
     return message_of(

@@ -80,7 +80,7 @@ class ImageSource:
         data = _read(image)
         if len(data) > MAX_MESSAGE_BYTES - _PROMPT_BYTES:
             limit = MAX_MESSAGE_BYTES - _PROMPT_BYTES
-            raise InvalidRequest("image", f"has {len(data)} bytes, at most {limit} can be sent: compress or scale it")
+            raise InvalidRequest("image", f"has {len(data)} bytes, the limit is {limit}; compress or scale the image")
         return cls(ImageId.of(data), data)
 
     @property
@@ -108,7 +108,7 @@ def _read(image: ImageLike) -> bytes:
 def _png(pixels: npt.NDArray[np.uint8]) -> bytes:
     """The same pixels make the same file, and with it the same id; speed counts more than size."""
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
-        raise InvalidRequest("image", f"is {pixels.dtype} {list(pixels.shape)}: give RGB pixels as uint8 [H, W, 3]")
+        raise InvalidRequest("image", f"must be RGB pixels as uint8 [H, W, 3], got {pixels.dtype} {list(pixels.shape)}")
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()

@@ -208,7 +208,7 @@ class AsyncInteractiveSession(AsyncStream[SessionMasks | Refused]):
 
 def _add_point(x: float, y: float, label: int) -> _Edit:
     if label not in _LABELS:
-        raise InvalidRequest("label", f"is {label}: use 1 for foreground, 0 for background")
+        raise InvalidRequest("label", f"must be 1 (foreground) or 0 (background), got {label}")
     return {"add_point": message_of(pb.Point, x=x, y=y, label=_LABELS[label])}
 
 
@@ -230,7 +230,7 @@ _UNDO: _Edit = {"undo": pb.Undo()}
 
 
 def _no_more() -> InvalidRequest:
-    return InvalidRequest("", "the session has ended: open another")
+    return InvalidRequest("", "the session has ended; open a new one")
 
 
 def _read_answer(message: pb.SegmentStreamResponse) -> SessionMasks | Refused:

@@ -54,7 +54,7 @@ def message_of(kind: Callable[..., _M], **fields: Any) -> _M:
             try:
                 kind(**{name: value})
             except (TypeError, ValueError) as reason:
-                raise InvalidRequest(name, f"is {value!r}, which cannot be sent: {reason}") from None
+                raise InvalidRequest(name, f"invalid value {value!r}: {reason}") from None
         raise AssertionError("each field alone is right") from error
 
 
@@ -95,14 +95,14 @@ def prompt_message(prompt: Prompt) -> pb.Prompt:
 def _points(prompt: Prompt) -> list[pb.Point]:
     if prompt.point_coords is None:
         if prompt.point_labels is not None:
-            raise InvalidRequest("point_labels", "is given without point_coords")
+            raise InvalidRequest("point_labels", "requires point_coords")
         return []
-    coords = _floats("point_coords", prompt.point_coords, (-1, 2), "[N, 2]: an (x, y) for each point")
+    coords = _floats("point_coords", prompt.point_coords, (-1, 2), "[N, 2], an (x, y) per point")
     given = np.ones(len(coords)) if prompt.point_labels is None else prompt.point_labels
-    labels = _floats("point_labels", given, (len(coords),), f"[{len(coords)}]: one for each point")
+    labels = _floats("point_labels", given, (len(coords),), f"[{len(coords)}], one per point")
     for label in labels:
         if label not in _LABELS:
-            raise InvalidRequest("point_labels", f"holds {label:g}: use 1 for foreground, 0 for background")
+            raise InvalidRequest("point_labels", f"must be 1 (foreground) or 0 (background), got {label:g}")
     return [pb.Point(x=x, y=y, label=_LABELS[label]) for (x, y), label in zip(coords, labels, strict=True)]
 
 
@@ -110,7 +110,7 @@ def _low_res_mask(mask_input: npt.ArrayLike) -> pb.LowResMask:
     logits = np.asarray(mask_input, dtype=np.float32)
     logits = logits[0] if logits.ndim == 3 and len(logits) == 1 else logits
     if logits.ndim != 2 or logits.shape[0] != logits.shape[1]:
-        raise InvalidRequest("mask_input", f"has shape {list(logits.shape)}, not [M, M] or [1, M, M]")
+        raise InvalidRequest("mask_input", f"must have shape [M, M] or [1, M, M], got {list(logits.shape)}")
     # A logit beyond float16's range means the same as the largest within it; infinity would be refused.
     values = np.clip(logits, -_FLOAT16_MAX, _FLOAT16_MAX).astype("<f2")
     return pb.LowResMask(data=values.tobytes(), size=len(values))
@@ -120,8 +120,8 @@ def _floats(name: str, values: npt.ArrayLike, shape: tuple[int, ...], meaning: s
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
-        raise InvalidRequest(name, f"is not an array of numbers of shape {meaning}") from None
+        raise InvalidRequest(name, f"must be numbers of shape {meaning}") from None
     fits = array.ndim == len(shape) and all(want in (-1, have) for want, have in zip(shape, array.shape, strict=True))
     if not fits:
-        raise InvalidRequest(name, f"has shape {list(array.shape)}, not {meaning}")
+        raise InvalidRequest(name, f"must have shape {meaning}, got {list(array.shape)}")
     return array

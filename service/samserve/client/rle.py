@@ -23,7 +23,7 @@ def decode_rle(counts: bytes, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
     height, width = size
     runs = _run_lengths(counts)
     if runs.min(initial=0) < 0 or runs.sum() != height * width:
-        raise ValueError(f"the run lengths do not fill a mask of {height} x {width}")
+        raise ValueError(f"the run lengths do not sum to the size of the mask, {height} x {width}")
     changes = np.cumsum(runs[:-1])
     # True where a pixel differs from the one above it; the first row differs from an empty one.
     mask = np.zeros(size, dtype=np.bool_)

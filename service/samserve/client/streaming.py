@@ -229,7 +229,7 @@ class AsyncStream(Generic[_A]):
 
 
 def _closed() -> InvalidRequest:
-    return InvalidRequest("", "the stream has ended: open another")
+    return InvalidRequest("", "the stream has ended; open a new one")
 
 
 def read_mask(mask: pb.Mask) -> StreamMask:

@@ -69,7 +69,7 @@ class AsyncTracking(AsyncStream[TrackedFrame]):
 
 
 def _unanswered() -> ServerError:
-    return ServerError("the server ended the stream before it answered", "UNKNOWN")
+    return ServerError("the server closed the stream without a response", "UNKNOWN")
 
 
 def _request(

@@ -60,11 +60,11 @@ class AutomaticMaskParameters:
         for field in fields(self):
             value, (low, high) = getattr(self, field.name), _RANGES[field.name]
             if not low <= value <= high:
-                raise InvalidParameter(field.name, f"is {value:g}, it must be from {low:g} to {high:g}")
+                raise InvalidParameter(field.name, f"must be between {low:g} and {high:g}, got {value:g}")
         if not self.layer_points_per_side(self.crop_n_layers):
             raise InvalidParameter(
                 "crop_n_points_downscale_factor",
-                f"leaves no point for layer {self.crop_n_layers} of {self.points_per_side} points a side: lower it",
+                f"too large: leaves no point in crop layer {self.crop_n_layers}; lower it or raise points_per_side",
             )
         points = sum(
             _CROPS_PER_LAYER**layer * self.layer_points_per_side(layer) ** 2 for layer in range(self.crop_n_layers + 1)
@@ -72,7 +72,7 @@ class AutomaticMaskParameters:
         if points > MAX_POINTS:
             raise InvalidParameter(
                 "crop_n_layers",
-                f"makes {points} points, the limit is {MAX_POINTS}: raise crop_n_points_downscale_factor",
+                f"needs {points} points, the limit is {MAX_POINTS}; raise crop_n_points_downscale_factor",
             )
 
     def layer_points_per_side(self, layer: int) -> int:

@@ -57,11 +57,13 @@ class ClipManifest:
         try:
             content = json.loads(path.read_text())
             if content.pop("format") != FORMAT:
-                raise InvalidManifest(f"{path} is of a format that this version does not know")
+                raise InvalidManifest(f"{path}: unsupported format; rebuild it with build_engines.py --text-model")
             return cls(**content)
         except FileNotFoundError:
-            raise InvalidManifest(f"{path} is missing") from None
+            raise InvalidManifest(f"{path} is missing; build it with build_engines.py --text-model") from None
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             if isinstance(error, InvalidManifest):
                 raise
-            raise InvalidManifest(f"{path} cannot be read: {error!r}") from error
+            raise InvalidManifest(
+                f"cannot read {path}: {error!r}; rebuild it with build_engines.py --text-model"
+            ) from error

@@ -152,7 +152,7 @@ class PromptHistory:
                 return PromptState()
             case Undo():
                 if not self.depth:
-                    raise InvalidPrompt("", "is not possible: there is no edit to take back")
+                    raise InvalidPrompt("", "no edit to undo")
                 return self._states[-2]
 
     def push(self, state: PromptState, edit: Edit) -> None:
@@ -182,6 +182,4 @@ class PromptHistory:
 
     def _check_index(self, name: str, index: int) -> None:
         if not 0 <= index < len(self.current.points):
-            raise InvalidPrompt(
-                "index", f"is {index}: the points are numbered from 0, their number is {len(self.current.points)}"
-            )
+            raise InvalidPrompt("index", f"must be below the number of points, {len(self.current.points)}, got {index}")

@@ -54,7 +54,7 @@ class EmbeddingNotFound(SamserveError):
     """An image was named by its id and its embedding is not cached: the caller has to send the bytes."""
 
     def __init__(self, image_id: str) -> None:
-        super().__init__(f"no embedding cached for {image_id}: send the image itself")
+        super().__init__(f"no embedding cached for {image_id}; send the image itself")
         self.image_id = image_id
 
 
@@ -62,7 +62,7 @@ class PixelsNotFound(EmbeddingNotFound):
     """An image was named by its id where its pixels are needed, which are not kept."""
 
     def __init__(self, image_id: str) -> None:
-        SamserveError.__init__(self, f"a text prompt needs the pixels of {image_id}: send the image itself")
+        SamserveError.__init__(self, f"text prompts need the pixels of {image_id}; send the image itself")
         self.image_id = image_id
 
 

@@ -28,9 +28,7 @@ class ImageId(str):
             InvalidImage: of the field `image_id`: it is not `sha256:` and 64 lowercase hexadecimal digits.
         """
         if not _IMAGE_ID.fullmatch(text):
-            raise InvalidImage(
-                "image_id", "is not 'sha256:' followed by 64 lowercase hexadecimal digits: send the image"
-            )
+            raise InvalidImage("image_id", "must be 'sha256:' followed by 64 lowercase hexadecimal digits")
         return cls(text)
 
 

@@ -73,7 +73,10 @@ class ModelManifest:
         try:
             content = json.loads(path.read_text())
             if content["format"] != FORMAT:
-                raise InvalidManifest(f"{path}: format {content['format']!r} is not {FORMAT}; rebuild it")
+                raise InvalidManifest(
+                    f"{path}: unsupported format {content['format']!r}, expected {FORMAT}; "
+                    "rebuild the models with build_engines.py"
+                )
             channels, height, width = content["embedding_shape"]
             return cls(
                 model=str(content["model"]),
@@ -85,8 +88,8 @@ class ModelManifest:
                 provenance=content.get("provenance", {}),
             )
         except FileNotFoundError:
-            raise InvalidManifest(f"{path} is missing; run build_engines.py to make the models") from None
+            raise InvalidManifest(f"{path} is missing; build the models with build_engines.py") from None
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, InvalidManifest):
                 raise
-            raise InvalidManifest(f"{path} cannot be read: {error!r}; rebuild it with build_engines.py") from error
+            raise InvalidManifest(f"cannot read {path}: {error!r}; rebuild the models with build_engines.py") from error

@@ -99,7 +99,7 @@ def check_count(count: int, limits: PromptLimits) -> None:
         InvalidPrompt: there are more than the limit.
     """
     if count > limits.max_prompts:
-        raise InvalidPrompt("prompts", f"has {count} entries, the limit is {limits.max_prompts}: split the request")
+        raise InvalidPrompt("prompts", f"has {count} entries, the limit is {limits.max_prompts}; split the request")
 
 
 def check_prompts(prompts: Sequence[Prompt], limits: PromptLimits, low_res_size: int) -> None:
@@ -109,7 +109,7 @@ def check_prompts(prompts: Sequence[Prompt], limits: PromptLimits, low_res_size:
         InvalidPrompt: none or too many prompts, or what `check_prompt` raises, of `prompts[...]`.
     """
     if not prompts:
-        raise InvalidPrompt("prompts", "is empty: give at least one prompt with points, a box or a mask_input")
+        raise InvalidPrompt("prompts", "empty; give at least one prompt with points, a box or a mask_input")
     check_count(len(prompts), limits)
     for index, prompt in enumerate(prompts):
         with within(f"prompts[{index}]"):
@@ -124,7 +124,7 @@ def check_prompt(prompt: Prompt, limits: PromptLimits, low_res_size: int) -> Non
             a box inside out, or a mask of the wrong size; names the field of the prompt.
     """
     if not len(prompt.point_coords) and prompt.box is None and prompt.mask_input is None:
-        raise InvalidPrompt("", "is empty: give points, a box or a mask_input")
+        raise InvalidPrompt("", "empty; give points, a box or a mask_input")
     _check_points(prompt, limits)
     if prompt.box is not None:
         _check_box(prompt.box)
@@ -222,7 +222,7 @@ def check_point_count(count: int, limits: PromptLimits) -> None:
     """
     if count > limits.max_points_per_prompt:
         limit = limits.max_points_per_prompt
-        raise InvalidPrompt("points", f"has {count} entries, the limit is {limit}: keep those that say most")
+        raise InvalidPrompt("points", f"has {count} entries, the limit is {limit}; send fewer points")
 
 
 def _check_points(prompt: Prompt, limits: PromptLimits) -> None:
@@ -230,13 +230,13 @@ def _check_points(prompt: Prompt, limits: PromptLimits) -> None:
     check_point_count(count, limits)
     if count != len(prompt.point_labels):
         raise InvalidPrompt(
-            "points", f"has {count} coordinates and {len(prompt.point_labels)} labels: give one for each"
+            "points", f"has {count} coordinates and {len(prompt.point_labels)} labels; give one label per point"
         )
     _check_finite("points[{row}].{axis}", prompt.point_coords)
     labels = prompt.point_labels
     known = (labels == PointLabel.FOREGROUND) | (labels == PointLabel.BACKGROUND)
     if not known.all():
-        raise InvalidPrompt(f"points[{np.argmin(known)}].label", "is unknown: use foreground or background")
+        raise InvalidPrompt(f"points[{np.argmin(known)}].label", "unknown label; expected foreground or background")
 
 
 def _check_box(box: npt.NDArray[np.float64]) -> None:
@@ -246,7 +246,7 @@ def _check_box(box: npt.NDArray[np.float64]) -> None:
         if low >= high:
             raise InvalidPrompt(
                 f"box.{axis}1",
-                f"is {_digits(high)}, not above {axis}0 = {_digits(low)}: a box is top left, then bottom right",
+                f"must be above {axis}0 = {_digits(low)}, got {_digits(high)}",
             )
 
 
@@ -254,17 +254,19 @@ def _check_mask_input(mask_input: npt.NDArray[np.float32], low_res_size: int) ->
     if mask_input.shape != (low_res_size, low_res_size):
         raise InvalidPrompt(
             "mask_input.size",
-            f"is {len(mask_input)}, this model's low-resolution masks have side {low_res_size}: send one of its own",
+            f"must be {low_res_size}, the side of this model's low-resolution masks, got {len(mask_input)}",
         )
     if not np.isfinite(mask_input).all():
-        raise InvalidPrompt("mask_input.data", "holds values that are not finite: send the logits as they came")
+        raise InvalidPrompt(
+            "mask_input.data", "contains non-finite values; send the logits as the server returned them"
+        )
 
 
 def _check_finite(name: str, coords: npt.NDArray[np.float64]) -> None:
     finite = np.isfinite(coords)
     if not finite.all():
         row, axis = np.argwhere(~finite)[0]
-        raise InvalidPrompt(name.format(row=row, axis="xy"[axis]), f"is {coords[row, axis]}: it must be finite")
+        raise InvalidPrompt(name.format(row=row, axis="xy"[axis]), f"must be finite, got {coords[row, axis]}")
 
 
 def _check_bounds(
@@ -273,10 +275,10 @@ def _check_bounds(
     inside = (coords >= 0) & (coords <= extent)
     if not inside.all():
         row, axis = np.argwhere(~inside)[0]
-        what = "normalized coordinates" if space is CoordinateSpace.NORMALIZED else "this image"
+        what = "normalized coordinates" if space is CoordinateSpace.NORMALIZED else "the image"
         raise InvalidPrompt(
             name.format(row=row, axis="xy"[axis]),
-            f"is {_digits(coords[row, axis])}, outside [0, {_digits(extent[axis])}] of {what}: clip it",
+            f"must be within [0, {_digits(extent[axis])}] of {what}, got {_digits(coords[row, axis])}",
         )
 
 

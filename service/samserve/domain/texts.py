@@ -33,13 +33,15 @@ def check_texts(texts: Sequence[str]) -> None:
         InvalidPrompt: too many texts, one without a word, or one that is too long to be looked at.
     """
     if len(texts) > MAX_TEXTS:
-        raise InvalidPrompt("prompts", f"has {len(texts)} texts, the limit is {MAX_TEXTS}: split the request")
+        raise InvalidPrompt("prompts", f"has {len(texts)} texts, the limit is {MAX_TEXTS}; split the request")
     for index, text in enumerate(texts):
         path = f"prompts[{index}].text"
         if not text.strip():
-            raise InvalidPrompt(path, "is empty: say what to look for, such as 'a dog'")
+            raise InvalidPrompt(path, "empty; describe the object, such as 'a dog'")
         if len(text) > MAX_TEXT_CHARACTERS:
-            raise InvalidPrompt(path, f"has {len(text)} characters, the limit is {MAX_TEXT_CHARACTERS}: shorten it")
+            raise InvalidPrompt(
+                path, f"has {len(text)} characters, the limit is {MAX_TEXT_CHARACTERS}; shorten the text"
+            )
 
 
 def square_around(mask: Mask, frame: ImageFrame) -> CropBox:

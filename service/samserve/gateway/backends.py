@@ -62,8 +62,8 @@ class Core(Protocol):
 _log = logging.getLogger(__name__)
 
 _HOW_TO_BUILD = (
-    "pip install -e '.[text]' in samserve's repository, put a CLIP into its model repository with "
-    "build_engines.py --text-model CHECKPOINT_FOLDER --output REPOSITORY, and start it anew"
+    "run pip install -e '.[text]' in samserve's repository, add a CLIP to the model repository with "
+    "build_engines.py --text-model CHECKPOINT_FOLDER --output REPOSITORY, and restart the gateway"
 )
 
 StartBackend = Callable[[Core], Awaitable[None]]
@@ -137,14 +137,14 @@ async def _text_models(
     """CLIP, where the model repository has one and all that it needs is there."""
     repository = settings.model_repository
     if not (repository / FILE_NAME).is_file():
-        return TextUnavailable(f"this server has no CLIP for text prompts: {_HOW_TO_BUILD}")
+        return TextUnavailable(f"text prompts need a CLIP model, and this server has none: {_HOW_TO_BUILD}")
     try:
         manifest = ClipManifest.read(repository)
         tokenizer = ClipTokenizer(repository / TOKENIZER_FILE, manifest.context_length)
         return TextModels(tokenizer, await ranker(manifest))
     except (InvalidManifest, TextUnavailable) as error:
         _log.warning("no text prompts: %s", error)
-        return TextUnavailable(f"this server's CLIP cannot be used: {error}")
+        return TextUnavailable(f"the server cannot use its CLIP model: {error}")
 
 
 BACKENDS = {"onnxruntime": onnxruntime, "triton": triton}

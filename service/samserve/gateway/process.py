@@ -116,7 +116,7 @@ def _tracer(settings: Settings, stack: AsyncExitStack) -> Tracer:
         from samserve.observability.tracing import OpenTelemetryTracer, otlp_provider
     except ImportError as error:
         raise TracingMissing(
-            f"traces are asked for (SAMSERVE_TRACING) and {error.name} is missing: "
+            f"SAMSERVE_TRACING is set, but {error.name} is missing: "
             "pip install -e '.[tracing]' in samserve's repository"
         ) from error
     tracer = OpenTelemetryTracer(otlp_provider())

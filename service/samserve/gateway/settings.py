@@ -134,7 +134,9 @@ class Settings(BaseSettings):
         for kind in ("health", "metrics"):
             first = info.data.get(f"{kind}_port")
             if first and first + processes - 1 > _MAX_PORT:
-                raise ValueError(f"{processes} {kind} ports from {first} on end above {_MAX_PORT}")
+                raise ValueError(
+                    f"{processes} {kind} ports from {first} on exceed {_MAX_PORT}; lower {kind}_port or processes"
+                )
         return processes
 
     @property

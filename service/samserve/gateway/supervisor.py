@@ -98,11 +98,11 @@ async def _keep(number: int, settings: Settings) -> None:
         end = await _run(number, settings)
         served = served or end.served
         if not served:
-            raise end.fault or ChildProcessError(f"a gateway process ended with {end.status} before it served")
+            raise end.fault or ChildProcessError(f"a gateway process exited with {end.status} during start-up")
         if asyncio.get_running_loop().time() - started > _STEADY_SECONDS:
             wait = _RETRY_SECONDS
         _log.error(
-            "gateway process %d ended with %s; another starts in %g s", number, end.status, wait, exc_info=end.fault
+            "gateway process %d exited with %s; restarting in %g s", number, end.status, wait, exc_info=end.fault
         )
         await asyncio.sleep(wait)
         wait = min(2 * wait, _MAX_RETRY_SECONDS)

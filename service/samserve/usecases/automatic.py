@@ -181,7 +181,7 @@ class AutomaticMaskGenerator:
             row = slice(point, point + 1)
             await spent.postprocessing(search.add, points[row], masks[row], ious[row])
         if search.held_bytes > _MAX_HELD_BYTES:
-            raise InvalidParameter("pred_iou_thresh", "lets more masks through than this server holds: raise it")
+            raise InvalidParameter("pred_iou_thresh", "too low: more masks pass than the server can hold; raise it")
 
 
 class _Spent:

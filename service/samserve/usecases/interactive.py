@@ -128,7 +128,9 @@ class InteractiveSession(Generic[R]):
         elif len(self._early) < _MAX_WAITING:
             self._early.append((sequence, edit))
         else:
-            error = Overloaded(f"{_MAX_WAITING} edits wait for the image", _RETRY_AFTER_SECONDS, "edits")
+            error = Overloaded(
+                f"{_MAX_WAITING} edits already wait for the image to be encoded", _RETRY_AFTER_SECONDS, "edits"
+            )
             self.refuse(sequence, error)
 
     def refuse(self, sequence: int, error: SamserveError) -> None:
@@ -172,7 +174,7 @@ class InteractiveSession(Generic[R]):
 
     def _accept(self, sequence: int) -> bool:
         if sequence <= self._sequence:
-            error = InvalidArgument("sequence", f"is {sequence}, not above {self._sequence}: number the messages")
+            error = InvalidArgument("sequence", f"must be above the last message's {self._sequence}, got {sequence}")
             self.refuse(sequence, error)
             return False
         self._sequence = sequence
@@ -272,4 +274,4 @@ class InteractiveSession(Generic[R]):
 
 
 def _no_image() -> InvalidArgument:
-    return InvalidArgument("edit", "came without an image: send start_session first")
+    return InvalidArgument("edit", "the session has no image; send start_session first")

@@ -173,23 +173,27 @@ class TrackingSession(Generic[R]):
 
     def _check(self, query: TrackQuery) -> None:
         if query.sequence <= self._last_sequence:
-            raise InvalidImage("sequence", f"is {query.sequence}, not above {self._last_sequence}: number the frames")
+            raise InvalidImage(
+                "sequence", f"must be above the last frame's {self._last_sequence}, got {query.sequence}"
+            )
         for index, prompt in enumerate(query.prompts.values()):
             with within(f"prompts[{index}].prompt"):
                 check_prompt(prompt, self._prompt_limits, self._manifest.low_res_size)
         names = set(self._tracks).difference(query.removed) | set(query.prompts)
         if not names:
-            raise InvalidPrompt("prompts", "is empty, and no object is followed: give at least one to start with")
+            raise InvalidPrompt("prompts", "empty, and no object is tracked yet; give at least one prompt")
         if len(names) > self._max_objects:
             limit = self._max_objects
-            raise InvalidPrompt("prompts", f"would make it {len(names)} objects, the limit is {limit}: remove some")
+            raise InvalidPrompt(
+                "prompts", f"would track {len(names)} objects, the limit is {limit}; remove some objects first"
+            )
 
     def _check_size(self, query: TrackQuery, size: Size) -> None:
         if self._size is not None and size != self._size:
             raise InvalidImage(
                 "frame",
-                f"is {size.width} x {size.height}, the first was {self._size.width} x {self._size.height}: open another"
-                " stream for frames of another size",
+                f"must be {self._size.width} x {self._size.height} like the stream's first frame, got {size.width} x"
+                f" {size.height}; open a new stream for another size",
             )
         for index, prompt in enumerate(query.prompts.values()):
             with within(f"prompts[{index}].prompt"):

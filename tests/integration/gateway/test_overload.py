@@ -101,7 +101,7 @@ async def test_an_answer_too_large_for_a_message_is_refused_by_name() -> None:
     async with serving(max_image_bytes=len(image)) as served:
         refused = await refusal(served.stub.GetEmbedding(pb.GetEmbeddingRequest(image=pb.Image(data=image))))
         assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
-        assert f"more than the {2 * len(image)} of a message" in refused.message
+        assert f"the limit of a message is {2 * len(image)}" in refused.message
         assert served.counted("samserve_requests_total", rpc="GetEmbedding", code="INVALID_ARGUMENT") == 1
 
 

@@ -177,4 +177,4 @@ def test_command_finds_what_a_text_describes(
     with Image.open(picture) as overlay:
         assert overlay.size[0] > 0
     assert main(["segment", str(path), "--text", "a cup", "--point", "5,5"]) == 2
-    assert "--text goes alone" in capsys.readouterr().err
+    assert "--text cannot be combined with --point" in capsys.readouterr().err

@@ -328,7 +328,7 @@ async def test_a_silent_client_loses_its_stream(rpc: str) -> None:
     async with serving(stream_idle_seconds=1) as served:
         call = await opened(served, rpc)
         refused = await refusal(drained(call))
-        assert (refused.code, refused.message) == (grpc.StatusCode.DEADLINE_EXCEEDED, "nothing was sent for 1 s")
+        assert (refused.code, refused.message) == (grpc.StatusCode.DEADLINE_EXCEEDED, "no message received for 1 s")
         await settled(served, 0)
 
 
@@ -342,7 +342,7 @@ async def test_a_drain_ends_streams_with_a_status_that_says_so(rpc: str) -> None
     refused = await asyncio.wait_for(ended, 10)
     assert (refused.code, refused.message) == (
         grpc.StatusCode.UNAVAILABLE,
-        "the gateway is stopping: connect again",
+        "the gateway is shutting down; reconnect",
     )
     assert (
         running.metrics.registry.get_sample_value("samserve_requests_total", {"rpc": rpc, "code": "UNAVAILABLE"}) == 1

@@ -48,7 +48,7 @@ async def test_every_rpc_says_that_it_cannot_read_the_message(
             while not caplog.records:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
     assert (refused.code, refused.field) == (grpc.StatusCode.INVALID_ARGUMENT, "")
-    assert f"cannot be read as {method.input_type.full_name}" in refused.message
+    assert f"cannot parse the message as {method.input_type.full_name}" in refused.message
     assert [(record.name, record.exc_info) for record in caplog.records] == [("samserve.calls", None)]
     assert served.counted("samserve_requests_total", rpc=rpc, code="INVALID_ARGUMENT") == 1
 

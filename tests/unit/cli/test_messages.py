@@ -39,7 +39,7 @@ def test_people_read_a_table(gateway: ScriptedGateway, photo: str, capsys: pytes
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"{photo}, 8 x 6, sha256:")
     assert lines[3].split() == ["*", "1", "0.875", "0.750", "15", "2,", "1,", "7,", "4"]
-    assert "known from memory (mask decode 5.0)" in lines[-1]
+    assert "cached in memory (mask decode 5.0)" in lines[-1]
 
 
 def test_programs_read_json(gateway: ScriptedGateway, photo: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,20 +72,20 @@ def test_a_photo_that_the_server_saw_in_another_size_is_not_drawn_on(
     Image.new("RGB", (9, 9)).save(tmp_path / "other.png")
     flags = ["--point", "1,2", "--out", str(tmp_path / "o.png"), "--server", gateway.address]
     assert main(["segment", str(tmp_path / "other.png"), *flags]) == 2
-    assert "the photo (9, 9)" in told(capsys)
+    assert "the photo has (9, 9)" in told(capsys)
 
 
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
         (["segment", "missing.jpg", "--point", "1,2"], "missing.jpg: No such file"),
-        (["segment", __file__], "give --point"),
-        (["segment", __file__, "--box", "0,0,4,4", "--box", "4,4,8,8"], "give one --box"),
+        (["segment", __file__], "no prompt given: use --point"),
+        (["segment", __file__, "--box", "0,0,4,4", "--box", "4,4,8,8"], "only one --box"),
         (["segment", __file__, "--point", "1,2", "--server", "127.0.0.1:1"], "127.0.0.1:1 is unavailable"),
         (["serve", "--port", "99999"], "port: Input should be less than or equal to 65535"),
         (["serve", "--backend", "steam"], "backend: Input should be 'onnxruntime'"),
         (["serve", "--engine", "steam"], "backend: Input should be 'onnxruntime'"),
-        (["serve", "--model-repository", "/nowhere"], "run build_engines.py"),
+        (["serve", "--model-repository", "/nowhere"], "with build_engines.py"),
     ],
 )
 def test_what_the_user_can_mend_is_said_in_one_line(
@@ -100,7 +100,7 @@ def test_what_the_user_can_mend_is_said_in_one_line(
     [
         ([], "COMMAND"),
         (["segment"], "IMAGE"),
-        (["segment", "photo.jpg", "--point", "1"], "'1' is not X,Y"),
+        (["segment", "photo.jpg", "--point", "1"], "expected X,Y or X,Y,LABEL"),
         (["serve", "--colour", "red"], "--colour"),
     ],
 )

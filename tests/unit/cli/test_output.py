@@ -24,7 +24,7 @@ NOWHERE = "127.0.0.1:1"
 def test_a_place_that_cannot_be_written_is_told_before_the_work(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for place, told in ((tmp_path / "missing" / "out.gif", "make it first"), (tmp_path, "is a folder")):
+    for place, told in ((tmp_path / "missing" / "out.gif", "create it first"), (tmp_path, "is a folder")):
         with pytest.raises(SystemExit) as ended:
             main([*command, str(place)])
         (line,) = capsys.readouterr().err.splitlines()

@@ -66,10 +66,10 @@ def test_the_server_introduces_itself(client: Any) -> None:
 
 
 def test_the_servers_refusal_names_the_field(client: Any, gateway: ScriptedGateway) -> None:
-    violation = BadRequest.FieldViolation(field="prompts[0].points[1].x", description="is 99, outside this image")
+    violation = BadRequest.FieldViolation(field="prompts[0].points[1].x", description="must be at most 8, got 99")
     detail = BadRequest(field_violations=[violation])
     gateway.failures.append(Failure(grpc.StatusCode.INVALID_ARGUMENT, "refused", (detail,)))
-    with pytest.raises(InvalidRequest, match=r"prompts\[0\].points\[1\].x: is 99") as caught:
+    with pytest.raises(InvalidRequest, match=r"prompts\[0\].points\[1\].x: must be at most 8") as caught:
         client.segment(b"image", [(1, 2)])
     assert caught.value.field == "prompts[0].points[1].x"
     assert isinstance(caught.value, ValueError)
@@ -79,8 +79,8 @@ def test_the_servers_refusal_names_the_field(client: Any, gateway: ScriptedGatew
 @pytest.mark.parametrize(
     ("code", "text"),
     [
-        (grpc.StatusCode.INTERNAL, "see its log"),
-        (grpc.StatusCode.UNIMPLEMENTED, "is it samserve"),
+        (grpc.StatusCode.INTERNAL, "see the server's log"),
+        (grpc.StatusCode.UNIMPLEMENTED, "does not implement this rpc"),
         (grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED"),
     ],
 )

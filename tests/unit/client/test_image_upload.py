@@ -57,7 +57,7 @@ def test_the_answers_image_id_stands_for_the_image(client: Any, gateway: Scripte
 
 
 def test_an_id_alone_that_the_server_does_not_know_is_an_error(client: Any, gateway: ScriptedGateway) -> None:
-    with pytest.raises(ImageNotFound, match="give the image itself"):
+    with pytest.raises(ImageNotFound, match="no embedding cached"):
         client.segment(ImageId.of(SMALL), [(1, 2)])
     assert gateway.sources == ["image_id"]
 

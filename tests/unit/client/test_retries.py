@@ -84,7 +84,7 @@ def test_exhaustion_without_a_time_to_come_back_is_not_tried_again(client: Any, 
 
 
 def test_a_message_that_the_server_finds_too_large_is_not_tried_again(client: Any, gateway: ScriptedGateway) -> None:
-    with pytest.raises(InvalidRequest, match=r"larger than .* takes .* compressed image"):
+    with pytest.raises(InvalidRequest, match=r"larger than .* accepts .* compressed image"):
         client.segment(bytes(3 * 1024 * 1024), POINT)
     assert gateway.sources == ["image_id"]
 

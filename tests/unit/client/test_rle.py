@@ -36,5 +36,5 @@ def test_runs_of_length_zero_and_runs_past_the_foot_of_a_column() -> None:
 
 @pytest.mark.parametrize("counts", [b"", b"3", b"9"])
 def test_runs_that_do_not_fill_the_mask_are_refused(counts: bytes) -> None:
-    with pytest.raises(ValueError, match="do not fill"):
+    with pytest.raises(ValueError, match="do not sum"):
         decode_rle(counts, (2, 2))

@@ -138,13 +138,13 @@ def test_defaults_are_sams_and_pass() -> None:
 @pytest.mark.parametrize(
     ("parameters", "field", "text"),
     [
-        (AutomaticMaskParameters(points_per_side=65), "points_per_side", "from 1 to 64"),
-        (AutomaticMaskParameters(pred_iou_thresh=float("nan")), "pred_iou_thresh", "is nan"),
+        (AutomaticMaskParameters(points_per_side=65), "points_per_side", "between 1 and 64"),
+        (AutomaticMaskParameters(pred_iou_thresh=float("nan")), "pred_iou_thresh", "got nan"),
         (AutomaticMaskParameters(points_per_side=64, crop_n_layers=3), "crop_n_layers", "limit is 32768"),
         (
             AutomaticMaskParameters(points_per_side=3, crop_n_layers=1, crop_n_points_downscale_factor=4),
             "crop_n_points_downscale_factor",
-            "no point for layer 1",
+            "no point in crop layer 1",
         ),
     ],
 )

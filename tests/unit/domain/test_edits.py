@@ -110,5 +110,5 @@ def test_the_history_is_bounded() -> None:
 def test_a_point_that_is_not_there_is_refused(edit: Edit) -> None:
     history = PromptHistory()
     apply(history, AddPoint(1, 1, 1))
-    with pytest.raises(InvalidPrompt, match="number is 1"):
+    with pytest.raises(InvalidPrompt, match="must be below the number of points, 1, got 1"):
         history.changed(edit)

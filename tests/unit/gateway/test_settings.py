@@ -40,9 +40,9 @@ def test_threads_of_a_run_that_were_asked_for_are_not_shared_out() -> None:
 
 def test_processes_whose_ports_do_not_fit_are_refused() -> None:
     Settings(processes=36, metrics_port=65_500)
-    with pytest.raises(ValidationError, match="37 metrics ports from 65500 on end above 65535"):
+    with pytest.raises(ValidationError, match="37 metrics ports from 65500 on exceed 65535"):
         Settings(processes=37, metrics_port=65_500)
-    with pytest.raises(ValidationError, match="37 health ports from 65500 on end above 65535"):
+    with pytest.raises(ValidationError, match="37 health ports from 65500 on exceed 65535"):
         Settings(processes=37, health_port=65_500)
 
 

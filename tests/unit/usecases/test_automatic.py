@@ -48,7 +48,7 @@ async def test_nothing_runs_ahead_of_the_caller_or_after_it_has_gone() -> None:
 async def test_more_masks_than_can_be_held_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(samserve.usecases.automatic, "_MAX_HELD_BYTES", 100)
     bench = GeneratorBench()
-    with pytest.raises(InvalidParameter, match="pred_iou_thresh: lets more masks through"):
+    with pytest.raises(InvalidParameter, match="pred_iou_thresh: too low: more masks pass"):
         async for _ in bench.generator.generate(QUERY, lambda mask: mask):
             pass
     assert bench.generations.in_flight == 0

@@ -198,7 +198,7 @@ async def test_edits_before_an_image_numbers_that_fall_and_unknown_images_are_re
     bench.send(AddPoint(1, 1, 1))
     assert "start_session" in str((await bench.refused()).error)
     bench.session.edit(1, ClearPrompt())
-    assert "not above 1" in str((await bench.refused()).error)
+    assert "above the last message's 1" in str((await bench.refused()).error)
     bench.send(SessionStart(ImageSource(image_id=ImageId.of(b"unknown"))))
     early = bench.send(AddPoint(1, 1, 1))
     refusals = [await bench.refused(), await bench.refused()]

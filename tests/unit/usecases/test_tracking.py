@@ -154,7 +154,7 @@ async def test_objects_start_start_anew_and_are_removed_on_any_frame() -> None:
     assert [(o.object_id, o.state) for o in anew.objects] == [(1, TrackState.STARTED), (2, TrackState.TRACKED)]
     left = await bench.track(removed=[1])
     assert [o.object_id for o in left.objects] == [2]
-    with pytest.raises(InvalidPrompt, match="no object"):
+    with pytest.raises(InvalidPrompt, match="no object is tracked"):
         await bench.track(removed=[2])
     assert [o.object_id for o in (await bench.track()).objects] == [2]
 

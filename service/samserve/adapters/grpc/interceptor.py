@@ -30,7 +30,7 @@ _RECONNECT_SECONDS = 0.5
 _GONE_SECONDS = 0.01
 _CLOCK_SECONDS = 0.01
 """gRPC's timers may end a call so long before the deadline that they tell."""
-_STOPPING = "the gateway is stopping: connect again"
+_STOPPING = "the gateway is shutting down; reconnect"
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Unread: TypeAlias = "asyncio.Future[None]"
@@ -196,7 +196,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
     async def _leave(self, unread: Unread) -> NoReturn:
         # gRPC sends no status past an answer that is not taken: the client hears of the end once it reads again.
         await unread
-        raise StreamIdle(f"the client took no answer for {self._idle_seconds:g} s")
+        raise StreamIdle(f"the client did not read a response for {self._idle_seconds:g} s")
 
     async def _guard(self, call: CallRecord, context: Context, serve: Callable[[_Head], Awaitable[R]]) -> R:
         begin(call)
@@ -216,7 +216,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         try:
             if _expired(context):
                 code = grpc.StatusCode.DEADLINE_EXCEEDED
-                await context.abort(code, "the deadline passed before the call was begun", head.metadata)
+                await context.abort(code, "the deadline expired before the call started", head.metadata)
             answer = await serve(head)
             await head.send()
             return answer
@@ -233,7 +233,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         except Exception:
             code = grpc.StatusCode.INTERNAL
             _log.exception("%s failed", call.rpc)
-            text = f"internal error; ask the operator about request {call.request_id}"
+            text = f"internal error; give the operator request id {call.request_id}"
             await context.abort(code, text, head.metadata)
         finally:
             call.ended(code.name, time.perf_counter() - started)
@@ -274,8 +274,8 @@ def _measured(
     def serialize(answer: Any) -> bytes:
         message: bytes = handler.response_serializer(answer)
         if len(message) > max_message_bytes:
-            description = f"the answer would have {len(message)} bytes, more than the {max_message_bytes} of a message"
-            raise InvalidArgument("", f"{description}: ask for less at a time, or for another mask_format")
+            description = f"the response has {len(message)} bytes, the limit of a message is {max_message_bytes}"
+            raise InvalidArgument("", f"{description}; send fewer prompts at a time or use another mask_format")
         call.response_bytes += len(message)
         return message
 

@@ -25,7 +25,7 @@ def mask_renderer(mask_format: pb.MaskFormat.ValueType, include_low_res_masks: b
         fill = _FORMS[mask_format]
     except KeyError:
         raise InvalidPrompt(
-            "mask_format", f"is {mask_format}, which this server does not know: use one of its proto"
+            "mask_format", f"unknown mask_format {mask_format}; expected COCO_RLE, PNG, POLYGONS or LOW_RES_LOGITS"
         ) from None
 
     def render(mask: Mask) -> pb.Mask:

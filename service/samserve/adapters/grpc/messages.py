@@ -47,13 +47,14 @@ def read_image(image: pb.Image, max_image_bytes: int, field: str = "image") -> I
             case "data":
                 if len(image.data) > max_image_bytes:
                     raise InvalidImage(
-                        "data", f"has {len(image.data)} bytes, the limit is {max_image_bytes}: compress or scale it"
+                        "data",
+                        f"has {len(image.data)} bytes, the limit is {max_image_bytes}; compress or scale the image",
                     )
                 return ImageSource(data=image.data, field=field)
             case "image_id":
                 return ImageSource(image_id=ImageId.parse(image.image_id), field=field)
             case _:
-                raise InvalidImage("", "is missing: set data or image_id")
+                raise InvalidImage("", "missing; set data or image_id")
 
 
 def read_space(space: pb.CoordinateSpace.ValueType) -> CoordinateSpace:
@@ -63,7 +64,7 @@ def read_space(space: pb.CoordinateSpace.ValueType) -> CoordinateSpace:
         InvalidPrompt: it is unknown.
     """
     if space not in _SPACES:
-        raise InvalidPrompt("coordinate_space", f"is {space}, which this server does not know: use one of its proto")
+        raise InvalidPrompt("coordinate_space", f"unknown coordinate_space {space}; expected PIXELS or NORMALIZED")
     return _SPACES[space]
 
 
@@ -75,7 +76,7 @@ def read_prompt(prompt: pb.Prompt, limits: PromptLimits) -> Prompt:
             a text, which `grpc_text` reads; names the field of the prompt.
     """
     if prompt.HasField("text"):
-        raise InvalidPrompt("text", "is for Segment alone: use points, a box or a mask_input here")
+        raise InvalidPrompt("text", "only Segment accepts text prompts; use points, a box or a mask_input")
     # Counted before they are read, or a message of nothing but points keeps everybody waiting.
     check_point_count(len(prompt.points), limits)
     labels = []
@@ -100,16 +101,20 @@ def read_label(point: pb.Point) -> PointLabel:
         InvalidPrompt: of the field `label`: it is unknown, or not said.
     """
     if point.label not in _POINT_LABELS:
-        raise InvalidPrompt("label", f"is {point.label}: use POINT_LABEL_FOREGROUND or _BACKGROUND")
+        raise InvalidPrompt(
+            "label", f"unknown label {point.label}; expected POINT_LABEL_FOREGROUND or POINT_LABEL_BACKGROUND"
+        )
     return _POINT_LABELS[point.label]
 
 
 def _read_low_res(mask: pb.LowResMask) -> npt.NDArray[np.float32]:
     if not mask.size:
-        raise InvalidPrompt("mask_input.size", "is 0: say the side of the logits, GetServerInfo's low_res_size")
+        raise InvalidPrompt(
+            "mask_input.size", "must not be 0; set it to the logits' side, GetServerInfo's low_res_size"
+        )
     if len(mask.data) != 2 * mask.size**2:
         size, count = mask.size, len(mask.data)
-        raise InvalidPrompt("mask_input.data", f"has {count} bytes: {size} x {size} float16 are needed")
+        raise InvalidPrompt("mask_input.data", f"has {count} bytes, expected {2 * size**2} ({size} x {size} float16)")
     return np.frombuffer(mask.data, dtype="<f2").reshape(mask.size, mask.size).astype(np.float32)
 
 

@@ -71,7 +71,9 @@ def _reading(
             # Its traceback would hold the message until somebody collects garbage.
             return _Refused(error.with_traceback(None))
         except DecodeError as error:
-            description = f"the message cannot be read as {request_type} ({error}): send what this server's proto says"
+            description = (
+                f"cannot parse the message as {request_type} ({error}); check the client against the server's proto"
+            )
             return _Refused(InvalidArgument("", description))
 
     return read

@@ -209,4 +209,6 @@ class SegmentationServicer(SegmentationServiceServicer):
         logits = request.include_low_res_masks + (request.mask_format == pb.MASK_FORMAT_LOW_RES_LOGITS)
         masks = len(request.prompts) * (3 if request.multimask_output else 1)
         if logits * masks * 2 * self._manifest.low_res_size**2 > self._limits.max_message_bytes:
-            raise InvalidPrompt("prompts", f"ask for the logits of {masks} masks, too many for one answer: split them")
+            raise InvalidPrompt(
+                "prompts", f"the logits of {masks} masks do not fit into one response; split the request"
+            )

@@ -95,7 +95,7 @@ async def converse(
 
 
 def _silent(idle_seconds: float) -> StreamIdle:
-    return StreamIdle(f"nothing was sent for {idle_seconds:g} s")
+    return StreamIdle(f"no message received for {idle_seconds:g} s")
 
 
 def error_message(sequence: int, error: SamserveError, field: str = "") -> pb.MessageError:

@@ -91,4 +91,4 @@ def _unavailable(handler: Handler) -> Handler:
 
 
 def _refuse() -> NoReturn:
-    raise ModelUnavailable("the models have not been reached yet", _RETRY_AFTER_SECONDS)
+    raise ModelUnavailable("the models are not loaded yet", _RETRY_AFTER_SECONDS)

@@ -45,7 +45,7 @@ class _TooManyParts(Exception):
     """A file of nothing but tiny parts."""
 
     def __init__(self) -> None:
-        super().__init__("consists of too many tiny segments, chunks or blocks: save it anew")
+        super().__init__("too many tiny segments, chunks or blocks; re-encode the image")
 
 
 class _BoundedFile(io.BytesIO):
@@ -129,34 +129,32 @@ class PillowImageDecoder:
 
     def _open(self, data: bytes) -> tuple[Image.Image, Size]:
         if not data:
-            raise InvalidImage(_FIELD, "is empty: send an encoded image file")
+            raise InvalidImage(_FIELD, "empty; send an encoded image file")
         if data.count(_EXIF) > MAX_EXIF_RECORDS:
-            raise InvalidImage(_FIELD, f"has more than {MAX_EXIF_RECORDS} EXIF records: save it anew")
+            raise InvalidImage(_FIELD, f"more than {MAX_EXIF_RECORDS} EXIF records; re-encode the image")
         file = _BoundedFile(data)
         try:
             image = Image.open(file, formats=FORMATS)
         except UnidentifiedImageError:
-            raise InvalidImage(_FIELD, f"is not an image in one of the formats {', '.join(FORMATS)}") from None
+            raise InvalidImage(_FIELD, f"unsupported image format; expected one of {', '.join(FORMATS)}") from None
         except MemoryError:
             raise
         except _TooManyParts as error:
             raise InvalidImage(_FIELD, str(error)) from None
         except Exception as error:
-            raise InvalidImage(_FIELD, f"has a corrupt header ({error}): save it anew") from error
+            raise InvalidImage(_FIELD, f"corrupt header ({error}); re-encode the image") from error
         if image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_TIFF_COMPRESSION) in _TIFF_FAX:
-            raise InvalidImage(_FIELD, "is a TIFF of a fax: save it with another compression, or as PNG")
+            raise InvalidImage(_FIELD, "fax-compressed TIFF is not supported; use another compression or PNG")
         file.turn_to_pixels()
         if image.format == "JPEG" and data.count(_START_OF_SCAN) > MAX_JPEG_SCANS:
-            raise InvalidImage(_FIELD, f"has more than {MAX_JPEG_SCANS} scans: save it anew")
+            raise InvalidImage(_FIELD, f"more than {MAX_JPEG_SCANS} JPEG scans; re-encode the image")
         width, height = image.size
         if width * height > self._max_pixels:
             raise InvalidImage(
-                _FIELD, f"declares {width} x {height} pixels, the limit is {self._max_pixels}: scale it down"
+                _FIELD, f"{width} x {height} pixels exceed the limit of {self._max_pixels}; scale the image down"
             )
         if not 0 < max(width, height) <= MAX_SIDE_PIXELS or min(width, height) < 1:
-            raise InvalidImage(
-                _FIELD, f"declares {width} x {height} pixels, a side must be 1 to {MAX_SIDE_PIXELS}: scale it"
-            )
+            raise InvalidImage(_FIELD, f"{width} x {height} pixels; each side must be between 1 and {MAX_SIDE_PIXELS}")
         return image, Size(*upright_size(image))
 
 
@@ -168,4 +166,4 @@ def _upright(image: Image.Image) -> Image.Image:
     except (UnservedPixels, _TooManyParts) as error:
         raise InvalidImage(_FIELD, str(error)) from None
     except Exception as error:  # Pillow's plugins let nearly anything out on corrupt data
-        raise InvalidImage(_FIELD, f"is truncated or corrupt ({error}): send the whole file") from error
+        raise InvalidImage(_FIELD, f"truncated or corrupt image ({error}); send the complete file") from error

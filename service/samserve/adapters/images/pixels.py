@@ -67,7 +67,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F"):
-        raise UnservedPixels("has 32-bit pixels: convert it to 8 or 16 bits a channel")
+        raise UnservedPixels("has 32-bit pixels; convert it to 8 or 16 bits per channel")
     rgb = Image.new("RGB", image.size)
     rows = max(1, _BAND_PIXELS // image.width)
     for top in range(0, image.height, rows):

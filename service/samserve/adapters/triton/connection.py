@@ -162,7 +162,7 @@ class TritonConnection:
     def _translate(self, error: InferenceServerException) -> Exception:
         message = str(error.message())
         if any(refusal in message for refusal in _QUEUE_REFUSALS):
-            return Overloaded(f"Triton refused the request: {message}", _RETRY_AFTER_SECONDS, "triton_queue")
+            return Overloaded(f"Triton rejected the request: {message}", _RETRY_AFTER_SECONDS, "triton_queue")
         if error.status() == str(grpc.StatusCode.DEADLINE_EXCEEDED):
             return TritonTimeout(f"Triton at {self.address} did not answer in time", _RETRY_AFTER_SECONDS)
         return self._unavailable(message)

@@ -97,7 +97,7 @@ class TritonModel:
             self._scratch.answered(self._name, sent)
         if by_wire and await self._connection.fingerprint(self._name) != self._fingerprint:
             # A region of shared memory is unknown to a Triton that was started anew. Without one, nothing else tells.
-            raise ModelUnavailable("Triton serves another model now", _RETRY_AFTER_SECONDS)
+            raise ModelUnavailable("Triton now serves a different model", _RETRY_AFTER_SECONDS)
         return room or {name: result.as_numpy(name) for name in outputs}
 
     async def _infer(self, request: Sequence[InferInput], wanted: Sequence[InferRequestedOutput]) -> InferResult:
@@ -109,7 +109,7 @@ class TritonModel:
             self._calls.discard(call)
             call.cancel()
         if call.cancelled():
-            raise ModelUnavailable(self._down or "Triton was lost", _RETRY_AFTER_SECONDS)
+            raise ModelUnavailable(self._down or "lost the connection to Triton", _RETRY_AFTER_SECONDS)
         return call.result()
 
     def _place(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:

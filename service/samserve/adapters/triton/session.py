@@ -133,11 +133,11 @@ class TritonSession:
         for name in (IMAGE_ENCODER, TEXT_ENCODER):
             if not await self._connection.is_ready(name):
                 raise TextUnavailable(
-                    f"Triton at {self._connection.address} does not serve {name}: add it, start it anew"
+                    f"Triton at {self._connection.address} does not serve {name}; add the model and restart the gateway"
                 )
             if await self._connection.fingerprint(name) != clip.fingerprint:
                 raise TextUnavailable(
-                    f"Triton's {name} is not the one in the gateway's model repository: copy that one"
+                    f"Triton's {name} differs from the gateway's model repository; deploy the same CLIP build to both"
                 )
         images, texts = (
             TritonModel(self._connection, name, clip.fingerprint, self._memory, self._scratch)

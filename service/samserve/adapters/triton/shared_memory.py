@@ -50,7 +50,7 @@ class SharedMemory:
         try:
             self._file = _create_locked(self._path)
         except OSError as error:
-            raise SharedMemoryUnavailable(f"{FOLDER} cannot be used: {error}") from error
+            raise SharedMemoryUnavailable(f"cannot use {FOLDER}: {error}") from error
         try:
             # Reserved now: what is only promised kills the process by SIGBUS once it is touched and not there.
             os.posix_fallocate(self._file, 0, nbytes)
@@ -58,7 +58,8 @@ class SharedMemory:
         except OSError as error:
             self.close()
             raise SharedMemoryUnavailable(
-                f"{FOLDER} has no {nbytes >> 20} MiB left ({error.strerror}); enlarge it or lower memory_cache_bytes"
+                f"{FOLDER} has less than {nbytes >> 20} MiB free ({error.strerror}); enlarge it or lower "
+                "SAMSERVE_MEMORY_CACHE_BYTES"
             ) from error
         self._address: int = np.frombuffer(self._map, np.uint8, 1).ctypes.data
         self._read_only = memoryview(self._map).toreadonly()

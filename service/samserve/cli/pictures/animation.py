@@ -89,12 +89,12 @@ def read_frames(path: Path) -> Iterator[tuple[bytes, Picture]]:
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in _IMAGE_SUFFIXES)
         if not files:
-            raise UnreadableVideo(f"{path} holds no images ({', '.join(sorted(_IMAGE_SUFFIXES))})")
+            raise UnreadableVideo(f"{path} contains no images ({', '.join(sorted(_IMAGE_SUFFIXES))})")
         for file in files:
             data = file.read_bytes()
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
             if pixels is None:
-                raise UnreadableVideo(f"{file} is not an image that can be read")
+                raise UnreadableVideo(f"{file} is not an image in a supported format")
             yield data, _rgb(pixels)
         return
     path.open("rb").close()
@@ -109,7 +109,7 @@ def read_frames(path: Path) -> Iterator[tuple[bytes, Picture]]:
             encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
             yield encoded.tobytes(), _rgb(pixels)
         if empty:
-            raise UnreadableVideo(f"{path} is not a video that OpenCV reads")
+            raise UnreadableVideo(f"{path} is not a video that OpenCV can read")
     finally:
         capture.release()
 
@@ -134,7 +134,7 @@ class VideoFile:
 
     def __init__(self, path: Path, frames_per_second: float) -> None:
         if path.suffix.lower() not in _CODECS:
-            raise ValueError(f"{path} does not end in {' or '.join(_CODECS)}")
+            raise ValueError(f"{path}: expected a name ending in {' or '.join(_CODECS)}")
         self._path, self._rate = path, frames_per_second
         self._writer: cv2.VideoWriter | None = None
 
@@ -145,7 +145,7 @@ class VideoFile:
             codec = cv2.VideoWriter.fourcc(*_CODECS[self._path.suffix.lower()])
             self._writer = cv2.VideoWriter(str(self._path), codec, self._rate, (width, height))
             if not self._writer.isOpened():
-                raise OSError(f"{self._path} cannot be written")
+                raise OSError(f"cannot write {self._path}")
         self._writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
 
     def close(self) -> None:

@@ -88,7 +88,7 @@ def read_photo(data: bytes) -> Picture:
     except MemoryError:
         raise
     except UnidentifiedImageError:
-        raise OSError("the photo is not an image that can be read") from None
+        raise OSError("the photo is not an image in a supported format") from None
     except UnservedPixels as error:
         raise OSError(f"the photo {error}") from None
     except Exception as error:  # Pillow's plugins let nearly anything out on corrupt data

@@ -135,11 +135,11 @@ class GazeFrames:
             InvalidImage: its number does not rise, or its homography is not one; names the field of the frame.
         """
         if frame.sequence <= self._last_sequence:
-            raise InvalidImage("sequence", f"is {frame.sequence}, not above {self._last_sequence}: number frames")
-        if frame.reference is not None and not plane.is_invertible(frame.reference):
             raise InvalidImage(
-                "reference_homography", "is not finite and invertible: leave it out where it is not known"
+                "sequence", f"must be above the last frame's {self._last_sequence}, got {frame.sequence}"
             )
+        if frame.reference is not None and not plane.is_invertible(frame.reference):
+            raise InvalidImage("reference_homography", "must be finite and invertible; omit it if it is not known")
         self._last_sequence = frame.sequence
         self.received += 1
         self._observer.gaze_frame("received")
@@ -270,8 +270,8 @@ class GazeFrames:
             (height, width), first = size, self.size
             raise InvalidImage(
                 "image",
-                f"is {width} x {height}, the stream's first was {first.width} x {first.height}: open another stream for"
-                " frames of another size",
+                f"must be {first.width} x {first.height} like the stream's first frame, got {width} x {height}; open a"
+                " new stream for another size",
             )
 
     def _refuse(self, sequence: int, error: SamserveError) -> None:

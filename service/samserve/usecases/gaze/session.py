@@ -194,16 +194,16 @@ class GazeSession(Generic[R]):
         if self._last_timestamp is not None and sample.timestamp_nanoseconds <= self._last_timestamp:
             raise InvalidPrompt(
                 "timestamp_nanoseconds",
-                f"is {sample.timestamp_nanoseconds}, not after the last sample's {self._last_timestamp}: use a clock"
-                " that only rises",
+                f"must be above the last sample's {self._last_timestamp}, got {sample.timestamp_nanoseconds}; use a"
+                " monotonic clock",
             )
         if not 0 <= sample.confidence <= 1:
-            raise InvalidPrompt("confidence", f"is {sample.confidence:g}: it must be from 0 to 1")
+            raise InvalidPrompt("confidence", f"must be between 0 and 1, got {sample.confidence:g}")
         seen = sample.valid and sample.confidence >= self._options.min_confidence
         if seen:
             for axis, value in (("x", sample.x), ("y", sample.y)):
                 if not math.isfinite(value):
-                    raise InvalidPrompt(axis, f"is {value}: it must be finite while valid is true")
+                    raise InvalidPrompt(axis, f"must be finite if valid is true, got {value}")
         self._last_timestamp = sample.timestamp_nanoseconds
         if self._frames.size is None:
             return None

@@ -49,7 +49,7 @@ class Admission:
             Overloaded: all places are taken.
         """
         if self._in_flight >= self._limit:
-            description = f"{self._in_flight} {self._work} are in flight, the limit"
+            description = f"too many {self._work} in flight, the limit is {self._limit}"
             raise Overloaded(description, self._retry_after_seconds, self._work)
 
     @contextmanager

@@ -42,8 +42,8 @@ class DeadlineAdmission:
         busy = self._in_flight >= _BUSY
         if busy and remaining_seconds is not None and expected_seconds > remaining_seconds:
             raise Overloaded(
-                f"{self._in_flight} requests are in flight and will take {expected_seconds:.2f} s, "
-                f"the deadline is in {max(0.0, remaining_seconds):.2f} s",
+                f"the requests in flight ({self._in_flight}) are expected to take {expected_seconds:.2f} s, "
+                f"but the deadline expires in {max(0.0, remaining_seconds):.2f} s",
                 expected_seconds,
                 "deadline",
             )

@@ -52,7 +52,7 @@ async def test_a_client_that_waits_for_its_answer_is_not_silent_and_has_its_time
     answered = asyncio.get_running_loop().time()
     session.let.set()
     assert await first == "answer"
-    with pytest.raises(StreamIdle, match=r"nothing was sent for 0\.2 s"):
+    with pytest.raises(StreamIdle, match=r"no message received for 0\.2 s"):
         await anext(answers)
     assert asyncio.get_running_loop().time() - answered >= IDLE_SECONDS
 

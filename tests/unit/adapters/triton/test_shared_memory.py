@@ -168,7 +168,7 @@ def test_arrays_outlive_the_name(memory: SharedMemory) -> None:
 
 def test_more_than_there_is_is_refused_and_leaves_nothing() -> None:
     before = set(FOLDER.iterdir())
-    with pytest.raises(SharedMemoryUnavailable, match="memory_cache_bytes"):
+    with pytest.raises(SharedMemoryUnavailable, match="SAMSERVE_MEMORY_CACHE_BYTES"):
         SharedMemory(1 << 50)
     assert not [path for path in set(FOLDER.iterdir()) - before if path.name.startswith("samserve-")]
 

@@ -273,7 +273,7 @@ async def test_bad_samples_are_refused_one_by_one_and_the_stream_goes_on() -> No
         assert (refused.message, refused.sequence, refused.error.field) == ("sample", sample.sequence, field)
     for confidence in (-0.1, 1.1):
         bench.session.sample(GazeSample(904, now + 1, 1.0, 1.0, confidence=confidence))
-        assert "from 0 to 1" in str((await bench.refusal()).error)
+        assert "between 0 and 1" in str((await bench.refusal()).error)
     answer = await bench.look(HERE)
     assert (answer.state, answer.counts.samples_refused) == (GazeState.SAME_OBJECT, 6)
 

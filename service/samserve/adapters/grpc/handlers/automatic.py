@@ -50,7 +50,9 @@ class AutomaticHandler:
         """See the proto."""
         started = time.perf_counter()
         if request.mask_format == pb.MASK_FORMAT_LOW_RES_LOGITS:
-            raise InvalidParameter("mask_format", "is the logits, which are not kept: ask for another form")
+            raise InvalidParameter(
+                "mask_format", "LOW_RES_LOGITS is not supported by GenerateMasks; use COCO_RLE, PNG or POLYGONS"
+            )
         render = mask_renderer(request.mask_format, include_low_res_masks=False)
         given = {field.name: value for field, value in request.ListFields() if field.name in _PARAMETERS}
         image = read_image(request.image, self._max_image_bytes)

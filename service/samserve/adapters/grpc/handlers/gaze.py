@@ -75,7 +75,7 @@ class GazeHandler:
         if first is None:
             return
         if first.WhichOneof("message") != "config":
-            raise InvalidArgument("config", "is missing: the first message of a gaze stream configures it")
+            raise InvalidArgument("config", "missing; the first message of a gaze stream must be the config")
         with within("config"):
             options = read_options(first.config, self._max_encodes_per_second)
             render = mask_renderer(first.config.mask_format, include_low_res_masks=False)
@@ -101,18 +101,20 @@ class GazeHandler:
                 else:
                     session.frame(frame)
             case "config":
-                again = InvalidArgument("config", "was given before and stays: open another stream to change it")
+                again = InvalidArgument(
+                    "config", "already set and cannot change; open a new stream to use another config"
+                )
                 session.refuse("", 0, again)
             case _:
                 # Or of a kind that only newer servers know.
-                session.refuse("", 0, InvalidArgument("message", "is empty: send a frame or a sample"))
+                session.refuse("", 0, InvalidArgument("message", "empty; send a frame or a sample"))
 
     def _frame(self, frame: pb.GazeFrame) -> GazeFrame:
         reference = None
         if frame.reference_homography:
             if len(frame.reference_homography) != 9:
                 count = len(frame.reference_homography)
-                raise InvalidImage("reference_homography", f"has {count} numbers: 9 are needed")
+                raise InvalidImage("reference_homography", f"must have 9 numbers, got {count}")
             reference = np.array(frame.reference_homography, dtype=np.float64).reshape(3, 3)
         return GazeFrame(frame.sequence, read_image(frame.image, self._max_frame_bytes), reference)
 
@@ -125,12 +127,12 @@ def read_options(config: pb.GazeConfig, max_encodes_per_second: float) -> GazeOp
     """
     angle = _number("field_of_view_degrees", config.field_of_view_degrees, _DEFAULTS.field_of_view_degrees)
     if angle >= 180:
-        raise InvalidArgument("field_of_view_degrees", f"is {angle:g}: it must be below 180")
+        raise InvalidArgument("field_of_view_degrees", f"must be below 180, got {angle:g}")
     hold = seconds(config.hold) if config.HasField("hold") else _DEFAULTS.hold_seconds
     if hold < 0:
-        raise InvalidArgument("hold", f"is {hold:g} s: it must not be negative")
+        raise InvalidArgument("hold", f"must not be negative, got {hold:g} s")
     if not 0 <= config.min_confidence <= 1:
-        raise InvalidArgument("min_confidence", f"is {config.min_confidence:g}: it must be from 0 to 1")
+        raise InvalidArgument("min_confidence", f"must be between 0 and 1, got {config.min_confidence:g}")
     return GazeOptions(
         coordinate_space=read_space(config.coordinate_space),
         field_of_view_degrees=angle,
@@ -177,7 +179,7 @@ def _threshold(given: pb.VelocityThreshold | pb.DispersionThreshold) -> tuple[fl
     """The threshold, and whether it is in pixels."""
     unit = given.WhichOneof("threshold")
     if unit is None:
-        raise InvalidPrompt("threshold", "is missing: give it in degrees or in pixels")
+        raise InvalidPrompt("threshold", "missing; set it in degrees or in pixels")
     return _number(unit, getattr(given, unit), None), unit.startswith("pixels")
 
 
@@ -197,7 +199,7 @@ def _number(field: str, given: float, default: float | None) -> float:
     if given == 0 and default is not None:
         return default
     if not (math.isfinite(given) and given > 0):
-        raise InvalidPrompt(field, f"is {given:g}: it must be above 0")
+        raise InvalidPrompt(field, f"must be a finite number above 0, got {given:g}")
     return given
 
 

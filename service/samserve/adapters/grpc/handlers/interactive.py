@@ -85,7 +85,7 @@ def _edit(request: pb.SegmentStreamRequest) -> Edit:
         case "undo":
             return Undo()
         case _:
-            raise InvalidArgument("edit", "is missing: send start_session, or an edit of the prompt")
+            raise InvalidArgument("edit", "missing; send start_session or a prompt edit")
 
 
 _LABELS = {

@@ -41,9 +41,11 @@ class TextHandler:
         started = time.perf_counter()
         texts = _read_texts(request)
         if request.mask_format == pb.MASK_FORMAT_LOW_RES_LOGITS:
-            raise InvalidParameter("mask_format", "is the logits, which text prompts do not keep: ask for another form")
+            raise InvalidParameter(
+                "mask_format", "LOW_RES_LOGITS is not supported with text prompts; use COCO_RLE, PNG or POLYGONS"
+            )
         if request.include_low_res_masks:
-            raise InvalidParameter("include_low_res_masks", "is set, and text prompts do not keep the logits: leave it")
+            raise InvalidParameter("include_low_res_masks", "not supported with text prompts; unset it")
         render = mask_renderer(request.mask_format, include_low_res_masks=False)
         image = read_image(request.image, self._max_image_bytes)
         if isinstance(self._segmenter, TextUnavailable):
@@ -77,10 +79,12 @@ def _read_texts(request: pb.SegmentRequest) -> list[str]:
     for index, prompt in enumerate(request.prompts):
         with within(f"prompts[{index}]"):
             if not prompt.HasField("text"):
-                raise InvalidPrompt("", "is no text, and others are: send texts in a request of their own")
+                raise InvalidPrompt(
+                    "", "not a text, but other prompts of this request are; send text prompts in a separate request"
+                )
             for field, _ in prompt.ListFields():
                 if field.name in _NOT_BESIDE_TEXT:
-                    raise InvalidPrompt(field.name, "is given beside a text: leave one of the two")
+                    raise InvalidPrompt(field.name, "cannot be combined with text; set one of the two")
     return [prompt.text for prompt in request.prompts]
 
 

@@ -72,12 +72,14 @@ class TrackingHandler:
         check_count(len(request.prompts), self._prompt_limits)
         if len(request.removed_object_ids) > self._prompt_limits.max_prompts:
             count, limit = len(request.removed_object_ids), self._prompt_limits.max_prompts
-            raise InvalidPrompt("removed_object_ids", f"has {count} entries, the limit is {limit}: name each once")
+            raise InvalidPrompt(
+                "removed_object_ids", f"has {count} entries, the limit is {limit}; list each object once"
+            )
         prompts = {}
         for index, given in enumerate(request.prompts):
             if given.object_id == 0 or given.object_id in prompts:
-                what = "is 0" if given.object_id == 0 else f"is {given.object_id}, which another prompt has"
-                raise InvalidPrompt(f"prompts[{index}].object_id", f"{what}: number the objects from 1")
+                what = "must not be 0" if given.object_id == 0 else f"{given.object_id} is used by another prompt"
+                raise InvalidPrompt(f"prompts[{index}].object_id", f"{what}; use unique ids from 1")
             with within(f"prompts[{index}].prompt"):
                 prompts[given.object_id] = read_prompt(given.prompt, self._prompt_limits)
         return TrackQuery(
