@@ -149,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("repository", nargs="?", type=Path, default=default_model_repository())
     parser.add_argument("--grpc-port", type=int, default=GRPC_PORT)
     parser.add_argument("--metrics-port", type=int, default=METRICS_PORT)
-    parser.add_argument("--provide", action="store_true", help="fetch it, and start nothing")
+    parser.add_argument("--provide", action="store_true", help="download Triton without starting it")
     options = parser.parse_args(arguments)
     try:
         installation = provide()

@@ -110,20 +110,22 @@ def measure(host: str, options: argparse.Namespace) -> list[Phase]:
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(prog="python -m tools.load", description=__doc__)
-    parser.add_argument("--host", help="a gateway that runs, or a proxy of some; starts one by default")
-    parser.add_argument("--processes", type=int, default=1, help="of the gateway that it starts")
-    parser.add_argument("--seconds", type=int, default=30, help="of each load")
+    parser.add_argument("--host", help="address of a running gateway or proxy; default: start a gateway")
+    parser.add_argument("--processes", type=int, default=1, help="processes of the gateway that it starts")
+    parser.add_argument("--seconds", type=int, default=30, help="duration of each load")
     parser.add_argument(
-        "--loads", type=float, nargs="+", default=[0.5, 1.0, 2.0, 4.0], help="multiples of the capacity"
+        "--loads", type=float, nargs="+", default=[0.5, 1.0, 2.0, 4.0], help="fixed rates, as multiples of the capacity"
     )
-    parser.add_argument("--users", type=int, default=8, help="of the closed loop")
-    parser.add_argument("--deadline", type=float, default=5.0, help="seconds after which nobody waits for an answer")
-    parser.add_argument("--cold-share", type=float, default=0.03, help="of requests, on a picture nobody has sent yet")
-    parser.add_argument("--pictures", type=int, default=100, help="in the catalogue")
-    parser.add_argument("--zipf", type=float, default=1.0, help="exponent of the pictures' popularity")
-    parser.add_argument("--gaze-streams", type=int, default=1, help="beside the requests")
+    parser.add_argument("--users", type=int, default=8, help="callers of the closed loop")
+    parser.add_argument("--deadline", type=float, default=5.0, help="deadline of a request in seconds")
+    parser.add_argument(
+        "--cold-share", type=float, default=0.03, help="share of requests for an image that was never sent"
+    )
+    parser.add_argument("--pictures", type=int, default=100, help="number of images in the catalogue")
+    parser.add_argument("--zipf", type=float, default=1.0, help="exponent of Zipf's law for the popularity of images")
+    parser.add_argument("--gaze-streams", type=int, default=1, help="gaze streams that run beside the requests")
     parser.add_argument("--output", type=Path, default=Path("runs/load"))
-    parser.add_argument("--check", action="store_true", help="exit with 1 where a verdict fails")
+    parser.add_argument("--check", action="store_true", help="exit with status 1 if a verdict fails")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     load_before = os.getloadavg()[0]

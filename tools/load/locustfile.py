@@ -44,14 +44,16 @@ SAMPLES_PER_SECOND = 120.0
 
 @events.init_command_line_parser.add_listener
 def _arguments(parser: LocustArgumentParser) -> None:
-    parser.add_argument("--rate", type=float, default=10.0, help="requests a second of FixedRateUser")
-    parser.add_argument("--deadline", type=float, default=5.0, help="seconds after which nobody waits for an answer")
-    parser.add_argument("--cold-share", type=float, default=0.03, help="of requests, on a picture nobody has sent yet")
-    parser.add_argument("--pictures", type=int, default=100, help="in the catalogue")
-    parser.add_argument("--zipf", type=float, default=1.0, help="exponent of the pictures' popularity")
-    parser.add_argument("--gaze-streams", type=int, default=1, help="open at a time, where GazeUser runs")
+    parser.add_argument("--rate", type=float, default=10.0, help="requests per second of FixedRateUser")
+    parser.add_argument("--deadline", type=float, default=5.0, help="deadline of a request in seconds")
+    parser.add_argument(
+        "--cold-share", type=float, default=0.03, help="share of requests for an image that was never sent"
+    )
+    parser.add_argument("--pictures", type=int, default=100, help="number of images in the catalogue")
+    parser.add_argument("--zipf", type=float, default=1.0, help="exponent of Zipf's law for the popularity of images")
+    parser.add_argument("--gaze-streams", type=int, default=1, help="open gaze streams, if GazeUser runs")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--record", type=Path, help="file to write every call to, as JSON")
+    parser.add_argument("--record", type=Path, help="JSON file to which every call is written")
 
 
 class Recording:

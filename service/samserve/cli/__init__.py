@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from samserve.cli import demo, gaze, generate, segment, serve, track
     from samserve.cli.errors import explain
 
-    parser = _Parser(prog="samserve", description="Promptable segmentation (Segment Anything) as a gRPC service.")
+    parser = _Parser(prog="samserve", description="Promptable segmentation (Segment Anything, SAM) as a gRPC service.")
     parser.add_argument("--version", action="version", version=f"samserve {version('samserve')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in (serve, segment, generate, gaze, track, demo):

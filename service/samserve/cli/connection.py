@@ -9,7 +9,9 @@ from samserve.client import AsyncClient
 
 def add_server_flag(parser: argparse.ArgumentParser) -> None:
     """Add `--server HOST:PORT`."""
-    parser.add_argument("--server", metavar="HOST:PORT", help="a running gateway; without, one runs for this call")
+    parser.add_argument(
+        "--server", metavar="HOST:PORT", help="address of a running gateway; default: start one for this command"
+    )
 
 
 @asynccontextmanager

@@ -18,12 +18,16 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     """Add the command and its flags."""
     parser = commands.add_parser(
         "demo",
-        help="start a gateway, segment a photo, stop it",
-        description="Start a gateway, segment a photo through gRPC cold and warm, write a picture, stop it.",
+        help="start a gateway, segment a photo and stop the gateway",
+        description="Start a gateway, segment a photo over gRPC twice (cold, then from the cache), write an overlay "
+        "and stop the gateway.",
     )
-    parser.add_argument("--image", type=Path, metavar="PHOTO", help="your photo; without, a bundled one")
+    parser.add_argument("--image", type=Path, metavar="PHOTO", help="photo to segment; default: the bundled one")
     parser.add_argument(
-        "--point", type=prompt.point, metavar="X,Y", help="a point on the object; the centre by default"
+        "--point",
+        type=prompt.point,
+        metavar="X,Y",
+        help="a point on the object in pixels; default: the centre of --image",
     )
     parser.add_argument(
         "--out", type=output_file, default=Path("demo.png"), metavar="OVERLAY.png", help="default: demo.png"

@@ -27,11 +27,11 @@ _ANIMATION_SIDE = 640
 _FRAMES_PER_SECOND = 15.0
 _TRAIL_SECONDS = 0.25
 _STATES = {
-    "no_frame": "nothing is encoded yet",
+    "no_frame": "no frame encoded yet",
     "new_mask": "new mask",
     "same_object": "same object",
-    "saccade": "the eyes move",
-    "held": "blink: held",
+    "saccade": "saccade",
+    "held": "blink, object held",
     "released": "looking away",
 }
 
@@ -40,21 +40,21 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     """Add the command and its flags."""
     parser = commands.add_parser(
         "gaze",
-        help="segment what a simulated person looks at",
-        description="Stream simulated gaze over a photo in real time and segment what is looked at.",
+        help="segment the objects that a simulated person looks at",
+        description="Stream simulated eye tracker samples over a photo in real time and segment the objects looked at.",
     )
-    parser.add_argument("image", type=Path, metavar="IMAGE", help="photo: JPEG, PNG, WebP, GIF, BMP or TIFF")
+    parser.add_argument("image", type=Path, metavar="IMAGE", help="image file: JPEG, PNG, WebP, GIF, BMP or TIFF")
     parser.add_argument(
         "--target",
         type=prompt.point,
         action="append",
         default=[],
         metavar="X,Y",
-        help="something that is looked at; repeatable; anywhere by default",
+        help="a point to look at; repeatable; default: random points",
     )
-    parser.add_argument("--seconds", type=float, default=6.0, help="how long; default: 6")
-    parser.add_argument("--rate", type=float, default=120.0, help="samples a second; default: 120")
-    parser.add_argument("--seed", type=int, default=0, help="another seed is another person; default: 0")
+    parser.add_argument("--seconds", type=float, default=6.0, help="duration of the stream; default: 6")
+    parser.add_argument("--rate", type=float, default=120.0, help="samples per second; default: 120")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the simulation; default: 0")
     parser.add_argument("--out", type=output_file, metavar="FILE.gif", help="write an animation: .gif, .webp or .png")
     add_server_flag(parser)
     parser.set_defaults(run=run)

@@ -23,6 +23,21 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 _TIMEOUT_SECONDS = 24 * 3600.0
 """A large model on a CPU takes its time, and the bar shows that it goes on."""
 
+_PARAMETERS = {
+    "points_per_side": "points on each side of the grid",
+    "points_per_batch": "points per run of the mask decoder",
+    "pred_iou_thresh": "predicted IoU that a mask must exceed",
+    "stability_score_thresh": "minimum stability score of a mask",
+    "stability_score_offset": "offset of the mask threshold for the stability score",
+    "box_nms_thresh": "box IoU above which masks of a crop are duplicates",
+    "crop_n_layers": "layers of crops that are searched besides the image",
+    "crop_nms_thresh": "box IoU above which masks of different crops are duplicates",
+    "crop_overlap_ratio": "overlap of crops, as a fraction of the image's shorter side",
+    "crop_n_points_downscale_factor": "factor that divides the points per side with each layer of crops",
+    "min_mask_region_area": "smaller regions and holes of a mask are removed, in pixels",
+}
+"""Help for the parameters of SamAutomaticMaskGenerator."""
+
 _NONE_PASSES = (
     ": no mask passes the thresholds; lower --pred-iou-thresh and --stability-score-thresh and add --overwrite"
 )
@@ -32,14 +47,14 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     """Add the command and its flags."""
     parser = commands.add_parser(
         "generate",
-        help="find the masks of everything in photos",
-        description="Find the masks of everything in a photo, or in each photo of a folder: SAM's automatic mask "
-        "generator, with its parameters. Photos whose JSON is there already are skipped.",
+        help="generate the masks of all objects in photos",
+        description="Run SAM's automatic mask generator on a photo or on each photo of a folder. Photos that already "
+        "have a JSON file in --out are skipped.",
     )
-    parser.add_argument("photos", type=Path, metavar="IMAGE|FOLDER", help="a photo, or a folder with photos in it")
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where NAME.json is written")
-    parser.add_argument("--overlay", action="store_true", help="also write NAME.png, the masks on the photo")
-    parser.add_argument("--overwrite", action="store_true", help="do again what is done, such as with other parameters")
+    parser.add_argument("photos", type=Path, metavar="IMAGE|FOLDER", help="a photo, or a folder of photos")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="output folder for NAME.json")
+    parser.add_argument("--overlay", action="store_true", help="also write NAME.png, the photo with its masks")
+    parser.add_argument("--overwrite", action="store_true", help="also process photos that already have a JSON file")
     add_server_flag(parser)
     for field in fields(AutomaticMaskParameters):
         parser.add_argument(
@@ -47,7 +62,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
             type=type(field.default),
             default=argparse.SUPPRESS,
             metavar="N" if isinstance(field.default, int) else "X",
-            help=f"default {field.default:.4g}",
+            help=f"{_PARAMETERS[field.name]}; default: {field.default:.4g}",
         )
     parser.set_defaults(run=run)
 

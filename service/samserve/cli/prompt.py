@@ -45,7 +45,7 @@ def add_point_flag(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="X,Y[,LABEL]",
-        help="a point on the object, or beside it with label 0; repeatable",
+        help="a point on the object (LABEL 1, default) or on the background (LABEL 0); repeatable",
     )
 
 

@@ -17,25 +17,29 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     parser = commands.add_parser(
         "segment",
         help="segment an object in a photo",
-        description="Segment the object at a point, in a box, or that a text describes. Coordinates are pixels of the "
-        "photo as it is seen.",
+        description="Segment the object given by points, a box or a text. Coordinates are pixels of the photo after "
+        "EXIF rotation.",
     )
-    parser.add_argument("image", type=Path, metavar="IMAGE", help="photo: JPEG, PNG, WebP, GIF, BMP or TIFF")
+    parser.add_argument("image", type=Path, metavar="IMAGE", help="image file: JPEG, PNG, WebP, GIF, BMP or TIFF")
     prompt.add_point_flag(parser)
-    prompt.add_box_flag(parser, "a box around the object; it says enough for a single mask")
-    parser.add_argument("--text", metavar="TEXT", help="what the object is, such as 'a dog' (docs/text-prompts.md)")
-    parser.add_argument("--normalized", action="store_true", help="coordinates are 0 to 1 across the photo's sides")
-    parser.add_argument("--single", action="store_true", help="one mask instead of three, which a lone point may mean")
-    parser.add_argument("--json", action="store_true", help="print JSON, the masks as COCO RLE")
+    prompt.add_box_flag(parser, "a box around the object; returns a single mask")
     parser.add_argument(
-        "--out", type=output_file, metavar="OVERLAY.png", help="write a picture of the masks on the photo"
+        "--text", metavar="TEXT", help="description of the object, such as 'a dog' (docs/text-prompts.md)"
     )
+    parser.add_argument(
+        "--normalized", action="store_true", help="coordinates are fractions of width and height, 0 to 1"
+    )
+    parser.add_argument(
+        "--single", action="store_true", help="return one mask instead of three (multimask_output=False)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON with the masks as COCO RLE")
+    parser.add_argument("--out", type=output_file, metavar="OVERLAY.png", help="write the photo with its masks")
     add_server_flag(parser)
     parser.add_argument(
-        "--boxes", type=Path, metavar="DETECTIONS.json", help="a detector's boxes, in COCO's results format: bbox XYWH"
+        "--boxes", type=Path, metavar="DETECTIONS.json", help="boxes of a detector in COCO results format (bbox XYWH)"
     )
     parser.add_argument(
-        "--coco", type=output_file, metavar="OUT.json", help="with --boxes: COCO results, the masks as RLE"
+        "--coco", type=output_file, metavar="OUT.json", help="with --boxes: write COCO results with the masks as RLE"
     )
     parser.set_defaults(run=run)
 

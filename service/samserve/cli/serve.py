@@ -16,23 +16,29 @@ def _backend_of_engine(engine: str) -> str:
 
 
 _FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("--host", {"help": "address to listen on"}),
-    ("--port", {"type": int, "help": "gRPC port; 0 takes a free one"}),
-    ("--metrics-port", {"type": int, "help": "Prometheus port; none by default"}),
-    ("--processes", {"type": int, "help": "gateways on the port, one a core to fill a machine; 1 by default"}),
-    ("--backend", {"help": "what runs the models: onnxruntime or triton"}),
+    ("--host", {"help": "address to listen on; default: 127.0.0.1"}),
+    ("--port", {"type": int, "help": "gRPC port; default: 50051; 0 selects a free port"}),
+    ("--metrics-port", {"type": int, "help": "Prometheus port; disabled by default"}),
+    ("--processes", {"type": int, "help": "gateway processes that share the port; default: 1"}),
+    ("--backend", {"help": "backend that runs the models: onnxruntime (default) or triton"}),
     (
         "--engine",
         {
             "dest": "backend",
             "metavar": "ENGINE",
             "type": _backend_of_engine,
-            "help": "deprecated: use --backend; embedded is onnxruntime",
+            "help": "deprecated, use --backend; embedded means onnxruntime",
         },
     ),
-    ("--triton", {"metavar": "HOST:PORT", "help": "Triton's gRPC service, for --backend triton"}),
-    ("--model-repository", {"type": Path, "metavar": "FOLDER", "help": "folder of the models"}),
-    ("--redis-url", {"metavar": "URL", "help": "redis://... of a cache that gateways share; none by default"}),
+    (
+        "--triton",
+        {"metavar": "HOST:PORT", "help": "Triton's gRPC endpoint, with --backend triton; default: 127.0.0.1:8001"},
+    ),
+    (
+        "--model-repository",
+        {"type": Path, "metavar": "FOLDER", "help": "folder of the models; default: the bundled model"},
+    ),
+    ("--redis-url", {"metavar": "URL", "help": "redis://... URL of a cache that gateways share; disabled by default"}),
 )
 
 
@@ -41,7 +47,8 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     parser = commands.add_parser(
         "serve",
         help="run a gateway until SIGTERM or Ctrl-C",
-        description="Run a gateway until SIGTERM or Ctrl-C. Every setting can also be a SAMSERVE_... variable.",
+        description="Run a gateway until SIGTERM or Ctrl-C. Every flag can also be set as a SAMSERVE_* environment "
+        "variable, and further settings only so (service/samserve/gateway/settings.py).",
     )
     for name, options in _FLAGS:
         parser.add_argument(name, default=argparse.SUPPRESS, **options)

@@ -18,14 +18,19 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     """Add the command and its flags."""
     parser = commands.add_parser(
         "track",
-        help="follow objects through a video",
-        description="Follow objects through a video file or a folder of frames. Coordinates are pixels of the first.",
+        help="track objects through a video",
+        description="Track objects through a video or a folder of frames. Coordinates are pixels of the first frame.",
     )
-    parser.add_argument("video", type=Path, metavar="VIDEO|FOLDER", help="a video, or images in the order of names")
-    prompt.add_point_flag(parser)
-    prompt.add_box_flag(parser, "a box around an object; several boxes are several objects")
     parser.add_argument(
-        "--out", type=output_file, metavar="OVERLAY.mp4", help="write a video of the masks: .mp4 or .avi"
+        "video",
+        type=Path,
+        metavar="VIDEO|FOLDER",
+        help="a video file, or a folder of images in the order of their names",
+    )
+    prompt.add_point_flag(parser)
+    prompt.add_box_flag(parser, "a box around an object; repeatable, one object per box")
+    parser.add_argument(
+        "--out", type=output_file, metavar="OVERLAY.mp4", help="write the video with its masks: .mp4 or .avi"
     )
     add_server_flag(parser)
     parser.set_defaults(run=run)

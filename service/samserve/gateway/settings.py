@@ -31,95 +31,112 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SAMSERVE_", extra="forbid", frozen=True, protected_namespaces=())
 
     host: str = Field(default="127.0.0.1", description="address to listen on")
-    port: int = Field(default=50051, ge=0, le=_MAX_PORT, description="gRPC port; 0 takes a free one")
+    port: int = Field(default=50051, ge=0, le=_MAX_PORT, description="gRPC port; 0 selects a free port")
     health_port: int | None = Field(
         default=None,
         ge=0,
         le=_MAX_PORT,
-        description="gRPC port of health checks alone, of the first process; none by default",
+        description="separate gRPC port for health checks, of the first process; disabled by default",
     )
     metrics_port: int | None = Field(
-        default=None, ge=0, le=_MAX_PORT, description="Prometheus port, of the first process; none by default"
+        default=None, ge=0, le=_MAX_PORT, description="Prometheus port, of the first process; disabled by default"
     )
     processes: int = Field(
-        default=1, ge=1, description="gateways on the port; each has the next health and metrics port"
+        default=1, ge=1, description="gateway processes that share the port; each uses the next health and metrics port"
     )
     log_format: Literal["json", "text"] | None = Field(
-        default=None, description="by default text if standard error is a terminal, JSON if not"
+        default=None, description="default: text if standard error is a terminal, otherwise json"
     )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="INFO has every call")
-    tracing: bool = Field(default=False, description="OpenTelemetry traces by OTLP, set up by the OTEL_ variables")
-    stop_grace_seconds: float = Field(default=20.0, ge=0, description="time for calls in flight when stopping")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="lowest level to log; INFO includes a line per call"
+    )
+    tracing: bool = Field(
+        default=False, description="export OpenTelemetry traces by OTLP; configure with the OTEL_* variables"
+    )
+    stop_grace_seconds: float = Field(
+        default=20.0, ge=0, description="time that calls in flight get to finish on shutdown"
+    )
 
-    backend: Literal["onnxruntime", "triton"] = Field(default="onnxruntime", description="what runs the models")
+    backend: Literal["onnxruntime", "triton"] = Field(default="onnxruntime", description="backend that runs the models")
     engine: Literal["embedded", "triton"] | None = Field(
-        default=None, description="deprecated name of the backend; embedded is onnxruntime"
+        default=None, description="deprecated, use backend; embedded means onnxruntime"
     )
     model_repository: Path = Field(
-        default_factory=default_model_repository, description="folder of the models; Triton has its own"
+        default_factory=default_model_repository, description="folder of the models; Triton uses its own"
     )
     engine_threads: int = Field(
         default=0,
         ge=0,
-        description="threads of ONNX Runtime's encodes, and its mask decodes at a time; 0: the process's cores",
+        description="ONNX Runtime threads per encode, and concurrent mask decodes; 0 uses the process's cores",
     )
 
-    triton: str = Field(default="127.0.0.1:8001", description="host:port of Triton's gRPC service")
-    triton_encoder: str | None = Field(
-        default=None, description="host:port of the Triton that runs the image encoder, if it is another"
+    triton: str = Field(default="127.0.0.1:8001", description="host:port of Triton's gRPC endpoint")
+    triton_encoder: str | None = Field(default=None, description="host:port of a separate Triton for the image encoder")
+    triton_timeout_seconds: float = Field(
+        default=30.0, gt=0, description="timeout of an inference request to Triton, including its queue"
     )
-    triton_timeout_seconds: float = Field(default=30.0, gt=0, description="longest run of a model, queue included")
     triton_scratch_bytes: int = Field(
-        default=128 * _MIB, ge=0, description="a process's shared memory for tensors in flight; 0: they go by wire"
+        default=128 * _MIB, ge=0, description="shared memory per process for tensors in flight; 0 sends them over gRPC"
     )
 
     memory_cache_bytes: int = Field(
-        default=512 * _MIB, ge=0, description="bound of the memory tier, of all processes together"
+        default=512 * _MIB, ge=0, description="capacity of the memory cache tier, divided among all processes"
     )
-    redis_url: str | None = Field(default=None, description="redis://... of the shared tier; none by default")
-    redis_cluster: bool = Field(default=False, description="the URL is that of a Redis Cluster's nodes")
-    redis_budget_seconds: float = Field(default=0.05, gt=0, description="longest wait for a Redis read")
-    redis_ttl_seconds: int = Field(default=24 * 3600, gt=0, description="how long Redis keeps an embedding")
+    redis_url: str | None = Field(
+        default=None, description="redis://... URL of the shared cache tier; disabled by default"
+    )
+    redis_cluster: bool = Field(default=False, description="the URL names the nodes of a Redis Cluster")
+    redis_budget_seconds: float = Field(default=0.05, gt=0, description="timeout of a Redis read")
+    redis_ttl_seconds: int = Field(default=24 * 3600, gt=0, description="time to live of an embedding in Redis")
     cache_secret: SecretStr = Field(
-        default=SecretStr(""), description="keys the cache; the same in all gateways that share a Redis"
+        default=SecretStr(""),
+        description="secret for deriving cache keys; use the same in all gateways that share a Redis",
     )
 
-    max_image_bytes: int = Field(default=32 * _MIB, gt=0, description="largest image file")
-    max_image_pixels: int = Field(default=64_000_000, gt=0, description="largest width times height")
-    max_prompts: int = Field(default=512, gt=0, description="prompts of one request")
+    max_image_bytes: int = Field(default=32 * _MIB, gt=0, description="maximum size of an image file")
+    max_image_pixels: int = Field(default=64_000_000, gt=0, description="maximum width times height of an image")
+    max_prompts: int = Field(default=512, gt=0, description="maximum prompts per request")
     # With a box's corners 128, the most that the models on Triton are built for.
-    max_points_per_prompt: int = Field(default=64, gt=0, le=126, description="points of one prompt")
-    max_requests: int = Field(default=32, gt=0, description="requests in flight; more are refused")
-    max_encodes: int = Field(default=16, gt=0, description="encodes in flight, queued ones included")
+    max_points_per_prompt: int = Field(default=64, gt=0, le=126, description="maximum points per prompt")
+    max_requests: int = Field(default=32, gt=0, description="maximum requests in flight; further ones are rejected")
+    max_encodes: int = Field(default=16, gt=0, description="maximum encodes in flight, including queued ones")
     image_decode_workers: int = Field(
-        default_factory=lambda: available_cores(), gt=0, description="image files decoded at a time, by all processes"
+        default_factory=lambda: available_cores(),
+        gt=0,
+        description="maximum image files decoded concurrently, divided among all processes",
     )
 
     max_generations: int = Field(
-        default=4, gt=0, description="mask generations, edge detections and text prompts in flight"
+        default=4, gt=0, description="maximum mask generations, edge detections and text prompts in flight"
     )
     text_points_per_side: int = Field(
         default=_GENERATION.points_per_side,
         ge=1,
         le=MAX_POINTS_PER_SIDE,
-        description="grid of clicks whose masks a text prompt chooses among",
+        description="points_per_side of the mask generation behind a text prompt",
     )
     text_pred_iou_thresh: float = Field(
-        default=_GENERATION.pred_iou_thresh, ge=0, le=1, description="predicted IoU that these masks must exceed"
+        default=_GENERATION.pred_iou_thresh,
+        ge=0,
+        le=1,
+        description="pred_iou_thresh of the mask generation behind a text prompt",
     )
     text_stability_score_thresh: float = Field(
-        default=_GENERATION.stability_score_thresh, ge=0, le=1, description="least stability score of these masks"
+        default=_GENERATION.stability_score_thresh,
+        ge=0,
+        le=1,
+        description="stability_score_thresh of the mask generation behind a text prompt",
     )
-    max_streams: int = Field(default=16, gt=0, description="gaze, interactive and tracking streams open")
+    max_streams: int = Field(default=16, gt=0, description="maximum open gaze, interactive and tracking streams")
     stream_idle_seconds: float = Field(
-        default=30.0, gt=0, description="silence after which a stream is ended; who waits for an answer is not silent"
+        default=30.0, gt=0, description="idle timeout of a stream; waiting for a response does not count as idle"
     )
-    max_frame_bytes: int = Field(default=8 * _MIB, gt=0, description="largest frame of a stream")
-    max_tracked_objects: int = Field(default=32, gt=0, description="objects of one tracking stream")
+    max_frame_bytes: int = Field(default=8 * _MIB, gt=0, description="maximum size of a stream's frame")
+    max_tracked_objects: int = Field(default=32, gt=0, description="maximum objects per tracking stream")
     gaze_encodes_per_second: float = Field(
         default=2.0,
         gt=0,
-        description="encodes of one tenant's gaze streams together, in a process; of each one without a tenant",
+        description="encode rate per process, shared by a tenant's gaze streams; per stream without a tenant",
     )
 
     @model_validator(mode="before")

@@ -17,21 +17,31 @@ class CacheMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._redis_calls = Counter(
-            "samserve_redis_calls", "Uses of Redis by outcome", ("operation", "outcome"), registry=registry
+            "samserve_redis_calls",
+            "Redis operations, by operation and outcome",
+            ("operation", "outcome"),
+            registry=registry,
         )
         self._rejected = Counter(
-            "samserve_cache_rejected", "Stored embeddings not served, by reason", ("reason",), registry=registry
+            "samserve_cache_rejected",
+            "Stored embeddings that failed validation and were treated as misses, by reason",
+            ("reason",),
+            registry=registry,
         )
-        self._breaker_open = Gauge("samserve_redis_breaker_open", "1 while Redis is not asked", registry=registry)
+        self._breaker_open = Gauge(
+            "samserve_redis_breaker_open", "1 while the circuit breaker skips Redis", registry=registry
+        )
         self._memory_entries = Gauge(
-            "samserve_memory_cache_entries", "Embeddings in the memory tier", registry=registry
+            "samserve_memory_cache_entries", "Embeddings in the memory tier of the cache", registry=registry
         )
-        self._memory_bytes = Gauge("samserve_memory_cache_bytes", "Bytes in the memory tier", registry=registry)
+        self._memory_bytes = Gauge(
+            "samserve_memory_cache_bytes", "Bytes used by the memory tier of the cache", registry=registry
+        )
         self._memory_max_bytes = Gauge(
-            "samserve_memory_cache_max_bytes", "Bytes that the memory tier may hold", registry=registry
+            "samserve_memory_cache_max_bytes", "Capacity of the memory tier of the cache, in bytes", registry=registry
         )
         self._memory_evictions = Counter(
-            "samserve_memory_cache_evictions", "Embeddings dropped from the memory tier", registry=registry
+            "samserve_memory_cache_evictions", "Embeddings evicted from the memory tier of the cache", registry=registry
         )
         for operation, outcomes in _REDIS_OUTCOMES.items():
             for outcome in outcomes:

@@ -11,13 +11,13 @@ class GazeMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._samples = Counter(
             "samserve_gaze_samples",
-            "Gaze samples by what became of them: decoded, answered without a decode, dropped for a later one, refused",
+            "Gaze samples, by outcome: decoded, answered without a decode, dropped for a newer one, or refused",
             ("outcome",),
             registry=registry,
         )
         self._frames = Counter(
             "samserve_gaze_frames",
-            "Frames of gaze streams: received, and of these dropped, made keyframes, refused",
+            "Frames of gaze streams, by outcome: all as received, and some also as dropped, keyframe or refused",
             ("outcome",),
             registry=registry,
         )

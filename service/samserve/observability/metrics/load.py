@@ -12,15 +12,20 @@ class LoadMetrics:
     """Gauges over what counts itself."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._in_flight = Gauge("samserve_in_flight", "Admitted and not ended, by limit", ("limit",), registry=registry)
+        self._in_flight = Gauge(
+            "samserve_in_flight",
+            "Requests, encodes, mask generations and streams in flight, by limit",
+            ("limit",),
+            registry=registry,
+        )
         self._in_flight_max = Gauge(
-            "samserve_in_flight_max", "The limits: what comes beyond them is shed", ("limit",), registry=registry
+            "samserve_in_flight_max", "Maximum in flight, by limit; excess load is shed", ("limit",), registry=registry
         )
         self._queued = Gauge(
             "samserve_queued",
-            "Encodes admitted that do not run yet: waiting for another gateway's, for their image to be decoded, "
-            "or for a thread of ONNX Runtime. "
-            "What waits in Triton's queue Triton tells: nv_inference_pending_request_count.",
+            "Encodes admitted but not yet running: waiting for another gateway's encode, for image decoding, or for "
+            "an ONNX Runtime thread. "
+            "Triton reports its own queue as nv_inference_pending_request_count.",
             registry=registry,
         )
         for limit in LIMITS:

@@ -9,12 +9,20 @@ class ModelMetrics:
     """The build of the gateway and that of its models."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._ready = Gauge("samserve_models_ready", "1 while the models can be asked", registry=registry)
+        self._ready = Gauge(
+            "samserve_models_ready", "1 while the models are ready to serve requests", registry=registry
+        )
         self._build = Gauge(
-            "samserve_build_info", "1 for the version and engine that run", ("version", "engine"), registry=registry
+            "samserve_build_info",
+            "Constant 1, labelled with the running version and engine",
+            ("version", "engine"),
+            registry=registry,
         )
         self._model = Gauge(
-            "samserve_model_info", "1 for the models served last", ("model", "fingerprint"), registry=registry
+            "samserve_model_info",
+            "Constant 1, labelled with the model served now or, if none is ready, last",
+            ("model", "fingerprint"),
+            registry=registry,
         )
 
     def ready(self, is_ready: bool) -> None:

@@ -18,59 +18,60 @@ class RequestMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._requests = Counter(
             "samserve_requests",
-            "Calls that ended, by rpc and gRPC status code; those that gRPC itself refuses do not come so far",
+            "Completed calls, by rpc and gRPC status code; calls that the gRPC library rejects itself are not counted",
             ("rpc", "code"),
             registry=registry,
         )
         self._request_seconds = Histogram(
             "samserve_request_seconds",
-            "Duration of calls from the message read to the status, by what their embedding cost: warm, it was "
-            "cached; cold, it was encoded, by this call or by one that this call waited for; none, none was needed "
-            "or there never was one. A stream is one call.",
+            "Call duration from the parsed request to the status. embedding is warm if the embedding was cached, "
+            "cold if this call encoded it or waited for another call's encode, none if the call needed or got no "
+            "embedding. A stream is one call.",
             ("rpc", "embedding"),
             buckets=_LATENCY_SECONDS,
             registry=registry,
         )
         self._stage_seconds = Histogram(
             "samserve_stage_seconds",
-            "Time in a stage, each time that a request was in it. Queue is the wait for a free thread of ONNX Runtime; "
-            "Triton's queue is part of encode and mask_decode.",
+            "Time spent in a stage, observed once per pass. queue is the wait for a free ONNX Runtime thread; "
+            "time in Triton's queue is part of encode and mask_decode.",
             ("stage",),
             buckets=_STAGE_SECONDS,
             registry=registry,
         )
         self._embeddings = Counter(
             "samserve_embeddings",
-            "Embeddings got, by where from; those of single-flight followers are not among them",
+            "Embeddings served, by source; single-flight followers are counted separately",
             ("source",),
             registry=registry,
         )
         self._followers = Counter(
             "samserve_single_flight_followers",
-            "Embeddings got by waiting for what another caller of this gateway had begun",
+            "Embeddings served by waiting for another call of this gateway to obtain the same embedding",
             registry=registry,
         )
         self._avoided = Counter(
             "samserve_encodes_avoided",
-            "Embeddings got without an encode of their own: found in memory or Redis, or waited for as a follower",
+            "Embeddings served without running an encode: cached in memory or Redis, or shared by single flight",
             registry=registry,
         )
         self._prompts = Histogram(
             "samserve_prompts_per_request",
-            "Prompts of a Segment that was answered",
+            "Prompts per successful Segment call",
             buckets=_PROMPTS,
             registry=registry,
         )
         self._shed = Counter(
             "samserve_shed",
-            "Calls, and messages of streams, refused for load: a limit of the gateway, a deadline that those in flight "
-            "will outlast, edits waiting for a session's image, or a queue of Triton",
+            "Calls and stream messages shed for load, by reason: a limit of the gateway (requests, encodes, "
+            "generations, streams), a deadline too short for the requests in flight, too many edits waiting for a "
+            "session's image, or a full Triton queue",
             ("reason",),
             registry=registry,
         )
         self._staleness = Histogram(
             "samserve_gaze_staleness_seconds",
-            "From receiving a gaze sample to its answer taken by the client",
+            "Time from receiving a gaze sample until the client has read its answer",
             buckets=_STALENESS_SECONDS,
             registry=registry,
         )
