@@ -82,7 +82,7 @@ def test_every_alert_has_a_section_of_the_runbook_and_every_section_an_alert() -
 
 
 def test_every_section_of_the_runbook_leads_from_users_to_the_end() -> None:
-    parts = ["For users", "Look first", "Likely causes", "Do", "Over when"]
+    parts = ["Impact", "Diagnosis", "Likely causes", "Mitigation", "Resolved when"]
     _, *sections = re.split(r"^## (?=Samserve)", (ROOT / "docs" / "runbook.md").read_text(), flags=re.MULTILINE)
     for section in sections:
         assert re.findall(r"^\*\*(.+?)\.\*\*", section, re.MULTILINE) == parts, section.splitlines()[0]
