@@ -63,38 +63,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     models = parser.add_mutually_exclusive_group(required=True)
-    models.add_argument("--model", choices=MODEL_NAMES, help="the architecture")
+    models.add_argument("--model", choices=MODEL_NAMES, help="architecture of the checkpoint")
     models.add_argument(
         "--text-model",
         type=Path,
         metavar="FOLDER",
-        help="a CLIP checkpoint in Hugging Face's layout, for text prompts: goes beside the models in --output; takes "
-        "--target and no other flag",
+        help="a CLIP checkpoint in Hugging Face's layout, for text prompts; added to the models in --output; can be "
+        "combined with --output and --target only",
     )
     weights = parser.add_mutually_exclusive_group()
     weights.add_argument(
         "--checkpoint",
         type=Path,
-        help="Meta's .pth, a Hugging Face .safetensors or .bin file or a folder that holds one, or, for the bundled "
-        "model, a model repository",
+        help="Meta's .pth, a Hugging Face .safetensors or .bin file or a folder with one; for the bundled model, a "
+        "model repository",
     )
-    weights.add_argument("--random-weights", type=int, metavar="SEED", help="no checkpoint: for trying out")
-    parser.add_argument("--output", required=True, type=Path, help="the model repository to write")
+    weights.add_argument(
+        "--random-weights", type=int, metavar="SEED", help="random weights instead of a checkpoint, for tests"
+    )
+    parser.add_argument("--output", required=True, type=Path, help="model repository to write")
     parser.add_argument(
         "--target",
         default="onnx",
         choices=list(TARGETS),
-        help="onnx: the graphs alone; cpu: and Triton's configuration for its Python backend; tensorrt: and plans for "
-        "the GPU here, with Triton's configuration; tensorrt-rtx: and engines of TensorRT-RTX, no GPU needed",
+        help="onnx: the ONNX graphs only (default); cpu: also Triton's configuration for its Python backend; tensorrt: "
+        "also TensorRT plans for the local GPU and their Triton configuration; tensorrt-rtx: also TensorRT-RTX "
+        "engines, which need no GPU to build",
     )
-    parser.add_argument("--precision", choices=PRECISIONS, help="of the arithmetic (fp16 for engines, else fp32)")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, help="arithmetic precision; default: fp16 for engines, otherwise fp32"
+    )
     for name, default in DEFAULT_PROFILES._asdict().items():
         parser.add_argument(
             f"--{name.replace('_', '-')}",
             type=_range,
             default=default,
             metavar="MIN:OPT:MAX",
-            help=f"range that the engines take ({default})",
+            help=f"range of sizes that the engines accept; default: {default}",
         )
     parser.add_argument(
         "--compute-capability",
@@ -102,26 +107,28 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         nargs="+",
         default=(),
         metavar="SM",
-        help="GPUs to compile for, such as 86 89 (TensorRT-RTX; default: all it makes portable engines for)",
+        help="compute capabilities to compile for, such as 86 89 (TensorRT-RTX only; default: all supported ones)",
     )
     parser.add_argument(
         "--keyed",
         action="store_true",
-        help="--output is a volume of engines, and the repository goes to <GPU>/<builder>/<fingerprint> in it",
+        help="treat --output as a volume of engines and write to <GPU>/<builder>/<fingerprint> in it",
     )
-    parser.add_argument("--images", type=int, default=DEFAULT_IMAGES, help="how many images the parity gate tries")
-    parser.add_argument("--verify", action="store_true", help="write nothing; run the gate on what is in --output")
+    parser.add_argument("--images", type=int, default=DEFAULT_IMAGES, help="number of images in the parity gate")
+    parser.add_argument(
+        "--verify", action="store_true", help="run the parity gate on the models in --output without writing"
+    )
     options = parser.parse_args(arguments)
     if options.text_model is not None:
         if options.checkpoint or options.random_weights is not None or options.verify or options.precision:
-            parser.error("--text-model takes --output and --target; its folder holds the weights")
+            parser.error("--text-model can be combined with --output and --target only")
         return options
     if options.images < MIN_IMAGES:
-        parser.error(f"--images must be at least {MIN_IMAGES}, to see that different images are told apart")
+        parser.error(f"--images must be at least {MIN_IMAGES}: the gate compares different images")
     if options.compute_capability and TARGETS[options.target].builder != TENSORRT_RTX:
-        parser.error(f"--compute-capability goes with --target {TENSORRT_RTX}; TensorRT compiles for the GPU here")
+        parser.error(f"--compute-capability requires --target {TENSORRT_RTX}; TensorRT compiles for the local GPU")
     if options.keyed and (options.verify or TARGETS[options.target].builder is None):
-        parser.error("--keyed goes with building for a --target that has engines")
+        parser.error("--keyed requires a --target with engines, and no --verify")
     if TARGETS[options.target].flavour == "tensorrt" and not _hold_what_is_sent(_profiles(options)):
         parser.error(
             f"the gateway sends from 1 prompt of 2 points to {PROMPTS_PER_DECODE} of {MAX_TOKENS}; widen the ranges"

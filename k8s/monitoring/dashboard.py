@@ -29,7 +29,7 @@ def users() -> list[stat.Panel | timeseries.Panel]:
     return [
         number(
             "Error budget left",
-            "Of the failures that the objectives allow in 30 days, the share that is not spent.",
+            "Share of the failures allowed by the objective in 30 days that is not spent.",
             "percentunit",
             {"{{slo}}": f"1 - namespace_slo:samserve_budget_burn:ratio30d{{{FLEET}}}"},
             width=6,
@@ -38,7 +38,7 @@ def users() -> list[stat.Panel | timeseries.Panel]:
         ),
         graph(
             "Burn of the error budget, over an hour",
-            "1 spends in 30 days what the objectives allow. Above 14.4 somebody is woken; above 6 too, if it lasts.",
+            "At 1, the budget lasts exactly 30 days. Above 14.4 the alert pages; above 6 it pages if that lasts.",
             "none",
             {"{{slo}}": f"namespace_slo:samserve_budget_burn:ratio1h{{{FLEET}}}"},
             width=9,
@@ -46,7 +46,7 @@ def users() -> list[stat.Panel | timeseries.Panel]:
         ),
         graph(
             "Calls by status",
-            "INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION and CANCELLED are no failures of the service.",
+            "INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION and CANCELLED do not count as failures of the service.",
             "reqps",
             {"{{code}}": rate("samserve_requests_total", by="code")},
             width=9,
@@ -54,7 +54,7 @@ def users() -> list[stat.Panel | timeseries.Panel]:
         ),
         graph(
             "Latency of calls on cached images",
-            "As the gateway sees it. 99 % shall take no more than 100 ms.",
+            "Measured by the gateway. Objective: 99 % take at most 100 ms.",
             "s",
             _quantiles(_REQUESTS, f'{_CALL}, embedding="warm"'),
             width=8,
@@ -62,7 +62,7 @@ def users() -> list[stat.Panel | timeseries.Panel]:
         ),
         graph(
             "Latency of calls that wait for an encode",
-            "As the gateway sees it. 99 % shall take no more than 2.5 s.",
+            "Measured by the gateway. Objective: 99 % take at most 2.5 s.",
             "s",
             _quantiles(_REQUESTS, f'{_CALL}, embedding="cold"'),
             width=8,
@@ -70,7 +70,7 @@ def users() -> list[stat.Panel | timeseries.Panel]:
         ),
         graph(
             "Staleness of gaze answers",
-            "From a sample's arrival to the client's taking the answer. 99 % shall be no more than 50 ms.",
+            "From the arrival of a sample until the client has read the answer. Objective: 99 % within 50 ms.",
             "s",
             _quantiles("samserve_gaze_staleness_seconds"),
             width=8,
@@ -78,14 +78,14 @@ def users() -> list[stat.Panel | timeseries.Panel]:
         ),
         graph(
             "Refused for load",
-            "Calls that got RESOURCE_EXHAUSTED, by the limit that they met.",
+            "Calls that got RESOURCE_EXHAUSTED, by limit.",
             "reqps",
             {"{{reason}}": rate("samserve_shed_total", by="reason")},
             width=8,
         ),
         graph(
             "Gaze samples by what became of them",
-            "Only decoded ones cost a run of the mask decoder. Dropped ones came faster than they could be answered.",
+            "Only decoded samples run the mask decoder. Dropped samples arrived faster than they could be answered.",
             "cps",
             {"{{outcome}}": rate("samserve_gaze_samples_total", by="outcome")},
             width=8,
@@ -93,7 +93,7 @@ def users() -> list[stat.Panel | timeseries.Panel]:
         ),
         graph(
             "Gateways and streams",
-            "Gateways that are up, those of them that have their models, and streams that are open.",
+            "Gateways that are up, gateways whose models are ready, and open streams.",
             "short",
             {
                 "gateways up": value("up", where=f"{_GATEWAY_JOB}, {GATEWAY}"),
@@ -111,7 +111,7 @@ def cache() -> list[stat.Panel | timeseries.Panel]:
     return [
         graph(
             "Where embeddings came from",
-            "Share of requests. All but the encoded ones skipped the encoder.",
+            "Share of requests. All sources except encoded skip the encoder.",
             "percentunit",
             {"{{source}}": by_source},
             width=9,
@@ -119,7 +119,7 @@ def cache() -> list[stat.Panel | timeseries.Panel]:
         ),
         graph(
             "Encodes made and avoided",
-            "Followers waited for the encode of somebody who had asked for the same image just before.",
+            "Followers waited for the encode of another call for the same image.",
             "ops",
             {
                 "made": rate(_EMBEDDINGS, where='source="encoded"'),
@@ -130,21 +130,21 @@ def cache() -> list[stat.Panel | timeseries.Panel]:
         ),
         number(
             "Encodes avoided",
-            "In the time shown.",
+            "In the selected time range.",
             "short",
             {"avoided": f"sum(increase(samserve_encodes_avoided_total{{{GATEWAY}}}[$__range]))"},
             width=6,
         ),
         graph(
             "Memory tier",
-            "Bytes held, and allowed.",
+            "Bytes used, and capacity.",
             "bytes",
             {"held": value("samserve_memory_cache_bytes"), "allowed": value("samserve_memory_cache_max_bytes")},
             width=6,
         ),
         graph(
             "Memory tier: entries and evictions",
-            "Evictions while the same images come back mean that the tier is too small.",
+            "If evicted images are requested again, the tier is too small.",
             "short",
             {
                 "entries": value("samserve_memory_cache_entries"),
@@ -154,7 +154,7 @@ def cache() -> list[stat.Panel | timeseries.Panel]:
         ),
         graph(
             "Calls of Redis",
-            "Reads, writes and leases. A timeout or an error of a read is a miss. Skipped ones met the open breaker.",
+            "Reads, writes and leases. A read that times out or fails is a miss. Skipped: the circuit breaker is open.",
             "ops",
             {"{{outcome}}": rate("samserve_redis_calls_total", by="outcome")},
             width=6,
@@ -162,7 +162,7 @@ def cache() -> list[stat.Panel | timeseries.Panel]:
         ),
         graph(
             "Redis: breakers open, values refused",
-            "Gateways that do without Redis; and stored embeddings that failed a check and were not served.",
+            "Gateways that skip Redis, and stored embeddings that failed validation and were not served.",
             "short",
             {
                 "breakers open": value("samserve_redis_breaker_open"),
@@ -184,7 +184,7 @@ def bottleneck() -> list[stat.Panel | timeseries.Panel]:
     return [
         graph(
             "Work by stage",
-            "Seconds spent a second, which is how many calls are in a stage at a time. The thickest is the bottleneck.",
+            "Seconds spent per second, the mean number of calls in a stage. The largest stage is the bottleneck.",
             "none",
             {"{{stage}}": rate("samserve_stage_seconds_sum", by="stage")},
             width=8,
@@ -192,14 +192,14 @@ def bottleneck() -> list[stat.Panel | timeseries.Panel]:
         ),
         graph(
             "Duration of a stage",
-            "95th percentile of the calls that came through it. Triton's queue is part of encode and mask_decode.",
+            "95th percentile. Triton's queue is part of encode and mask_decode.",
             "s",
             {"{{stage}}": quantile(0.95, "samserve_stage_seconds", by="stage")},
             width=8,
         ),
         graph(
             "In flight, of the limit",
-            "At 100 % what comes is refused.",
+            "At 100 %, further work is rejected.",
             "percentunit",
             {"{{limit}}": ratio(value("samserve_in_flight", "limit"), value("samserve_in_flight_max", "limit"))},
             width=8,
@@ -207,7 +207,7 @@ def bottleneck() -> list[stat.Panel | timeseries.Panel]:
         ),
         graph(
             "Waiting",
-            "Encodes that are admitted and not running yet, and requests in Triton's queues.",
+            "Encodes admitted but not yet running, and requests in Triton's queues.",
             "short",
             {
                 "encodes": value("samserve_queued"),
@@ -217,21 +217,21 @@ def bottleneck() -> list[stat.Panel | timeseries.Panel]:
         ),
         graph(
             "CPU of the gateways",
-            "Cores. One gateway is one event loop: near 1, it is the bottleneck, and one more gateway is the remedy.",
+            "Cores. A gateway has one event loop: near 1 it is the bottleneck; add a gateway.",
             "none",
             {"{{instance}}": rate("process_cpu_seconds_total", by="instance", where=_GATEWAY_JOB)},
             width=8,
         ),
         graph(
             "Prompts of a request",
-            "Many prompts on one image are one run of the mask decoder.",
+            "Many prompts on one image share a run of the mask decoder.",
             "short",
             {"mean": ratio(rate(f"{_PROMPTS}_sum"), rate(f"{_PROMPTS}_count")), "p95": quantile(0.95, _PROMPTS)},
             width=8,
         ),
         graph(
             "Triton: time in the queue and in the model",
-            "Of a request. More queue than model: the model is the bottleneck, and one more Triton is the remedy.",
+            "Per request. If the queue takes longer than the model, the model is the bottleneck; add a Triton.",
             "s",
             {
                 "{{model}}: queue": f"1e-6 * {ratio(queued, in_triton)}",
@@ -241,14 +241,14 @@ def bottleneck() -> list[stat.Panel | timeseries.Panel]:
         ),
         graph(
             "Triton: rows of a run",
-            "The batch that Triton makes of what waits.",
+            "Size of the batches that Triton forms from queued requests.",
             "short",
             {"{{model}}": ratio(rows, runs)},
             width=8,
         ),
         graph(
             "Triton: requests",
-            "Failed ones include those that found the queue full or waited in it for too long.",
+            "Failed requests include those that met a full queue or waited in it for too long.",
             "reqps",
             {
                 "{{model}}": in_triton,
@@ -262,7 +262,7 @@ def bottleneck() -> list[stat.Panel | timeseries.Panel]:
 def build() -> model.Dashboard:
     """The dashboard."""
     board = grafana.Dashboard("samserve").uid("samserve").tags(["samserve"]).readonly()
-    board.description("Are users served, is the cache earning its keep, and where is the bottleneck.")
+    board.description("Are users served? Does the cache help? Where is the bottleneck?")
     board.tooltip(model.DashboardCursorSync.CROSSHAIR).refresh("30s").time("now-1h", "now")
     board.with_variable(grafana.DatasourceVariable("datasource").label("Data source").type("prometheus"))
     board.with_variable(_choice("namespace", "label_values(samserve_build_info, namespace)"))

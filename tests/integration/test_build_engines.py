@@ -248,8 +248,8 @@ def test_verify_finds_an_exchanged_engine(
         (("--prompts", "8:4:2"), "is not in order"),
         (("--decoder-batch", "many"), "is not MIN:OPT:MAX"),
         (("--target", "tensorrt", "--prompts", "1:1:8"), "the gateway sends from 1 prompt of 2 points to 32 of 128"),
-        (("--target", "tensorrt", "--compute-capability", "89"), "goes with --target tensorrt-rtx"),
-        (("--target", "cpu", "--keyed"), "--keyed goes with building for a --target that has engines"),
+        (("--target", "tensorrt", "--compute-capability", "89"), "requires --target tensorrt-rtx"),
+        (("--target", "cpu", "--keyed"), "--keyed requires a --target with engines"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(

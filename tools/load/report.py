@@ -113,9 +113,9 @@ def verdicts(phases: Sequence[Phase]) -> list[Verdict]:
         lost = Counter(phase.codes)
         total = lost.total()
         answered, shed = lost.pop("OK", 0), lost.pop(SHED, 0)
-        claim = f"at {phase.load:g} times the capacity the rest is refused with {SHED}"
+        claim = f"at {phase.load:g} times the capacity the rest is rejected with {SHED}"
         rest = ", ".join(f"{count} {code}" for code, count in lost.items()) or "nothing else"
-        found = f"{answered} answered, {shed} refused, {rest}"
+        found = f"{answered} answered, {shed} rejected, {rest}"
         claims.append(Verdict(claim, lost.total() <= MAX_LOST_SHARE * total and shed > 0, found))
     faults = Counter(call.code for phase in phases for call in phase.calls if call.code in OURS)
     found = ", ".join(f"{count} {code}" for code, count in faults.items()) or "none"
@@ -126,7 +126,7 @@ def verdicts(phases: Sequence[Phase]) -> list[Verdict]:
 def table(phases: Sequence[Phase]) -> str:
     """A Markdown table; latencies in milliseconds, p50 / p95 / p99, of what was answered."""
     lines = [
-        "| load | offered/s | goodput/s | refused | other | warm | cold | gaze | refusals"
+        "| load | offered/s | goodput/s | rejected | other | warm | cold | gaze | rejections"
         " | sent late, p99 | cores: gateway, generator, others |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
@@ -169,7 +169,7 @@ def _draw_goodput(axes: Axes, phases: Sequence[Phase]) -> None:
     shed = np.array([phase.codes[SHED] / phase.seconds for phase in phases])
     rest = np.array([phase.offered for phase in phases]) - good - shed
     axes.bar(places, good, color="tab:green", label="answered in time")
-    axes.bar(places, shed, bottom=good, color="tab:orange", label=f"refused ({SHED})")
+    axes.bar(places, shed, bottom=good, color="tab:orange", label=f"rejected ({SHED})")
     axes.bar(places, rest, bottom=good + shed, color="tab:red", label="anything else")
     axes.axhline(MIN_GOODPUT_SHARE * good.max(), color="black", linestyle=":", label="90 % of the peak")
     axes.set_xticks(places, [phase.name for phase in phases])
@@ -180,7 +180,7 @@ def _draw_goodput(axes: Axes, phases: Sequence[Phase]) -> None:
 def _draw_latency(axes: Axes, phases: Sequence[Phase]) -> None:
     places = np.arange(len(phases))
     series: dict[str, list[list[float]]] = {kind: [phase.latencies(kind) for phase in phases] for kind in KINDS}
-    series["refusals"] = [phase.refusals for phase in phases]
+    series["rejections"] = [phase.refusals for phase in phases]
     for (name, values), colour in zip(
         series.items(), ("tab:blue", "tab:purple", "tab:cyan", "tab:orange"), strict=True
     ):

@@ -1,4 +1,4 @@
-"""What a call can raise, and how a gRPC status becomes one of these."""
+"""Exceptions of the client, and their translation from gRPC statuses."""
 
 from collections.abc import Iterable
 from typing import TypeVar, cast
@@ -14,16 +14,16 @@ _TOO_LARGE = "message larger than max"
 
 
 class ClientError(Exception):
-    """Base of every error of the client. Its text says what is wrong and what to do."""
+    """Base class of all errors of the client. The message states the problem and the remedy."""
 
 
 class InvalidRequest(ClientError, ValueError):
-    """The request can never succeed as it is; found by the client, or by the server.
+    """The request is invalid and must be changed; detected by the client or by the server.
 
     Attributes:
-        field: the offending argument (`point_coords`), or the path of the field in the request message that the server
-            names (`prompts[1].box.x1`).
-        description: what is wrong with it.
+        field: the invalid argument (`point_coords`), or the path of the field in the request message that the server
+            reports (`prompts[1].box.x1`).
+        description: the constraint that it violates.
     """
 
     def __init__(self, field: str, description: str) -> None:
@@ -33,14 +33,14 @@ class InvalidRequest(ClientError, ValueError):
 
 
 class ImageNotFound(ClientError):
-    """An image was given by its id alone, and the server no longer knows it: give the image itself."""
+    """The server does not know the image of this id. Pass the image itself."""
 
 
 class RetryLater(ClientError):
-    """The same request can succeed later. What retries the deadline had room for did not help.
+    """Transient: a later retry may succeed. The client already retried as long as the deadline allowed.
 
     Attributes:
-        retry_after_seconds: when the server wants to be asked again; None where it did not say.
+        retry_after_seconds: retry delay suggested by the server; None if it suggested none.
     """
 
     def __init__(self, text: str, retry_after_seconds: float | None = None) -> None:
@@ -49,19 +49,19 @@ class RetryLater(ClientError):
 
 
 class Unavailable(RetryLater):
-    """The server cannot be reached, or cannot reach its models."""
+    """The server is not reachable, or its models are not available."""
 
 
 class Overloaded(RetryLater):
-    """The server has too much to do, and refused the request before it worked on it."""
+    """The server rejected the request because of its load."""
 
 
 class DeadlineExceeded(ClientError, TimeoutError):
-    """No answer came within `timeout_seconds`."""
+    """The call did not complete within `timeout_seconds`."""
 
 
 class ServerError(ClientError):
-    """Any other refusal.
+    """Any other failed call.
 
     Attributes:
         code: name of the gRPC status, such as `INTERNAL`.
@@ -73,7 +73,7 @@ class ServerError(ClientError):
 
 
 def from_rpc_error(error: grpc.RpcError, target: str) -> ClientError:
-    """Translate a failed call to `target`; the original becomes the cause."""
+    """Translate the gRPC error of a call to `target`; the original becomes the cause."""
     translated = _translate(error, target)
     translated.__cause__ = error
     return translated
@@ -119,7 +119,7 @@ def _too_large(text: str, target: str) -> str:
 
 
 def _detail(error: grpc.RpcError, message: _M) -> _M | None:
-    """The status detail of this message's type, where the status carries one."""
+    """The status detail with the type of `message`, or None."""
     # The stubs know only the named tuples of synchronous calls; asynchronous ones give plain pairs.
     for key, value in cast(Iterable[tuple[str, str | bytes]], error.trailing_metadata() or ()):
         if key == _STATUS_DETAILS_KEY and isinstance(value, bytes):

@@ -45,7 +45,7 @@ class Breaker:
         self._failures_in_a_row = 0
         if self._next_probe_at is not None:
             self._next_probe_at = None
-            _log.info("breaker closed: answered again")
+            _log.info("Redis breaker closed: Redis answers again")
             self._observer.breaker(False)
 
     def failed(self, cause: str) -> None:
@@ -53,5 +53,7 @@ class Breaker:
         self._failures_in_a_row += 1
         if self._next_probe_at is None and self._failures_in_a_row >= self._failures_to_open:
             self._next_probe_at = self._clock() + self._cooldown_seconds
-            _log.warning("breaker opened after %d failures in a row, the last: %s", self._failures_in_a_row, cause)
+            _log.warning(
+                "Redis breaker opened after %d consecutive failures, the last: %s", self._failures_in_a_row, cause
+            )
             self._observer.breaker(True)

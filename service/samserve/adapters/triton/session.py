@@ -88,7 +88,7 @@ class TritonSession:
             nbytes = slots * slot_nbytes(manifest.embedding_shape) + no_masks + scratch_bytes
             memory = await asyncio.to_thread(SharedMemory, nbytes)
         except SharedMemoryUnavailable as error:
-            _log.warning("tensors travel by wire: %s", error)
+            _log.warning("no shared memory with Triton, tensors are sent over gRPC: %s", error)
             return by_wire
         session = cls(connection, manifest, memory, slots)
         try:
@@ -100,7 +100,7 @@ class TritonSession:
         except BaseException:
             await session.close()
             raise
-        _log.info("tensors travel by wire: Triton at %s does not share this host's /dev/shm", connection.address)
+        _log.info("no shared memory with Triton at %s, tensors are sent over gRPC", connection.address)
         await session.close()
         return by_wire
 

@@ -117,6 +117,6 @@ def _remove_leftovers() -> None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink()
-                _log.info("removed %s, left by a gateway that ended without", path)
+                _log.info("removed %s, left by a gateway that was killed", path)
             finally:
                 os.close(file)
