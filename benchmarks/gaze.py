@@ -19,7 +19,7 @@ from pathlib import Path
 import grpc
 
 from samserve.cli.gateway_process import gateway_process
-from samserve.cli.pictures.overlay import read_photo
+from samserve.cli.pictures.photo import read_photo
 from samserve.domain.gaze.simulation import GazeModel, simulate_gaze
 from samserve.domain.geometry import Size
 from samserve.v1 import segmentation_pb2 as pb

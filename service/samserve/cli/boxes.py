@@ -10,7 +10,7 @@ from samserve.cli import report
 from samserve.cli.connection import connect
 from samserve.cli.detections import DetectedBox, coco_results, read_detections
 from samserve.cli.errors import CommandFailed
-from samserve.cli.pictures.overlay import ObjectOverlay, draw_objects, png, read_photo
+from samserve.cli.pictures.photo import read_photo
 from samserve.cli.sa1b import write_atomically
 from samserve.client import Segmentation
 from samserve.client.rle import decode_rle
@@ -59,6 +59,8 @@ async def _segment(photo: bytes, arguments: argparse.Namespace) -> tuple[list[De
 def _write_overlay(
     path: Path, photo: bytes, boxes: Sequence[DetectedBox], segmentations: Sequence[Segmentation]
 ) -> None:
+    from samserve.cli.pictures.overlay import ObjectOverlay, draw_objects, png
+
     largest_first = sorted(zip(boxes, segmentations, strict=True), key=lambda pair: -pair[1].areas[0])
     objects = (
         ObjectOverlay(

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from samserve.cli.extras import require_server_extra
 from samserve.client import AsyncClient
 
 
@@ -19,12 +20,14 @@ async def connect(server: str | None) -> AsyncIterator[AsyncClient]:
     """A client of the gateway at `host:port`, or of an own one where it is None.
 
     Raises:
+        CommandFailed: no server was named, and the packages of an own one are not installed.
         InvalidManifest, ValidationError: no server was named, and an own one cannot start.
     """
     if server is not None:
         async with AsyncClient(server) as client:
             yield client
         return
+    require_server_extra("a gateway for this call (without --server HOST:PORT)")
     # Loading the backends takes a moment, and a client of a running gateway needs none.
     from samserve.gateway.process import gateway
     from samserve.gateway.settings import Settings

@@ -1,15 +1,16 @@
 """`samserve demo`: a real gateway in a process of its own, asked twice through gRPC: cold, and knowing the photo."""
 
 import argparse
+from importlib import resources
 from pathlib import Path
 
 from samserve.cli import prompt, report
+from samserve.cli.extras import require_server_extra
 from samserve.cli.gateway_process import gateway_process
 from samserve.cli.output import output_file
 from samserve.cli.prompt import PromptFlags
 from samserve.client import Client, Segmentation
 
-_PHOTO = Path(__file__).resolve().parents[3] / "docs" / "photos" / "coffee.jpg"
 _PHOTO_PROMPT = PromptFlags(points=((280.0, 150.0, 1),))
 _CENTRE = PromptFlags(points=((0.5, 0.5, 1),), normalized=True)
 
@@ -39,9 +40,10 @@ def run(arguments: argparse.Namespace) -> None:
     """Run the demo and print how it went.
 
     Raises:
-        CommandFailed: the gateway did not start, or did not stop cleanly.
+        CommandFailed: the extra `server` is not installed; the gateway did not start, or did not stop cleanly.
         ClientError, OSError: it could not be asked, or a file cannot be read or written.
     """
+    require_server_extra("samserve demo")
     photo, flags = _photo_and_prompt(arguments)
     data = photo.read_bytes()
     with gateway_process() as address, Client(address) as client:
@@ -61,7 +63,13 @@ def run(arguments: argparse.Namespace) -> None:
 def _photo_and_prompt(arguments: argparse.Namespace) -> tuple[Path, PromptFlags]:
     default = _PHOTO_PROMPT if arguments.image is None else _CENTRE
     flags = default if arguments.point is None else PromptFlags(points=(arguments.point,))
-    return arguments.image or _PHOTO, flags
+    return arguments.image or _bundled_photo(), flags
+
+
+def _bundled_photo() -> Path:
+    """The photo inside the package, or, in a checkout, the documentation's."""
+    installed = Path(str(resources.files("samserve.cli") / "coffee.jpg"))
+    return installed if installed.is_file() else Path(__file__).resolve().parents[3] / "docs" / "photos" / "coffee.jpg"
 
 
 def _segment(client: Client, photo: bytes, flags: PromptFlags) -> Segmentation:

@@ -10,15 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from samserve.cli import prompt
 from samserve.cli.connection import add_server_flag, connect
 from samserve.cli.errors import CommandFailed
+from samserve.cli.extras import require_server_extra
 from samserve.cli.output import output_file
-from samserve.cli.pictures.animation import Picture, draw_gaze, draw_objects, write_animation
-from samserve.cli.pictures.overlay import read_photo
+from samserve.cli.pictures.photo import Picture, read_photo
 from samserve.client import AsyncClient, GazeAnswer, Refused
 from samserve.domain.gaze.simulation import GazeModel, SimulatedSample, simulate_gaze
 
@@ -73,6 +72,8 @@ def run(arguments: argparse.Namespace) -> None:
         CommandFailed: a flag is out of range, or a sample was refused.
         ClientError, OSError, InvalidManifest, ValidationError: as `samserve segment`.
     """
+    if arguments.out is not None:
+        require_server_extra("--out")
     if arguments.out is not None and arguments.out.suffix.lower() not in _SUFFIXES:
         raise CommandFailed(f"--out {arguments.out}: expected a name ending in {', '.join(_SUFFIXES)}")
     if not (0 < arguments.seconds <= 600 and 1 <= arguments.rate <= 1000):
@@ -94,6 +95,8 @@ def run(arguments: argparse.Namespace) -> None:
     received = asyncio.run(_stream(data, samples, arguments.server))
     print(_summary(received))
     if arguments.out is not None:
+        from samserve.cli.pictures.animation import write_animation
+
         write_animation(arguments.out, _pictures(photo, samples, received), _FRAMES_PER_SECOND)
         print(f"wrote {arguments.out}")
 
@@ -153,6 +156,10 @@ def _summary(received: Sequence[_Received]) -> str:
 
 
 def _pictures(photo: Picture, samples: Sequence[SimulatedSample], received: Sequence[_Received]) -> list[Picture]:
+    import cv2
+
+    from samserve.cli.pictures.animation import draw_gaze, draw_objects
+
     scale = min(1.0, _ANIMATION_SIDE / max(photo.shape[:2]))
     height, width = (max(1, round(side * scale)) for side in photo.shape[:2])
     small = np.asarray(cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)

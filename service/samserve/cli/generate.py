@@ -13,7 +13,8 @@ from tqdm import tqdm
 from samserve.cli import sa1b
 from samserve.cli.connection import add_server_flag, connect
 from samserve.cli.errors import CommandFailed
-from samserve.cli.pictures.overlay import ObjectOverlay, draw_objects, png, read_photo
+from samserve.cli.extras import require_server_extra
+from samserve.cli.pictures.photo import read_photo
 from samserve.client import AsyncClient, GeneratedMask, InvalidRequest, MaskGenerationParameters
 from samserve.client.rle import decode_rle
 from samserve.domain.automatic import AutomaticMaskParameters
@@ -76,6 +77,8 @@ def run(arguments: argparse.Namespace) -> None:
         OSError: a file cannot be written.
         InvalidManifest, ValidationError: no server was named, and its own cannot start.
     """
+    if arguments.overlay:
+        require_server_extra("--overlay")
     photos = _photos(arguments.photos)
     arguments.out.mkdir(parents=True, exist_ok=True)
     waiting = [photo for photo in photos if arguments.overwrite or not _json(photo, arguments.out).exists()]
@@ -149,6 +152,8 @@ async def _generate(
 
 
 def _draw(photo: bytes, masks: Sequence[GeneratedMask]) -> bytes:
+    from samserve.cli.pictures.overlay import ObjectOverlay, draw_objects, png
+
     # `GeneratedMask.mask` would keep each mask unpacked.
     largest_first = sorted(masks, key=lambda mask: -mask.area)
     pixels = read_photo(photo)

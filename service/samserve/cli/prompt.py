@@ -3,7 +3,7 @@
 import argparse
 from dataclasses import dataclass
 
-from samserve.cli.pictures.overlay import PromptMarks
+from samserve.cli.pictures.marks import PromptMarks
 
 
 @dataclass(frozen=True, slots=True)

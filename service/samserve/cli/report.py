@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from samserve.cli.errors import CommandFailed
-from samserve.cli.pictures.overlay import MaskOverlay, draw_overlays, png, read_photo
+from samserve.cli.pictures.photo import read_photo
 from samserve.cli.prompt import PromptFlags
 from samserve.client import Segmentation, Timings
 
@@ -87,6 +87,8 @@ def write_overlay(path: Path, photo: bytes, result: Segmentation, prompt: Prompt
         CommandFailed: the photo on this side is not the one that the server saw.
         OSError: the file cannot be written.
     """
+    from samserve.cli.pictures.overlay import MaskOverlay, draw_overlays, png
+
     pixels = read_photo(photo)
     if pixels.shape[:2] != result.original_size:
         raise CommandFailed(

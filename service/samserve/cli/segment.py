@@ -7,6 +7,7 @@ from pathlib import Path
 from samserve.cli import boxes, prompt, report
 from samserve.cli.connection import add_server_flag, connect
 from samserve.cli.errors import CommandFailed
+from samserve.cli.extras import require_server_extra
 from samserve.cli.output import output_file
 from samserve.cli.prompt import PromptFlags
 from samserve.client import Segmentation
@@ -53,6 +54,8 @@ def run(arguments: argparse.Namespace) -> None:
         OSError: a file cannot be read or written.
         InvalidManifest, ValidationError: no server was named, and its own cannot start.
     """
+    if arguments.out is not None:
+        require_server_extra("--out")
     if arguments.boxes is not None:
         boxes.run(arguments)
         return

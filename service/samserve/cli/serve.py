@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from samserve.cli.errors import CommandFailed
+from samserve.cli.extras import require_server_extra
 
 _log = logging.getLogger(__name__)
 
@@ -59,9 +60,10 @@ def run(arguments: argparse.Namespace) -> None:
     """Serve until told to stop; returns once calls in flight have ended.
 
     Raises:
-        CommandFailed: the port is taken, or traces are asked for and cannot be made.
+        CommandFailed: the extra `server` is missing, the port is taken, or traces are asked for and cannot be made.
         InvalidManifest, ValidationError, OSError: the models, the settings or a metrics port are not as they must be.
     """
+    require_server_extra("samserve serve")
     # Loading the backends takes a moment that the other commands need not wait for.
     from samserve.gateway.process import TracingMissing, serve
     from samserve.gateway.settings import Settings

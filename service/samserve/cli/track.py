@@ -5,13 +5,17 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from samserve.cli import prompt
 from samserve.cli.connection import add_server_flag, connect
 from samserve.cli.errors import CommandFailed
+from samserve.cli.extras import require_server_extra
 from samserve.cli.output import output_file
-from samserve.cli.pictures.animation import Picture, VideoFile, draw_objects, frames_per_second, read_frames
 from samserve.client import Prompt, TrackedFrame
+
+if TYPE_CHECKING:
+    from samserve.cli.pictures.animation import Picture, VideoFile
 
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -44,6 +48,9 @@ def run(arguments: argparse.Namespace) -> None:
         ClientError, OSError, InvalidManifest, ValidationError: as `samserve segment`.
     """
     prompts = _prompts(arguments)
+    require_server_extra("samserve track")
+    from samserve.cli.pictures.animation import VideoFile, frames_per_second
+
     try:
         video = VideoFile(arguments.out, frames_per_second(arguments.video)) if arguments.out is not None else None
     except ValueError as error:
@@ -68,7 +75,9 @@ def _prompts(arguments: argparse.Namespace) -> dict[int, Prompt]:
     raise CommandFailed("no prompt given: use --point X,Y or --box X0,Y0,X1,Y1")
 
 
-async def _follow(path: Path, prompts: dict[int, Prompt], video: VideoFile | None, server: str | None) -> None:
+async def _follow(path: Path, prompts: dict[int, Prompt], video: "VideoFile | None", server: str | None) -> None:
+    from samserve.cli.pictures.animation import draw_objects, read_frames
+
     pictures: list[Picture] = []
 
     def files() -> Iterator[bytes]:

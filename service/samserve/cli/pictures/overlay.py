@@ -11,14 +11,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont
 
-from samserve.adapters.images.pixels import UnservedPixels, upright_rgb
+from samserve.cli.pictures.marks import PromptMarks
+from samserve.cli.pictures.photo import Picture
 
 Rgb = tuple[int, int, int]
-Picture = npt.NDArray[np.uint8]
-"""RGB, uint8 `[H, W, 3]`."""
-
 _OBJECT: Rgb = (38, 139, 255)
 _FOREGROUND: Rgb = (39, 190, 98)
 _BACKGROUND: Rgb = (228, 67, 61)
@@ -48,19 +46,6 @@ class MaskOverlay:
     caption: str
 
 
-@dataclass(frozen=True, slots=True)
-class PromptMarks:
-    """What was asked.
-
-    Attributes:
-        points: (x, y, label), label 1 foreground or 0 background.
-        box: XYXY.
-    """
-
-    points: Sequence[tuple[float, float, int]] = ()
-    box: tuple[float, float, float, float] | None = None
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class ObjectOverlay:
     """One of many objects in a picture.
@@ -74,25 +59,6 @@ class ObjectOverlay:
     mask: npt.NDArray[np.bool_]
     box: tuple[float, float, float, float] | None = None
     caption: str = ""
-
-
-def read_photo(data: bytes) -> Picture:
-    """The pixels of an image file as a person sees them.
-
-    Raises:
-        OSError: it is not an image, or broken.
-    """
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(upright_rgb(image))
-    except MemoryError:
-        raise
-    except UnidentifiedImageError:
-        raise OSError("the photo is not an image in a supported format") from None
-    except UnservedPixels as error:
-        raise OSError(f"the photo {error}") from None
-    except Exception as error:  # Pillow's plugins let nearly anything out on corrupt data
-        raise OSError(f"the photo is truncated or corrupt: {error}") from error
 
 
 def draw_overlays(photo: Picture, overlays: Sequence[MaskOverlay], marks: PromptMarks) -> Picture:

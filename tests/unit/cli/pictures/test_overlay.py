@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from samserve.cli.pictures.marks import PromptMarks
 from samserve.cli.pictures.overlay import (
     MaskOverlay,
     ObjectOverlay,
-    PromptMarks,
     draw_objects,
     draw_overlays,
     png,
-    read_photo,
 )
+from samserve.cli.pictures.photo import read_photo
 
 
 def encoded(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
