@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from samserve.client.channel import MAX_MESSAGE_BYTES
 from samserve.client.errors import InvalidRequest
@@ -109,6 +108,9 @@ def _png(pixels: npt.NDArray[np.uint8]) -> bytes:
     """The same pixels make the same file, and with it the same id; speed counts more than size."""
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise InvalidRequest("image", f"must be RGB pixels as uint8 [H, W, 3], got {pixels.dtype} {list(pixels.shape)}")
+    # Pillow adds a tenth to the time of importing the client, and few calls need it.
+    from PIL import Image
+
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()

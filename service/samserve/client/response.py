@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from samserve.client.result import (
     CocoRle,
@@ -93,6 +92,8 @@ def read_server_info(response: pb.GetServerInfoResponse) -> ServerInfo:
 
 def read_edges(response: pb.DetectEdgesResponse, round_trip_seconds: float) -> npt.NDArray[np.uint8]:
     """The map, unpacked."""
+    from PIL import Image
+
     with Image.open(io.BytesIO(response.png)) as picture:
         return np.asarray(picture.convert("L"))
 
