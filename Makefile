@@ -88,7 +88,7 @@ $(BIN)/pip:
 
 $(RUNTIME): pyproject.toml | $(BIN)/pip
 	@echo "installing samserve into $(VENV)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[server]'
 	@touch $@
 
 $(STACK): pyproject.toml | $(BIN)/pip

@@ -101,6 +101,8 @@ def test_versions_in_the_images_are_those_that_the_project_allows() -> None:
         line.split("==") for line in (FOLDER / "constraints.txt").read_text().splitlines() if not line.startswith("#")
     )
     with (ROOT / "pyproject.toml").open("rb") as project:
-        wanted = tomllib.load(project)["project"]["dependencies"]
-    names = {re.split(r"[\[<>=]", requirement)[0] for requirement in wanted}
+        project_table = tomllib.load(project)["project"]
+    extras = project_table["optional-dependencies"]
+    wanted = [*project_table["dependencies"], *extras["server"], *extras["tracing"]]
+    names = {re.split(r"[\[<>=]", requirement)[0] for requirement in wanted} - {"samserve"}
     assert names <= set(pinned)

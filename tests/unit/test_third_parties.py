@@ -23,6 +23,7 @@ def third_parties(room: str) -> set[str]:
     [
         ("domain", {"cv2", "numpy"}),
         ("usecases", {"cv2", "numpy"}),
+        # pip install samserve brings these and tqdm, for the command.
         ("client", {"PIL", "google", "grpc", "grpc_health", "numpy"}),
     ],
 )
