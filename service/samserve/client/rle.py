@@ -35,6 +35,28 @@ def decode_rle(counts: bytes, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
     return mask
 
 
+def encode_rle(mask: npt.NDArray[np.bool_]) -> bytes:
+    """The text of run lengths of a mask, bool `[H, W]`: the inverse of `decode_rle`."""
+    pixels = mask.ravel(order="F")
+    changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
+    ends = np.concatenate([changes, [pixels.size]]) if pixels.size else changes
+    # The first run is of background, and empty where the mask begins with the object.
+    starts = [0, 0] if pixels.size and pixels[0] else [0]
+    runs = np.diff(np.concatenate([starts, ends])).tolist()
+    return b"".join(_digits(run - runs[index - 2] if index > 2 else run) for index, run in enumerate(runs))
+
+
+def _digits(number: int) -> bytes:
+    digits = bytearray()
+    more = True
+    while more:
+        digit = number & 0x1F
+        number >>= 5
+        more = number != (-1 if digit & 0x10 else 0)
+        digits.append(48 + (digit | 0x20 if more else digit))
+    return bytes(digits)
+
+
 def _run_lengths(counts: bytes) -> npt.NDArray[np.int64]:
     """Numbers of five-bit digits, lowest first, each with a sixth bit that says whether more follow.
 

@@ -1,4 +1,4 @@
-"""The client reads what pycocotools writes."""
+"""The client reads what pycocotools writes, and writes the same."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from pycocotools import mask as coco_mask
 
-from samserve.client.rle import decode_rle
+from samserve.client.rle import decode_rle, encode_rle
 
 
 def encode(mask: npt.NDArray[np.bool_]) -> bytes:
@@ -21,12 +21,14 @@ def encode(mask: npt.NDArray[np.bool_]) -> bytes:
 @given(arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=12), fill=st.nothing()))
 def test_any_mask_comes_back_as_it_was(mask: npt.NDArray[np.bool_]) -> None:
     np.testing.assert_array_equal(decode_rle(encode(mask), (mask.shape[0], mask.shape[1])), mask)
+    assert encode_rle(mask) == encode(mask)
 
 
 @pytest.mark.parametrize("density", [0.0, 0.01, 0.99, 1.0])
 def test_long_runs_and_long_numbers_come_back_as_they_were(density: float) -> None:
     mask = np.random.default_rng(0).random((700, 900)) < density
     np.testing.assert_array_equal(decode_rle(encode(mask), (700, 900)), mask)
+    assert encode_rle(mask) == encode(mask)
 
 
 def test_runs_of_length_zero_and_runs_past_the_foot_of_a_column() -> None:
