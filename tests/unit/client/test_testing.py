@@ -1,7 +1,10 @@
 """The fake gateway that users of the client have for their own tests, asked by the client."""
 
 import io
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -97,9 +100,10 @@ def test_a_function_of_the_users_own_sees_the_prompt_in_pixels(photo: bytes) -> 
 
 
 def test_masks_of_another_size_than_the_image_are_said(photo: bytes) -> None:
-    with FakeGateway([np.ones((2, 2), dtype=bool)]) as gateway, Client(gateway.address) as client:
-        with pytest.raises(ServerError, match=r"a mask is \(2, 2\) and the image \(60, 80\)"):
-            client.segment(photo, box=[0, 0, 1, 1])
+    said = r"a mask is \(2, 2\) and the image \(60, 80\)"
+    small = FakeGateway([np.ones((2, 2), dtype=bool)])
+    with small as gateway, Client(gateway.address) as client, pytest.raises(ServerError, match=said):
+        client.segment(photo, box=[0, 0, 1, 1])
 
 
 @pytest.mark.parametrize(
@@ -225,3 +229,13 @@ def test_tracked_objects_stay_where_they_were(client: Client, photo: bytes) -> N
     assert [frame.objects[0].mask.area for frame in frames if frame.objects[0].mask] == [400, 400]
     with pytest.raises(InvalidRequest, match="no object"):
         list(client.track([photo], {}))
+
+
+def test_the_example_of_the_documentation_passes(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "testing.md").read_text()
+    (tmp_path / "test_example.py").write_text(page.partition("```python\n")[2].partition("```")[0])
+    Image.new("RGB", (100, 80)).save(tmp_path / "photo.jpg")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:locust", "test_example.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "1 passed" in done.stdout
