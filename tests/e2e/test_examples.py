@@ -1,14 +1,19 @@
 """Every example runs as its first lines say, against one real gateway."""
 
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from google.protobuf import json_format
 from PIL import Image
 
+from samserve.v1 import segmentation_pb2 as pb
 from tests.support.gateway_process import PHOTO
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -72,6 +77,28 @@ def test_boxes_become_coco_results(gateway_address: str, tmp_path: Path, detecti
     results = json.loads((tmp_path / "segmented.json").read_text())
     assert [(result["category_id"], result["score"]) for result in results] == [(47, 0.5)] * 2
     assert all(result["segmentation"]["size"] == [400, 600] for result in results)
+
+
+@pytest.mark.skipif(not (shutil.which("node") and shutil.which("npm")), reason="Node.js or npm is missing")
+def test_node_segments_by_the_proto_alone(gateway_address: str, tmp_path: Path) -> None:
+    # A copy, so that the packages do not land in the checkout.
+    folder = tmp_path / "examples" / "node"
+    shutil.copytree(EXAMPLES / "node", folder, ignore=shutil.ignore_patterns("node_modules"))
+    (tmp_path / "protos").symlink_to(EXAMPLES.parent / "protos")
+    npm = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"]
+    subprocess.run(npm, cwd=folder, capture_output=True, timeout=240, check=True)
+    command = ["node", "segment.js", str(PHOTO), gateway_address, "300,230"]
+    environment = {**os.environ, "no_proxy": "127.0.0.1"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "600 x 400" in done.stdout
+    assert done.stdout.count("mask ") == 3
+
+
+def test_the_request_for_grpcurl_is_one_that_the_proto_knows() -> None:
+    (text,) = re.findall(r"printf '(.*)'", (EXAMPLES / "README.md").read_text())
+    request = json_format.Parse(text % "AAAA", pb.SegmentRequest())
+    assert request.prompts[0].points[0].label == pb.POINT_LABEL_FOREGROUND
 
 
 def test_every_example_is_run_here() -> None:
