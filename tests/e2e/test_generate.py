@@ -134,7 +134,7 @@ def test_crops_of_an_image_that_the_server_knows_are_sent(client: Client) -> Non
     assert len({mask.crop_box for mask in masks}) > 1
     with pytest.raises(ImageNotFound):
         list(client.generate_masks(ImageId.of(b"never sent"), **LENIENT))
-    with pytest.raises(InvalidRequest, match="box_nms_thresh: is 3"):
+    with pytest.raises(InvalidRequest, match="box_nms_thresh: must be between 0 and 1, got 3"):
         next(client.generate_masks(PHOTO, box_nms_thresh=3))
 
 
