@@ -54,8 +54,7 @@ class AbsorbedDecoderGraph(MaskDecoderGraph):
 
     def _dense_features(self, mask: Tensor, has_mask: Tensor) -> Tensor:
         """`[R, 18, L]` whose product with `_dense_weight` is the dense prompt embedding of masks `[R, 1, M, M]`."""
-        if self.dtype == torch.float16:
-            mask = mask.clamp(-1e3, 1e3).to(torch.float16)
+        mask = self._in_range(mask)
         embed: Any = self.prompt_encoder.mask_embed
         features = embed.activation(embed.layer_norm1(embed.conv1(mask)))
         features = embed.activation(embed.layer_norm2(embed.conv2(features))).flatten(2)
@@ -79,9 +78,9 @@ class AbsorbedDecoderGraph(MaskDecoderGraph):
         queries = tokens
         for layer in transformer.layers:
             if layer.skip_first_layer_pe:
-                queries = _among_tokens(layer.self_attn, queries, queries, absence)
+                queries = among_tokens(layer.self_attn, queries, queries, absence)
             else:
-                queries = queries + _among_tokens(layer.self_attn, queries + tokens, queries, absence)
+                queries = queries + among_tokens(layer.self_attn, queries + tokens, queries, absence)
             queries = layer.layer_norm1(queries)
             placed = image + position
             attended = _token_to_image(layer.cross_attn_token_to_image, queries + tokens, placed, image, dense)
@@ -104,12 +103,8 @@ class AbsorbedDecoderGraph(MaskDecoderGraph):
         features = _upscaled(decoder.upscale_conv1, image)
         features = decoder.activation(_norm_of_last(decoder.upscale_layer_norm, features))
         features = decoder.activation(_upscaled(decoder.upscale_conv2, features))
-        mask_tokens = tokens[:, 1 : 1 + decoder.num_mask_tokens]
-        hyper_in = torch.stack(
-            [mlp(mask_tokens[:, index]) for index, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1
-        )
         # Each cell became 2 × 2 places and each of these 2 × 2 again.
-        masks = (hyper_in @ features.transpose(1, 2)).unflatten(2, (grid, grid, 2, 2, 2, 2))
+        masks = (self._hyper_in(tokens) @ features.transpose(1, 2)).unflatten(2, (grid, grid, 2, 2, 2, 2))
         return masks.permute(0, 1, 2, 4, 6, 3, 5, 7).flatten(2), decoder.iou_prediction_head(tokens[:, 0])
 
 
@@ -131,7 +126,8 @@ def _absorb(projected: Tensor, projection: nn.Linear, heads: int) -> Tensor:
     return (_heads(projected, heads) @ weight).flatten(1, 2)
 
 
-def _among_tokens(attention: Any, queries: Tensor, values: Tensor, absence: Tensor) -> Tensor:
+def among_tokens(attention: Any, queries: Tensor, values: Tensor, absence: Tensor) -> Tensor:
+    """Attention of tokens `[R, T, C]` to each other; `absence` is `[R, 1, T, 1]`, added to logits."""
     heads = attention.num_attention_heads
     query, key = (_heads(part(queries), heads) for part in (attention.q_proj, attention.k_proj))
     logits = (query * attention.scaling) @ key.transpose(2, 3) + absence.transpose(2, 3)

@@ -81,10 +81,15 @@ class MaskDecoderGraph(nn.Module):
 
     def _embed_masks(self, mask_input: Tensor, has_mask_input: Tensor) -> Tensor:
         """Dense prompt embeddings `[rows, C, G, G]` of masks `[rows, 1, M, M]`."""
-        if self.dtype == torch.float16:
-            mask_input = mask_input.clamp(-LARGEST_MASK_LOGIT, LARGEST_MASK_LOGIT).to(torch.float16)
+        mask_input = self._in_range(mask_input)
         no_mask = self.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
         return torch.where(has_mask_input > 0, self.prompt_encoder.mask_embed(mask_input), no_mask)
+
+    def _in_range(self, mask_input: Tensor) -> Tensor:
+        """Logits in the precision of the graph, cut to what it holds."""
+        if self.dtype == torch.float16:
+            return mask_input.clamp(-LARGEST_MASK_LOGIT, LARGEST_MASK_LOGIT).to(torch.float16)
+        return mask_input
 
     def _embed_points(self, coords: Tensor, labels: Tensor) -> Tensor:
         """Sparse prompt embeddings `[rows, N, C]` of points `[rows, N, 2]`; absent ones are zero."""
@@ -133,11 +138,15 @@ class MaskDecoderGraph(nn.Module):
         upscaled = decoder.upscale_conv1(image[:, 0].transpose(1, 2).reshape(-1, self.sizes.channels, grid, grid))
         upscaled = decoder.activation(decoder.upscale_layer_norm(upscaled))
         upscaled = decoder.activation(decoder.upscale_conv2(upscaled))
-        mask_tokens = tokens[:, 0, 1 : 1 + decoder.num_mask_tokens]
-        hyper_in = torch.stack(
+        return self._hyper_in(tokens[:, 0]) @ upscaled.flatten(2), decoder.iou_prediction_head(tokens[:, 0, 0])
+
+    def _hyper_in(self, tokens: Tensor) -> Tensor:
+        """The vector of each mask, `[rows, 4, C/8]`, of attended tokens `[rows, T, C]`."""
+        decoder = self.mask_decoder
+        mask_tokens = tokens[:, 1 : 1 + decoder.num_mask_tokens]
+        return torch.stack(
             [mlp(mask_tokens[:, index]) for index, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1
         )
-        return hyper_in @ upscaled.flatten(2), decoder.iou_prediction_head(tokens[:, 0, 0])
 
 
 def _two_way_layer(

@@ -53,7 +53,7 @@ def _relative_positions(
 
 
 def interpreted() -> bool:
-    """Whether Triton runs kernels as numpy programs, which is how they run without a GPU."""
+    """True if Triton interprets kernels with numpy, as it must without a GPU."""
     return bool(triton.knobs.runtime.interpret)
 
 

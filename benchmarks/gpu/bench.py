@@ -17,12 +17,12 @@ Make = Callable[[], Task]
 
 @dataclass
 class Bench:
-    """What a stage measures with.
+    """Device, model, deadline and output file of one stage.
 
     Attributes:
         stage: its name, in every line.
         device: "cuda" or "cpu".
-        model: a name that `models.sizes_of` knows.
+        model: a name that `models.shapes_of` knows.
         seed: of random weights.
         deadline: by `time.monotonic()`; what would begin after it is skipped.
     """
@@ -36,7 +36,7 @@ class Bench:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether a GPU computes; a processor only checks that all of it runs."""
+        """True on a GPU; on a processor the run only checks the code."""
         return self.device == "cuda"
 
     def time(

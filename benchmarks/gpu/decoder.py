@@ -1,7 +1,7 @@
 """The decoder: prompts a second in each formulation, and with embeddings from where a server keeps them."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import functools
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from transformers import SamModel
 from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.fused_decoder import FusedDecoderGraph
 from benchmarks.gpu.models import kit_model
-from benchmarks.gpu.modes import compile_options, compiled_graphs, replayed
+from benchmarks.gpu.modes import compile_options, compiled_graphs, in_mode
 from benchmarks.gpu.prompt_inputs import decoder_inputs
 from benchmarks.gpu.sources import measure_sources
 from modeling.absorbed_decoder import AbsorbedDecoderGraph
@@ -83,10 +83,7 @@ def _mode(bench: Bench, model: SamModel, formulation: str, mode: str, shapes: Se
         inputs = decoder_inputs(model_sizes(model), batch, prompts, bench.device)
         if mode.startswith("compiled"):
             dynamic_batch(inputs)
-
-        def task(inputs: tuple[Tensor, ...] = inputs) -> Callable[[], Any]:
-            return replayed(graph, bench.device, *inputs) if "CUDA graph" in mode else lambda: graph(*inputs)
-
+        task = functools.partial(in_mode, mode, graph, bench.device, inputs)
         bench.time(
             formulation, task, shapes={"images": batch, "prompts": prompts, "tokens": 2}, precision="fp16",
             work={"prompts": float(batch * prompts)}, mode=mode, seconds=0.2,

@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmarks.gpu.attention_kernels import interpreted
 
 CELLS = 128 if interpreted() else 64
-"""Of one tile. The interpreter prefers few operations on large tiles."""
+"""Cells in one tile. The interpreter prefers few operations on large tiles."""
 
 
 @triton.jit

@@ -1,7 +1,7 @@
 """The encoder: images a second in each formulation, eager, as a CUDA graph, and compiled by regions."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from transformers import SamModel
 
 from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.models import VitShapes, kit_model, shapes_of
-from benchmarks.gpu.modes import compile_options, compiled_graphs, replayed
+from benchmarks.gpu.modes import compile_options, compiled_graphs, in_mode
 from benchmarks.gpu.vit import Formulation, encoder_graph
 from modeling.probes import probe_images
 
@@ -63,10 +63,7 @@ def _formulation(
             continue
         for batch in batches:
             inputs = encoder_inputs(graph.image_size, batch, bench.device)
-
-            def task(mode: str = mode, inputs: tuple[Tensor, ...] = inputs, graph: Any = graph) -> Callable[[], Any]:
-                return replayed(graph, bench.device, *inputs) if "CUDA graph" in mode else lambda: graph(*inputs)
-
+            task = functools.partial(in_mode, mode, graph, bench.device, inputs)
             bench.time(
                 formulation, task, shapes={"batch": batch}, precision="fp16",
                 work={"images": float(batch), "flop": flop * batch}, mode=mode, compile_mode=compile_mode,

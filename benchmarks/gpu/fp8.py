@@ -11,7 +11,7 @@ from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.models import shapes_of
 
 LARGEST = 448.0
-"""Of float8_e4m3fn."""
+"""Largest finite float8_e4m3fn."""
 
 FP8 = torch.float8_e4m3fn
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import SamModel
 
 from benchmarks.gpu.decoder_kernels import image_to_tokens, placed_image, tokens_to_image, upscaled_masks
-from modeling.absorbed_decoder import AbsorbedDecoderGraph
+from modeling.absorbed_decoder import AbsorbedDecoderGraph, among_tokens
 from modeling.precision import FP16, Precision
 from modeling.prompts import ABSENT
 
@@ -57,11 +57,7 @@ class FusedDecoderGraph(AbsorbedDecoderGraph):
         image = placed_image(image_embeddings.to(self.dtype).flatten(2), features, weight, prompts)
         answer, image = self._passes(tokens[:, 0], image, absence.transpose(2, 3))
         decoder: Any = self.mask_decoder
-        mask_tokens = answer[:, 1:outputs]
-        hyper_in = torch.stack(
-            [mlp(mask_tokens[:, index]) for index, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1
-        )
-        masks = upscaled_masks(image, decoder, hyper_in, self.first, self.count, self.mask_dtype)
+        masks = upscaled_masks(image, decoder, self._hyper_in(answer), self.first, self.count, self.mask_dtype)
         iou_predictions = decoder.iou_prediction_head(answer[:, 0])
         return masks.unflatten(0, (batch, prompts)), iou_predictions.unflatten(0, (batch, prompts)).to(torch.float32)
 
@@ -73,9 +69,9 @@ class FusedDecoderGraph(AbsorbedDecoderGraph):
         queries = tokens
         for layer in transformer.layers:
             if layer.skip_first_layer_pe:
-                queries = _self_attention(layer.self_attn, queries, queries, absence)
+                queries = among_tokens(layer.self_attn, queries, queries, absence)
             else:
-                queries = queries + _self_attention(layer.self_attn, queries + tokens, queries, absence)
+                queries = queries + among_tokens(layer.self_attn, queries + tokens, queries, absence)
             queries = layer.layer_norm1(queries)
             seen = _look(layer.cross_attn_token_to_image, queries + tokens, image, position)
             queries = layer.layer_norm2(queries + seen)
@@ -88,20 +84,6 @@ class FusedDecoderGraph(AbsorbedDecoderGraph):
 def _heads_first(projected: Tensor, weight: Tensor, heads: int) -> Tensor:
     """`[R, T, H·D]` times `[H, D, C]` head by head: `[R, H, T, C]`."""
     return projected.unflatten(-1, (heads, -1)).transpose(1, 2) @ weight
-
-
-def _self_attention(attention: Any, queries: Tensor, values: Tensor, absence: Tensor) -> Tensor:
-    heads = attention.num_attention_heads
-    query, key, value = (
-        projection(tokens).unflatten(-1, (heads, -1)).transpose(1, 2)
-        for projection, tokens in (
-            (attention.q_proj, queries), (attention.k_proj, queries), (attention.v_proj, values)
-        )
-    )  # fmt: skip
-    logits = (query * attention.scaling) @ key.transpose(2, 3) + absence.transpose(2, 3)
-    attended = torch.softmax(logits, -1) @ value
-    answer: Tensor = attention.out_proj(attended.transpose(1, 2).flatten(2))
-    return answer
 
 
 def _look(attention: Any, queries: Tensor, image: Tensor, position: Tensor) -> Tensor:

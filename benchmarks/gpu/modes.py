@@ -9,8 +9,8 @@ from torch import Tensor
 Function = Callable[..., Any]
 
 RECOMPILE_LIMIT = 64
-"""Of one code object. Blocks of two kinds at several batch sizes pass torch's default of 8, after which it would run
-them without compiling and say nothing."""
+"""Compilations of one code object. Two kinds of blocks at several batch sizes pass torch's default of 8, after which it
+would run them without compiling and say nothing."""
 
 
 def compile_options(device: str, *, dynamic: bool | None = False, mode: str | None = None) -> dict[str, Any]:
@@ -28,6 +28,11 @@ def compile_options(device: str, *, dynamic: bool | None = False, mode: str | No
 def compiled_graphs() -> int:
     """Number of graphs that this process has compiled so far."""
     return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+
+
+def in_mode(mode: str, function: Function, device: str, inputs: tuple[Tensor, ...]) -> Callable[[], Any]:
+    """One call as a task: replayed where the mode names a CUDA graph, else as it is."""
+    return replayed(function, device, *inputs) if "CUDA graph" in mode else lambda: function(*inputs)
 
 
 def replayed(function: Function, device: str, *inputs: Tensor) -> Callable[[], Any]:

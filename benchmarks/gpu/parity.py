@@ -52,7 +52,7 @@ class Case(NamedTuple):
 
 
 class Expected:
-    """What the float32 model answers, computed once."""
+    """Embeddings and masks of the float32 model, computed once."""
 
     def __init__(self, model: SamModel, images: int) -> None:
         self.reference = ReferenceSam(model)

@@ -63,7 +63,7 @@ def _measure(bench: Bench, pipeline: "Pipeline", source: str, place: Tensor, out
 
 
 class Masks(NamedTuple):
-    """Which of the four masks leave the device, and in which type."""
+    """The masks that leave the device, and their type."""
 
     first: int
     number: int
