@@ -1,8 +1,9 @@
-"""The Grafana dashboard: three questions, a row each.
+"""Generate the Grafana dashboard. Each row answers one question.
 
     python -m k8s.monitoring.dashboard      writes k8s/monitoring/dashboard.json
 
-The panels of the error budget show what `recording-rules.yaml` records, the others the gateway's and Triton's metrics.
+The error budget panels show series recorded by `recording-rules.yaml`. The others query the gateway's and Triton's
+metrics.
 """
 
 from pathlib import Path
@@ -28,8 +29,8 @@ def users() -> list[stat.Panel | timeseries.Panel]:
     """Are users served?"""
     return [
         number(
-            "Error budget left",
-            "Share of the failures allowed by the objective in 30 days that is not spent.",
+            "Error budget remaining",
+            "Share of the failures allowed by the objective in 30 days that has not been spent.",
             "percentunit",
             {"{{slo}}": f"1 - namespace_slo:samserve_budget_burn:ratio30d{{{FLEET}}}"},
             width=6,
@@ -37,8 +38,8 @@ def users() -> list[stat.Panel | timeseries.Panel]:
             steps=[(0, ORANGE), (0.25, GREEN)],
         ),
         graph(
-            "Burn of the error budget, over an hour",
-            "At 1, the budget lasts exactly 30 days. Above 14.4 the alert pages; above 6 it pages if that lasts.",
+            "Error budget burn rate, 1 h",
+            "At 1, the budget lasts exactly 30 days. The alert pages above 14.4, or above 6 for six hours.",
             "none",
             {"{{slo}}": f"namespace_slo:samserve_budget_burn:ratio1h{{{FLEET}}}"},
             width=9,
@@ -54,7 +55,7 @@ def users() -> list[stat.Panel | timeseries.Panel]:
         ),
         graph(
             "Latency of calls on cached images",
-            "Measured by the gateway. Objective: 99 % take at most 100 ms.",
+            "Measured by the gateway. Objective: 99 % of calls within 100 ms.",
             "s",
             _quantiles(_REQUESTS, f'{_CALL}, embedding="warm"'),
             width=8,
@@ -62,7 +63,7 @@ def users() -> list[stat.Panel | timeseries.Panel]:
         ),
         graph(
             "Latency of calls that wait for an encode",
-            "Measured by the gateway. Objective: 99 % take at most 2.5 s.",
+            "Measured by the gateway. Objective: 99 % of calls within 2.5 s.",
             "s",
             _quantiles(_REQUESTS, f'{_CALL}, embedding="cold"'),
             width=8,
@@ -70,22 +71,22 @@ def users() -> list[stat.Panel | timeseries.Panel]:
         ),
         graph(
             "Staleness of gaze answers",
-            "From the arrival of a sample until the client has read the answer. Objective: 99 % within 50 ms.",
+            "Time from the arrival of a sample until the client has read the answer. Objective: 99 % within 50 ms.",
             "s",
             _quantiles("samserve_gaze_staleness_seconds"),
             width=8,
             steps=[(0.05, RED)],
         ),
         graph(
-            "Refused for load",
-            "Calls that got RESOURCE_EXHAUSTED, by limit.",
+            "Calls rejected for load",
+            "Calls rejected with RESOURCE_EXHAUSTED, by the limit that was reached.",
             "reqps",
             {"{{reason}}": rate("samserve_shed_total", by="reason")},
             width=8,
         ),
         graph(
-            "Gaze samples by what became of them",
-            "Only decoded samples run the mask decoder. Dropped samples arrived faster than they could be answered.",
+            "Gaze samples by outcome",
+            "Only decoded samples run the mask decoder. A sample is dropped if a newer one overtakes it.",
             "cps",
             {"{{outcome}}": rate("samserve_gaze_samples_total", by="outcome")},
             width=8,
@@ -93,7 +94,7 @@ def users() -> list[stat.Panel | timeseries.Panel]:
         ),
         graph(
             "Gateways and streams",
-            "Gateways that are up, gateways whose models are ready, and open streams.",
+            "Gateways that Prometheus can scrape, gateways whose models are ready, and open streams.",
             "short",
             {
                 "gateways up": value("up", where=f"{_GATEWAY_JOB}, {GATEWAY}"),
@@ -106,23 +107,23 @@ def users() -> list[stat.Panel | timeseries.Panel]:
 
 
 def cache() -> list[stat.Panel | timeseries.Panel]:
-    """Is the cache earning its keep?"""
+    """Is the cache effective?"""
     by_source = f"{rate(_EMBEDDINGS, by='source')} / ignoring (source) group_left () ({rate(_EMBEDDINGS)} > 0)"
     return [
         graph(
-            "Where embeddings came from",
-            "Share of requests. All sources except encoded skip the encoder.",
+            "Embeddings by source",
+            "Share of requests. Every source except encoded avoids a run of the encoder.",
             "percentunit",
             {"{{source}}": by_source},
             width=9,
             stacked=True,
         ),
         graph(
-            "Encodes made and avoided",
-            "Followers waited for the encode of another call for the same image.",
+            "Encodes run and avoided",
+            "Followers are calls that waited for an encode of the same image started by another call.",
             "ops",
             {
-                "made": rate(_EMBEDDINGS, where='source="encoded"'),
+                "run": rate(_EMBEDDINGS, where='source="encoded"'),
                 "avoided": rate("samserve_encodes_avoided_total"),
                 "followers": rate("samserve_single_flight_followers_total"),
             },
@@ -130,43 +131,43 @@ def cache() -> list[stat.Panel | timeseries.Panel]:
         ),
         number(
             "Encodes avoided",
-            "In the selected time range.",
+            "Encoder runs avoided in the selected time range.",
             "short",
             {"avoided": f"sum(increase(samserve_encodes_avoided_total{{{GATEWAY}}}[$__range]))"},
             width=6,
         ),
         graph(
-            "Memory tier",
-            "Bytes used, and capacity.",
+            "Memory cache: size",
+            "Bytes used, and the capacity in bytes.",
             "bytes",
-            {"held": value("samserve_memory_cache_bytes"), "allowed": value("samserve_memory_cache_max_bytes")},
+            {"used": value("samserve_memory_cache_bytes"), "capacity": value("samserve_memory_cache_max_bytes")},
             width=6,
         ),
         graph(
-            "Memory tier: entries and evictions",
-            "If evicted images are requested again, the tier is too small.",
+            "Memory cache: entries and evictions",
+            "If evicted images are requested again, the memory cache is too small.",
             "short",
             {
                 "entries": value("samserve_memory_cache_entries"),
-                "evicted a minute": f"60 * {rate('samserve_memory_cache_evictions_total')}",
+                "evicted per minute": f"60 * {rate('samserve_memory_cache_evictions_total')}",
             },
             width=6,
         ),
         graph(
-            "Calls of Redis",
-            "Reads, writes and leases. A read that times out or fails is a miss. Skipped: the circuit breaker is open.",
+            "Redis calls by outcome",
+            "Reads, writes and leases. A failed read is a cache miss. Skipped: the circuit breaker is open.",
             "ops",
             {"{{outcome}}": rate("samserve_redis_calls_total", by="outcome")},
             width=6,
             stacked=True,
         ),
         graph(
-            "Redis: breakers open, values refused",
-            "Gateways that skip Redis, and stored embeddings that failed validation and were not served.",
+            "Redis: open breakers and rejected values",
+            "Gateways that skip Redis, and stored embeddings that failed validation and were treated as misses.",
             "short",
             {
                 "breakers open": value("samserve_redis_breaker_open"),
-                "refused a minute": f"60 * {rate('samserve_cache_rejected_total')}",
+                "rejected per minute": f"60 * {rate('samserve_cache_rejected_total')}",
             },
             width=6,
             steps=[(1, RED)],
@@ -183,30 +184,30 @@ def bottleneck() -> list[stat.Panel | timeseries.Panel]:
     runs = rate("nv_inference_exec_count", by="model", chosen=FLEET)
     return [
         graph(
-            "Work by stage",
-            "Seconds spent per second, the mean number of calls in a stage. The largest stage is the bottleneck.",
+            "Concurrent work by stage",
+            "Mean number of calls in each stage (seconds spent per second). The largest stage is the bottleneck.",
             "none",
             {"{{stage}}": rate("samserve_stage_seconds_sum", by="stage")},
             width=8,
             stacked=True,
         ),
         graph(
-            "Duration of a stage",
-            "95th percentile. Triton's queue is part of encode and mask_decode.",
+            "Stage duration",
+            "95th percentile. Time in Triton's queue is part of encode and mask_decode.",
             "s",
             {"{{stage}}": quantile(0.95, "samserve_stage_seconds", by="stage")},
             width=8,
         ),
         graph(
-            "In flight, of the limit",
-            "At 100 %, further work is rejected.",
+            "Limit utilization",
+            "Work in flight as a share of its limit. At 100 %, further work is rejected.",
             "percentunit",
             {"{{limit}}": ratio(value("samserve_in_flight", "limit"), value("samserve_in_flight_max", "limit"))},
             width=8,
             steps=[(0.8, ORANGE), (1, RED)],
         ),
         graph(
-            "Waiting",
+            "Queued work",
             "Encodes admitted but not yet running, and requests in Triton's queues.",
             "short",
             {
@@ -216,39 +217,39 @@ def bottleneck() -> list[stat.Panel | timeseries.Panel]:
             width=8,
         ),
         graph(
-            "CPU of the gateways",
-            "Cores. A gateway has one event loop: near 1 it is the bottleneck; add a gateway.",
+            "Gateway CPU",
+            "Cores used. A gateway has one event loop; near 1 core it is the bottleneck, so add a gateway.",
             "none",
             {"{{instance}}": rate("process_cpu_seconds_total", by="instance", where=_GATEWAY_JOB)},
             width=8,
         ),
         graph(
-            "Prompts of a request",
-            "Many prompts on one image share a run of the mask decoder.",
+            "Prompts per request",
+            "Prompts of one request share runs of the mask decoder.",
             "short",
             {"mean": ratio(rate(f"{_PROMPTS}_sum"), rate(f"{_PROMPTS}_count")), "p95": quantile(0.95, _PROMPTS)},
             width=8,
         ),
         graph(
-            "Triton: time in the queue and in the model",
-            "Per request. If the queue takes longer than the model, the model is the bottleneck; add a Triton.",
+            "Triton: queue time and compute time",
+            "Mean per request. If queue time exceeds compute time, the model is the bottleneck, so add a Triton.",
             "s",
             {
                 "{{model}}: queue": f"1e-6 * {ratio(queued, in_triton)}",
-                "{{model}}: model": f"1e-6 * {ratio(computed, in_triton)}",
+                "{{model}}: compute": f"1e-6 * {ratio(computed, in_triton)}",
             },
             width=8,
         ),
         graph(
-            "Triton: rows of a run",
-            "Size of the batches that Triton forms from queued requests.",
+            "Triton: batch size",
+            "Mean size of the batches that Triton forms from queued requests.",
             "short",
             {"{{model}}": ratio(rows, runs)},
             width=8,
         ),
         graph(
             "Triton: requests",
-            "Failed requests include those that met a full queue or waited in it for too long.",
+            "Failed requests include those rejected by a full queue and those that timed out in it.",
             "reqps",
             {
                 "{{model}}": in_triton,
@@ -260,9 +261,9 @@ def bottleneck() -> list[stat.Panel | timeseries.Panel]:
 
 
 def build() -> model.Dashboard:
-    """The dashboard."""
+    """Build the dashboard."""
     board = grafana.Dashboard("samserve").uid("samserve").tags(["samserve"]).readonly()
-    board.description("Are users served? Does the cache help? Where is the bottleneck?")
+    board.description("Are users served? Is the cache effective? Where is the bottleneck?")
     board.tooltip(model.DashboardCursorSync.CROSSHAIR).refresh("30s").time("now-1h", "now")
     board.with_variable(grafana.DatasourceVariable("datasource").label("Data source").type("prometheus"))
     board.with_variable(_choice("namespace", "label_values(samserve_build_info, namespace)"))
@@ -280,7 +281,7 @@ def build() -> model.Dashboard:
 
 
 def render() -> str:
-    """What `dashboard.json` holds."""
+    """Render the content of `dashboard.json`."""
     return JSONEncoder(indent=2, sort_keys=True).encode(build()) + "\n"
 
 

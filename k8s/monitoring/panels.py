@@ -1,4 +1,4 @@
-"""The two kinds of panel that the Grafana dashboard has, in Grafana's own terms."""
+"""The two kinds of panel on the Grafana dashboard, built with Grafana's SDK."""
 
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -25,9 +25,9 @@ SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 RED, ORANGE, YELLOW, GREEN = "red", "orange", "yellow", "green"
 
 Queries: TypeAlias = dict[str, str]
-"""Expressions by the legend of their series."""
+"""PromQL expressions, keyed by the legend of their series."""
 Steps: TypeAlias = Sequence[tuple[float, str]]
-"""From which value on which colour."""
+"""Thresholds: pairs of a value and the colour used from that value up."""
 
 _HEIGHT = 8
 
@@ -35,7 +35,7 @@ _HEIGHT = 8
 def graph(
     title: str, description: str, unit: str, queries: Queries, width: int, steps: Steps = (), stacked: bool = False
 ) -> timeseries.Panel:
-    """A panel over time, from 0 up, its thresholds as lines. `width` is of Grafana's 24 columns."""
+    """Build a time series panel from 0 up, with thresholds drawn as lines. `width` counts Grafana's 24 columns."""
     panel = timeseries.Panel().title(title).description(description).datasource(SOURCE).unit(unit).min(0)
     panel.span(width).height(_HEIGHT)
     panel.targets(_targets(queries))
@@ -54,7 +54,7 @@ def graph(
 def number(
     title: str, description: str, unit: str, queries: Queries, width: int, base: str = GREEN, steps: Steps = ()
 ) -> stat.Panel:
-    """A panel of the latest values, in the colour of their thresholds; `base` is that of the lowest."""
+    """Build a panel of the latest values, coloured by threshold. `base` is the colour below the first threshold."""
     panel = stat.Panel().title(title).description(description).datasource(SOURCE).unit(unit)
     panel.span(width).height(_HEIGHT)
     panel.targets(_targets(queries))

@@ -1,31 +1,31 @@
-"""The dashboard's expressions: shorthands for what its panels ask again and again.
+"""Shorthands for the PromQL expressions that the dashboard's panels share.
 
-Sums over the gateways and namespaces that are chosen at the top of the dashboard. A matcher of all (`.*`) also matches
-series that lack the label, such as those of a Prometheus outside a cluster.
+Each expression sums over the gateways and namespaces selected at the top of the dashboard. The matcher for "All", `.*`,
+also matches series without the label, such as those of a Prometheus outside a cluster.
 """
 
 GATEWAY = 'namespace=~"$namespace", instance=~"$instance"'
 FLEET = 'namespace=~"$namespace"'
-"""Matches what has no gateway's instance: Triton's metrics, and recorded ones."""
+"""Matcher for series that carry no gateway instance: Triton's metrics and recorded series."""
 
 
 def value(gauge: str, by: str = "", where: str = GATEWAY) -> str:
-    """The sum of a gauge."""
+    """Sum a gauge."""
     return f"{_sum(by)}({gauge}{{{where}}})"
 
 
 def rate(counter: str, by: str = "", where: str = "", chosen: str = GATEWAY) -> str:
-    """What a counter grows a second."""
+    """Sum a counter's growth per second."""
     return f"{_sum(by)}(rate({_series(counter, where, chosen)}[$__rate_interval]))"
 
 
 def ratio(part: str, whole: str) -> str:
-    """A quotient that is absent, rather than 0/0, where nothing happened."""
+    """Divide `part` by `whole`. Where `whole` is 0 the series is absent instead of NaN."""
     return f"{part} / ({whole} > 0)"
 
 
 def quantile(share: float, histogram: str, by: str = "", where: str = "") -> str:
-    """A quantile of what a histogram observed: exact at its edges, interpolated between them."""
+    """Estimate a quantile of a histogram: exact at bucket bounds, interpolated between them."""
     labels = f"le, {by}" if by else "le"
     return f"histogram_quantile({share}, {rate(f'{histogram}_bucket', labels, where)})"
 

@@ -1,10 +1,10 @@
 #!/bin/sh
-# One shard of a Redis Cluster without replicas: what a shard that is away would have held is encoded again.
+# One shard of a Redis Cluster without replicas. If a shard is lost, the images it cached are encoded again.
 #
 #     PEERS="host:port ..." ORDINAL=0 REDIS_PASSWORD=... REDIS_MAXMEMORY=3gb shard.sh FOLDER CONFIG...
 #
-# It takes the part of the slots that its place among the peers gives it, and goes on looking for peers that it does not
-# know, or that came back with another address. Which slots it has, it keeps in FOLDER.
+# The shard's ordinal among the peers determines its range of hash slots. It keeps looking for peers that are new or whose address
+# has changed. FOLDER stores the cluster state, which contains the assigned slots.
 set -eu
 
 own=$(echo "$PEERS" | cut -d' ' -f$((ORDINAL + 1)))
@@ -35,7 +35,7 @@ join >/dev/null 2>&1 &
 
 folder=$1
 shift
-# By standard input, so that the password is in no list of processes.
+# The configuration is passed on standard input, so that the password does not appear in process listings.
 exec redis-server - <<END
 $(cat "$@")
 dir $folder

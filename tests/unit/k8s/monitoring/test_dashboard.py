@@ -31,7 +31,7 @@ def test_committed_json_is_what_the_module_makes() -> None:
 def test_rows_are_the_three_questions(board: dict[str, Any]) -> None:
     assert [panel["title"] for panel in board["panels"] if panel["type"] == "row"] == [
         "Are users served?",
-        "Is the cache earning its keep?",
+        "Is the cache effective?",
         "Where is the bottleneck?",
     ]
 
