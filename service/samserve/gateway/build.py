@@ -103,7 +103,7 @@ class GatewayCore:
             cache_secret=self._settings.cache_secret.get_secret_value().encode(),
         )
         models = replace(models, decoder=InstrumentedMaskDecoder(models.decoder))
-        self._server.exchange(self._servicer(models, embedder))
+        self._server.swap(self._servicer(models, embedder))
         self._metrics.load.watch_queue(lambda: self._encodes.waiting + models.queued_encodes())
         self._metrics.models.model(models.manifest)
         await self.set_serving(True)

@@ -10,13 +10,11 @@ from grpc_reflection.v1alpha import reflection
 
 from samserve.adapters.grpc.interceptor import RequestInterceptor
 from samserve.adapters.grpc.servicer import SegmentationServicer
-from samserve.adapters.grpc.switch import SwitchableHandler
 from samserve.api import LIVENESS_SERVICE_NAME, SERVICE_NAME
 from samserve.observability.call import Tracer
 from samserve.usecases.load.admission import Admission
 from samserve.usecases.ports import RequestObserver
 
-_ADMITTED = ("EmbedImage", "GetEmbedding", "Segment", "GenerateMasks", "DetectEdges")
 _PROBES = 16
 _READINESS = ("", SERVICE_NAME)
 _MAX_CONNECTION_AGE_SECONDS = 300
@@ -59,7 +57,7 @@ class GrpcServer:
         reuse_port: bool,
     ) -> None:
         self._interceptor = RequestInterceptor(
-            SERVICE_NAME, observer, tracer, streams, idle_seconds=idle_seconds, max_message_bytes=max_message_bytes
+            observer, tracer, requests, streams, idle_seconds=idle_seconds, max_message_bytes=max_message_bytes
         )
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
@@ -74,8 +72,6 @@ class GrpcServer:
                 ("grpc.max_connection_age_grace_ms", 1000 * _MAX_CONNECTION_AGE_GRACE_SECONDS),
             ],
         )
-        self._calls = SwitchableHandler(SERVICE_NAME, dict.fromkeys(_ADMITTED, requests))
-        self._server.add_generic_rpc_handlers((self._calls,))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
         host = address.rpartition(":")[0]
@@ -96,9 +92,9 @@ class GrpcServer:
         await self._health_server.start()
         await self._server.start()
 
-    def exchange(self, servicer: SegmentationServicer) -> None:
+    def swap(self, servicer: SegmentationServicer) -> None:
         """Have this servicer answer the calls that begin from now on."""
-        self._calls.exchange(servicer)
+        self._interceptor.swap(servicer)
 
     async def set_serving(self, serving: bool) -> None:
         """Tell health checks and watchers."""

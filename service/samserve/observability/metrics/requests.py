@@ -24,7 +24,7 @@ class RequestMetrics:
         )
         self._request_seconds = Histogram(
             "samserve_request_seconds",
-            "Call duration from the parsed request to the status. embedding is warm if the embedding was cached, "
+            "Call duration from the received request to the status. embedding is warm if the embedding was cached, "
             "cold if this call encoded it or waited for another call's encode, none if the call needed or got no "
             "embedding. A stream is one call.",
             ("rpc", "embedding"),
