@@ -1,1 +1,1 @@
-"""Writes the API reference in `docs/reference/` from the proto and from the client's source."""
+"""Writes the reference in `docs/reference/` from the proto, the client and the gateway's settings."""

@@ -7,14 +7,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from tools.reference import proto, python
+from tools.reference import proto, python, settings
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 
 
 def pages() -> dict[str, str]:
     """The text of every page by its file name."""
-    return {**proto.pages(), **python.pages()}
+    return {**proto.pages(), **python.pages(), **settings.pages()}
 
 
 def stale(folder: Path = REFERENCE) -> list[str]:

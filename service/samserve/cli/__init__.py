@@ -3,17 +3,10 @@
 Exit codes: 0 done, 1 a fault of ours, 2 something that the user can mend, said in one line on stderr.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import NoReturn
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,14 +15,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from samserve.cli import demo, gaze, generate, segment, serve, track
     from samserve.cli.errors import explain
+    from samserve.cli.parser import Parser
 
-    parser = _Parser(prog="samserve", description="Promptable segmentation (Segment Anything, SAM) as a gRPC service.")
+    parser = Parser(prog="samserve", description="Promptable segmentation (Segment Anything, SAM) as a gRPC service.")
     parser.add_argument("--version", action="version", version=f"samserve {version('samserve')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in (serve, segment, generate, gaze, track, demo):
         command.add_to(commands)
-    parsed = parser.parse_args(arguments)
     try:
+        parsed = parser.parse_args(arguments)
         parsed.run(parsed)
     except Exception as error:
         explanation = explain(error)

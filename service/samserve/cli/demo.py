@@ -8,6 +8,7 @@ from samserve.cli import prompt, report
 from samserve.cli.extras import require_server_extra
 from samserve.cli.gateway_process import gateway_process
 from samserve.cli.output import output_file
+from samserve.cli.parser import Commands
 from samserve.cli.prompt import PromptFlags
 from samserve.client import Client, Segmentation
 
@@ -15,7 +16,7 @@ _PHOTO_PROMPT = PromptFlags(points=((280.0, 150.0, 1),))
 _CENTRE = PromptFlags(points=((0.5, 0.5, 1),), normalized=True)
 
 
-def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_to(commands: Commands) -> None:
     """Add the command and its flags."""
     parser = commands.add_parser(
         "demo",

@@ -17,6 +17,7 @@ from samserve.cli.connection import add_server_flag, connect
 from samserve.cli.errors import CommandFailed
 from samserve.cli.extras import require_server_extra
 from samserve.cli.output import output_file
+from samserve.cli.parser import Commands
 from samserve.cli.pictures.photo import Picture, read_photo
 from samserve.client import AsyncClient, GazeAnswer, Refused
 from samserve.domain.gaze.simulation import GazeModel, SimulatedSample, simulate_gaze
@@ -35,7 +36,7 @@ _STATES = {
 }
 
 
-def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_to(commands: Commands) -> None:
     """Add the command and its flags."""
     parser = commands.add_parser(
         "gaze",

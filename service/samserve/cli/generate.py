@@ -14,6 +14,7 @@ from samserve.cli import sa1b
 from samserve.cli.connection import add_server_flag, connect
 from samserve.cli.errors import CommandFailed
 from samserve.cli.extras import require_server_extra
+from samserve.cli.parser import Commands
 from samserve.cli.pictures.photo import read_photo
 from samserve.client import AsyncClient, GeneratedMask, InvalidRequest, MaskGenerationParameters
 from samserve.client.rle import decode_rle
@@ -44,7 +45,7 @@ _NONE_PASSES = (
 )
 
 
-def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_to(commands: Commands) -> None:
     """Add the command and its flags."""
     parser = commands.add_parser(
         "generate",

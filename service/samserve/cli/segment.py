@@ -9,11 +9,12 @@ from samserve.cli.connection import add_server_flag, connect
 from samserve.cli.errors import CommandFailed
 from samserve.cli.extras import require_server_extra
 from samserve.cli.output import output_file
+from samserve.cli.parser import Commands
 from samserve.cli.prompt import PromptFlags
 from samserve.client import Segmentation
 
 
-def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_to(commands: Commands) -> None:
     """Add the command and its flags."""
     parser = commands.add_parser(
         "segment",

@@ -3,78 +3,82 @@
 import argparse
 import asyncio
 import logging
-from pathlib import Path
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from samserve.cli.errors import CommandFailed
 from samserve.cli.extras import require_server_extra
+from samserve.cli.parser import Commands, Parser
+
+if TYPE_CHECKING:
+    from samserve.gateway.settings import Settings
 
 _log = logging.getLogger(__name__)
 
 
-def _backend_of_engine(engine: str) -> str:
-    return "onnxruntime" if engine == "embedded" else engine
-
-
-_FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("--host", {"help": "address to listen on; default: 127.0.0.1"}),
-    ("--port", {"type": int, "help": "gRPC port; default: 50051; 0 selects a free port"}),
-    ("--metrics-port", {"type": int, "help": "Prometheus port; disabled by default"}),
-    ("--processes", {"type": int, "help": "gateway processes that share the port; default: 1"}),
-    ("--backend", {"help": "backend that runs the models: onnxruntime (default) or triton"}),
-    (
-        "--engine",
-        {
-            "dest": "backend",
-            "metavar": "ENGINE",
-            "type": _backend_of_engine,
-            "help": "deprecated, use --backend; embedded means onnxruntime",
-        },
-    ),
-    (
-        "--triton",
-        {"metavar": "HOST:PORT", "help": "Triton's gRPC endpoint, with --backend triton; default: 127.0.0.1:8001"},
-    ),
-    (
-        "--model-repository",
-        {"type": Path, "metavar": "FOLDER", "help": "folder of the models; default: the bundled model"},
-    ),
-    ("--redis-url", {"metavar": "URL", "help": "redis://... URL of a cache that gateways share; disabled by default"}),
-)
-
-
-def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command and its flags."""
+def add_to(commands: Commands) -> None:
+    """Add the command. Its flags are the gateway's settings, which the other commands need not import."""
     parser = commands.add_parser(
         "serve",
+        usage="%(prog)s [FLAG ...]",
         help="run a gateway until SIGTERM or Ctrl-C",
-        description="Run a gateway until SIGTERM or Ctrl-C. Every flag can also be set as a SAMSERVE_* environment "
-        "variable, and further settings only so (service/samserve/gateway/settings.py).",
+        description="Run a gateway until SIGTERM or Ctrl-C. Every flag can also be set as an environment variable: "
+        "--redis-url is SAMSERVE_REDIS_URL. The flag takes precedence.",
     )
-    for name, options in _FLAGS:
-        parser.add_argument(name, default=argparse.SUPPRESS, **options)
-    parser.set_defaults(run=run)
+    parser.add_flags = partial(_add_flags, parser)
 
 
-def run(arguments: argparse.Namespace) -> None:
+def _add_flags(parser: Parser) -> None:
+    require_server_extra("samserve serve")
+    from pydantic_settings import CliSettingsSource
+
+    from samserve.gateway.settings import Settings
+
+    source = CliSettingsSource[Parser](
+        Settings,
+        root_parser=parser,
+        cli_hide_none_type=True,
+        cli_implicit_flags=True,
+        cli_kebab_case=True,
+        add_argument_method=_add_flag,
+    )
+    parser.set_defaults(run=partial(run, source))
+
+
+def _add_flag(parser: Parser, *names: str, **options: Any) -> None:
+    from samserve.gateway.setting_help import setting_help
+
+    setting = setting_help(options["dest"])
+    default = f"; default: {setting.default}" if setting.default else ""
+    options["help"] = f"{setting.description}{default}".replace("%", "%%")
+    # --tracing and its like take no value.
+    if "metavar" in options:
+        options["metavar"] = setting.metavar
+    parser.add_argument(*names, **options)
+
+
+def run(source: Any, arguments: argparse.Namespace) -> None:
     """Serve until told to stop; returns once calls in flight have ended.
 
+    Args:
+        source: of the settings, whose flags these arguments are.
+
     Raises:
-        CommandFailed: the extra `server` is missing, the port is taken, or traces are asked for and cannot be made.
+        CommandFailed: the port is taken, or traces are asked for and cannot be made.
         InvalidManifest, ValidationError, OSError: the models, the settings or a metrics port are not as they must be.
     """
-    require_server_extra("samserve serve")
-    # Loading the backends takes a moment that the other commands need not wait for.
+    # Loading the backends takes a moment that the help need not wait for.
+    from pydantic_settings import CliApp
+
     from samserve.gateway.process import TracingMissing, serve
-    from samserve.gateway.settings import Settings
+    from samserve.gateway.settings import Settings, replace_deprecated
     from samserve.gateway.supervisor import supervise
     from samserve.observability.logs import configure_logging
 
-    flags = {name: value for name, value in vars(arguments).items() if name != "run"}
-    settings = Settings(**flags)
+    flags = {name: value for name, value in vars(arguments).items() if name in Settings.model_fields}
+    settings = CliApp.run(Settings, replace_deprecated(flags), cli_settings_source=source)
     configure_logging(settings.log_format, settings.log_level)
-    if settings.engine is not None:
-        _log.warning("SAMSERVE_ENGINE is deprecated; set SAMSERVE_BACKEND=%s", settings.backend)
+    _warn_of_deprecated(settings)
     try:
         asyncio.run(serve(settings) if settings.processes == 1 else supervise(settings))
     except TracingMissing as error:
@@ -84,3 +88,14 @@ def run(arguments: argparse.Namespace) -> None:
             raise
         where = f"{settings.host}:{settings.port}"
         raise CommandFailed(f"cannot listen on {where}; the port may be in use, choose another with --port") from error
+
+
+def _warn_of_deprecated(settings: "Settings") -> None:
+    from samserve.gateway.setting_help import setting_help
+
+    for name, current in settings.deprecated.items():
+        former, present, value = setting_help(name), setting_help(current), getattr(settings, current)
+        _log.warning(
+            "%s (%s) is deprecated; use %s %s (%s=%s)",
+            *(former.flag, former.variable, present.flag, value, present.variable, value),
+        )

@@ -12,13 +12,14 @@ from samserve.cli.connection import add_server_flag, connect
 from samserve.cli.errors import CommandFailed
 from samserve.cli.extras import require_server_extra
 from samserve.cli.output import output_file
+from samserve.cli.parser import Commands
 from samserve.client import Prompt, TrackedFrame
 
 if TYPE_CHECKING:
     from samserve.cli.pictures.animation import Picture, VideoFile
 
 
-def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_to(commands: Commands) -> None:
     """Add the command and its flags."""
     parser = commands.add_parser(
         "track",

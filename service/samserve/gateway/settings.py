@@ -1,5 +1,6 @@
-"""Everything that can be set, by environment variables `SAMSERVE_...` or the command's flags."""
+"""Settings of a gateway: the environment variables `SAMSERVE_*` and the flags of `samserve serve`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,8 @@ _MIB = 1 << 20
 _MAX_PORT = 65_535
 _GENERATION = AutomaticMaskParameters()
 _BACKEND_OF_ENGINE = {"embedded": "onnxruntime", "triton": "triton"}
+_CURRENT_NAMES = {"engine": "backend"}
+"""Settings that are deprecated, and what replaces them."""
 
 
 def default_model_repository() -> Path:
@@ -45,7 +48,7 @@ class Settings(BaseSettings):
         default=1, ge=1, description="gateway processes that share the port; each uses the next health and metrics port"
     )
     log_format: Literal["json", "text"] | None = Field(
-        default=None, description="default: text if standard error is a terminal, otherwise json"
+        default=None, description="format of the log; default: text if standard error is a terminal, otherwise json"
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="lowest level to log; INFO includes a line per call"
@@ -59,10 +62,11 @@ class Settings(BaseSettings):
 
     backend: Literal["onnxruntime", "triton"] = Field(default="onnxruntime", description="backend that runs the models")
     engine: Literal["embedded", "triton"] | None = Field(
-        default=None, description="deprecated, use backend; embedded means onnxruntime"
+        default=None, description="deprecated, use --backend; embedded means onnxruntime"
     )
     model_repository: Path = Field(
-        default_factory=default_model_repository, description="folder of the models; Triton uses its own"
+        default_factory=default_model_repository,
+        description="folder of the models; Triton uses its own; default: the bundled model",
     )
     engine_threads: int = Field(
         default=0,
@@ -71,7 +75,9 @@ class Settings(BaseSettings):
     )
 
     triton: str = Field(default="127.0.0.1:8001", description="host:port of Triton's gRPC endpoint")
-    triton_encoder: str | None = Field(default=None, description="host:port of a separate Triton for the image encoder")
+    triton_encoder: str | None = Field(
+        default=None, description="host:port of a separate Triton for the image encoder; default: the same"
+    )
     triton_timeout_seconds: float = Field(
         default=30.0, gt=0, description="timeout of an inference request to Triton, including its queue"
     )
@@ -90,7 +96,8 @@ class Settings(BaseSettings):
     redis_ttl_seconds: int = Field(default=24 * 3600, gt=0, description="time to live of an embedding in Redis")
     cache_secret: SecretStr = Field(
         default=SecretStr(""),
-        description="secret for deriving cache keys; use the same in all gateways that share a Redis",
+        description="secret for deriving cache keys; use the same in all gateways that share a Redis; set the "
+        "variable, because other users of the machine can read flags",
     )
 
     max_image_bytes: int = Field(default=32 * _MIB, gt=0, description="maximum size of an image file")
@@ -103,7 +110,7 @@ class Settings(BaseSettings):
     image_decode_workers: int = Field(
         default_factory=lambda: available_cores(),
         gt=0,
-        description="maximum image files decoded concurrently, divided among all processes",
+        description="maximum image files decoded at once, divided among all processes; default: the machine's cores",
     )
 
     max_generations: int = Field(
@@ -141,9 +148,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _backend_of_engine(cls, values: dict[str, Any]) -> dict[str, Any]:
-        backend = _BACKEND_OF_ENGINE.get(values.get("engine", ""))
-        return values if backend is None else {"backend": backend, **values}
+    def _replace_deprecated(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return replace_deprecated(values)
 
     @field_validator("processes")
     @classmethod
@@ -167,6 +173,11 @@ class Settings(BaseSettings):
         return {backend: engine for engine, backend in _BACKEND_OF_ENGINE.items()}[self.backend]
 
     @property
+    def deprecated(self) -> dict[str, str]:
+        """The deprecated settings that are set, each with the one that replaces it."""
+        return {name: current for name, current in _CURRENT_NAMES.items() if getattr(self, name) is not None}
+
+    @property
     def cores(self) -> int:
         """Of the machine, for one process."""
         return max(1, available_cores() // self.processes)
@@ -183,6 +194,12 @@ class Settings(BaseSettings):
                 "image_decode_workers": max(1, self.image_decode_workers // self.processes),
             }
         )
+
+
+def replace_deprecated(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the settings that replace deprecated ones, unless they are set themselves."""
+    backend = _BACKEND_OF_ENGINE.get(values.get("engine", ""))
+    return dict(values) if backend is None else {"backend": backend, **values}
 
 
 def _following(port: int | None, number: int) -> int | None:

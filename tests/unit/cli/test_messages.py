@@ -82,9 +82,16 @@ def test_a_photo_that_the_server_saw_in_another_size_is_not_drawn_on(
         (["segment", __file__], "no prompt given: use --point"),
         (["segment", __file__, "--box", "0,0,4,4", "--box", "4,4,8,8"], "only one --box"),
         (["segment", __file__, "--point", "1,2", "--server", "127.0.0.1:1"], "127.0.0.1:1 is unavailable"),
-        (["serve", "--port", "99999"], "port: Input should be less than or equal to 65535"),
-        (["serve", "--backend", "steam"], "backend: Input should be 'onnxruntime'"),
-        (["serve", "--engine", "steam"], "backend: Input should be 'onnxruntime'"),
+        (
+            ["serve", "--port", "99999"],
+            "--port (SAMSERVE_PORT) is '99999': Input should be less than or equal to 65",
+        ),
+        (["serve", "--backend", "steam"], "(SAMSERVE_BACKEND) is 'steam': Input should be 'onnxruntime' or 'triton'"),
+        (["serve", "--engine", "steam"], "(SAMSERVE_ENGINE) is 'steam': Input should be 'embedded' or 'triton'"),
+        (
+            ["serve", "--processes", "9", "--metrics-port", "65530"],
+            "is '9': 9 metrics ports from 65530 on exceed",
+        ),
         (["serve", "--model-repository", "/nowhere"], "with build_engines.py"),
     ],
 )
