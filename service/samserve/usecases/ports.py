@@ -216,7 +216,8 @@ class CacheObserver(Protocol):
         """One use of Redis.
 
         Args:
-            operation: `get`, `put`, `delete` (a rejected value) or `lease` (what keeps and ends one only if it fails).
+            operation: `get`, `put`, `delete` (a rejected value), `lease` (what keeps and ends one only if it fails) or
+                `ping` (while the breaker is open).
             outcome: `ok`, `miss`, `busy` (the lease is taken), `rejected`, `timeout`, `error`, or `skipped` (breaker
                 open, or too many puts pending).
         """

@@ -176,6 +176,22 @@ async def test_a_killed_redis_is_a_miss_until_it_is_back(gateways: Gateways, red
     assert gateway.observer.breaker_changes == [True, False]
 
 
+async def test_the_breaker_closes_without_traffic(gateways: Gateways, redis_server: RedisServer) -> None:
+    gateway = gateways.start(failures_to_open=3)
+    cache = gateway.cache(MANIFEST)
+    redis_server.kill()
+    for _ in range(3):
+        assert await cache.get(KEY) is None
+    assert gateway.observer.breaker_changes == [True]
+    redis_server.restart()
+
+    async def is_closed() -> bool:
+        return gateway.observer.breaker_changes == [True, False]
+
+    await eventually(is_closed)
+    assert gateway.observer.calls["get", "skipped"] == 0
+
+
 async def test_a_hung_redis_is_a_miss_until_it_goes_on(gateways: Gateways, redis_server: RedisServer) -> None:
     gateway = gateways.start(failures_to_open=3)
     cache = gateway.cache(MANIFEST, budget_seconds=0.05)

@@ -25,10 +25,15 @@ class Breaker:
     ) -> None:
         self._observer = observer
         self._failures_to_open = failures_to_open
-        self._cooldown_seconds = cooldown_seconds
+        self.cooldown_seconds = cooldown_seconds
         self._clock = clock
         self._failures_in_a_row = 0
         self._next_probe_at: float | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls are skipped."""
+        return self._next_probe_at is not None
 
     def allows(self) -> bool:
         """Whether the caller may make a call now. True while open makes the caller the probe."""
@@ -37,7 +42,7 @@ class Breaker:
         now = self._clock()
         if now < self._next_probe_at:
             return False
-        self._next_probe_at = now + self._cooldown_seconds
+        self._next_probe_at = now + self.cooldown_seconds
         return True
 
     def succeeded(self) -> None:
@@ -52,7 +57,7 @@ class Breaker:
         """A call was not answered, because of `cause`."""
         self._failures_in_a_row += 1
         if self._next_probe_at is None and self._failures_in_a_row >= self._failures_to_open:
-            self._next_probe_at = self._clock() + self._cooldown_seconds
+            self._next_probe_at = self._clock() + self.cooldown_seconds
             _log.warning(
                 "Redis breaker opened after %d consecutive failures, the last: %s", self._failures_in_a_row, cause
             )

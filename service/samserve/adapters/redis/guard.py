@@ -1,6 +1,7 @@
 """A Redis client that answers in time or says that it did not."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from samserve.usecases.ports import CacheObserver
 
 _log = logging.getLogger(__name__)
 _CLOSE_SECONDS = 0.2
+_PROBE_SECONDS = 1.0
 
 Answer = TypeVar("Answer")
 
@@ -25,7 +27,8 @@ class RedisUnavailable(ConnectionError):
 class GuardedRedis:
     """A client behind a breaker, each call within a time budget.
 
-    All of a process's adapters share one, and with it the connections and the breaker.
+    All of a process's adapters share one, and with it the connections and the breaker. While the breaker is open, it
+    sends a PING after each cool-down, so that the breaker also closes without traffic.
 
     Args:
         max_calls: at a time, as many as the client may have connections.
@@ -40,6 +43,7 @@ class GuardedRedis:
         # The pool refuses calls beyond its connections. They wait here, where waiting is told from Redis failing.
         self._free_connections = asyncio.Semaphore(max_calls)
         self._background: set[asyncio.Task[None]] = set()
+        self._probing: asyncio.Task[None] | None = None
 
     async def call(
         self, operation: str, budget_seconds: float, command: Callable[[RedisClient], Awaitable[Answer]]
@@ -63,7 +67,7 @@ class GuardedRedis:
         except (TimeoutError, RedisTimeoutError) as error:
             # Waiting for a free connection says that this process is busy, and nothing about Redis.
             if sent:
-                self._breaker.failed("timeout")
+                self._no_answer("timeout")
             self._observer.redis_call(operation, "timeout")
             raise RedisUnavailable from error
         except ResponseError as error:
@@ -72,7 +76,7 @@ class GuardedRedis:
             raise self._failed(operation, error) from error
         except Exception as error:
             # Not only RedisError: a garbled reply raises whatever redis-py's parser stumbles over.
-            self._breaker.failed(repr(error))
+            self._no_answer(repr(error))
             raise self._failed(operation, error) from error
         self._breaker.succeeded()
         return answer
@@ -86,12 +90,27 @@ class GuardedRedis:
 
     async def aclose(self) -> None:
         """Let background work end, for a moment, and close the connections."""
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.wait([self._probing])
         if self._background:
             _, unfinished = await asyncio.wait(self._background, timeout=_CLOSE_SECONDS)
             for task in unfinished:
                 task.cancel()
             await asyncio.gather(*unfinished, return_exceptions=True)
         await self._client.aclose()
+
+    def _no_answer(self, cause: str) -> None:
+        self._breaker.failed(cause)
+        if self._breaker.is_open and (self._probing is None or self._probing.done()):
+            self._probing = asyncio.create_task(self._probe())
+
+    async def _probe(self) -> None:
+        while self._breaker.is_open:
+            await asyncio.sleep(self._breaker.cooldown_seconds)
+            with contextlib.suppress(RedisUnavailable):
+                await self.call("ping", _PROBE_SECONDS, lambda client: client.ping())
+                self._observer.redis_call("ping", "ok")
 
     def _failed(self, operation: str, error: Exception) -> RedisUnavailable:
         _log.debug("redis %s failed: %r", operation, error)

@@ -9,6 +9,7 @@ _REDIS_OUTCOMES = {
     "put": ("ok", "timeout", "error", "skipped"),
     "lease": ("ok", "busy", "timeout", "error", "skipped"),
     "delete": ("ok", "timeout", "error", "skipped"),
+    "ping": ("ok", "timeout", "error", "skipped"),
 }
 
 
