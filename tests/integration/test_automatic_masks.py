@@ -16,15 +16,15 @@ from modeling.meta_generator import MetaGenerator, Record
 from samserve.adapters.cache.local_lease import LocalEncodeLease
 from samserve.adapters.cache.memory import MemoryEmbeddingCache
 from samserve.adapters.images.decoder import PillowImageDecoder
+from samserve.adapters.images.mask_renderer import PillowMaskRenderer
 from samserve.adapters.onnxruntime import OnnxRuntimeImageEncoder, OnnxRuntimeMaskDecoder
 from samserve.adapters.opencv.connected_components import OpenCvComponentLabeler
 from samserve.domain.automatic import AutomaticMaskParameters
-from samserve.domain.candidates import pixel_box
+from samserve.domain.candidates import Candidate, pixel_box
 from samserve.domain.manifest import ModelManifest
-from samserve.domain.masks import Mask
 from samserve.gateway.settings import default_model_repository
 from samserve.observability.metrics import Metrics
-from samserve.usecases.automatic import AutomaticMaskGenerator, GeneratedMask, GenerationQuery
+from samserve.usecases.automatic import AutomaticMaskGenerator, GenerationQuery
 from samserve.usecases.embedder import ImageEmbedder, ImageSource
 from samserve.usecases.load.admission import Admission
 
@@ -50,6 +50,7 @@ async def generator() -> AsyncIterator[AutomaticMaskGenerator]:
         manifest=manifest,
         embedder=embedder,
         mask_decoder=decoder,
+        mask_renderer=PillowMaskRenderer(),
         labeler=OpenCvComponentLabeler(),
         requests=Admission("requests", 1, 1.0),
         generations=Admission("generations", 1, 1.0),
@@ -59,12 +60,12 @@ async def generator() -> AsyncIterator[AutomaticMaskGenerator]:
         adapter.close()
 
 
-async def generated(pixels: npt.NDArray[np.uint8], parameters: dict[str, Any]) -> list[GeneratedMask[Mask]]:
+async def generated(pixels: npt.NDArray[np.uint8], parameters: dict[str, Any]) -> list[Candidate]:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", compress_level=1)
     query = GenerationQuery(ImageSource(data=file.getvalue()), AutomaticMaskParameters(**parameters))
-    async with generator() as under_test, aclosing(under_test.generate(query, lambda mask: mask)) as events:
-        return [event async for event in events if isinstance(event, GeneratedMask)]
+    async with generator() as under_test, aclosing(under_test.search(query)) as events:
+        return [event async for event in events if isinstance(event, Candidate)]
 
 
 def photo(part: tuple[int, int, int, int], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
@@ -128,25 +129,26 @@ async def test_masks_are_those_of_metas_generator(case: str, lenient: dict[str, 
     # Not more where masks of whole objects suppress each other.
     assert len(theirs) >= 5
     assert len(ours) == len(theirs) == len(pairs)
-    for mask, record in pairs:
-        assert mask.point == pytest.approx(record["point_coords"][0])
-        x0, y0, x1, y1 = mask.crop_box
+    for candidate, record in pairs:
+        assert candidate.point == pytest.approx(record["point_coords"][0])
+        x0, y0, x1, y1 = candidate.crop_box
         assert [x0, y0, x1 - x0, y1 - y0] == record["crop_box"]
-        assert mask.mask.iou_prediction == pytest.approx(record["predicted_iou"], abs=1e-4)
-        assert mask.mask.stability_score == pytest.approx(record["stability_score"], abs=0.01)
-        assert mask.mask.area == pytest.approx(record["area"], rel=0.01, abs=4)
-        bx0, by0, bx1, by1 = pixel_box(mask.mask)
+        mask = candidate.packed.unpack()
+        assert mask.iou_prediction == pytest.approx(record["predicted_iou"], abs=1e-4)
+        assert mask.stability_score == pytest.approx(record["stability_score"], abs=0.01)
+        assert mask.area == pytest.approx(record["area"], rel=0.01, abs=4)
+        bx0, by0, bx1, by1 = pixel_box(mask)
         assert [bx0, by0, bx1 - bx0, by1 - by0] == pytest.approx(record["bbox"], abs=1)
 
 
-def matched(ours: list[GeneratedMask[Mask]], theirs: list[Record]) -> list[tuple[GeneratedMask[Mask], Record]]:
+def matched(ours: list[Candidate], theirs: list[Record]) -> list[tuple[Candidate, Record]]:
     """Pairs of masks with an IoU of at least 0.99, each mask in one pair only."""
     left = [(record, coco.decode(record["segmentation"]).astype(bool)) for record in theirs]
     pairs = []
-    for mask in ours:
-        full = mask.mask.full()
+    for candidate in ours:
+        full = candidate.packed.unpack().full()
         ious = [intersection_over_union(full, other) for _, other in left]
         best = int(np.argmax(ious)) if ious else -1
         if best >= 0 and ious[best] >= 0.99:
-            pairs.append((mask, left.pop(best)[0]))
+            pairs.append((candidate, left.pop(best)[0]))
     return pairs

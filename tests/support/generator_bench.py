@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from samserve.adapters.images.mask_renderer import PillowMaskRenderer
 from samserve.adapters.opencv.connected_components import OpenCvComponentLabeler
 from samserve.domain.embedding import Embedding
 from samserve.domain.prompts import PromptBatch
@@ -39,6 +40,7 @@ class GeneratorBench:
             manifest=MANIFEST,
             embedder=bench.embedder,
             mask_decoder=self.decoder,
+            mask_renderer=PillowMaskRenderer(),
             labeler=OpenCvComponentLabeler(),
             requests=self.requests,
             generations=self.generations,

@@ -140,19 +140,19 @@ class Acceptance:
             return chosen
         return [candidate for candidate in chosen if self._across_crops.keeps(candidate.box)]
 
-    def finish(self, candidate: Candidate) -> Mask | None:
-        """The mask as it is accepted; None where it loses small regions, and is decided on at the end.
+    def accepts(self, candidate: Candidate) -> bool:
+        """Whether the mask is accepted as it is; one that loses small regions is decided on at the end.
 
         Untouched masks go before such that were changed: whether one of those became a duplicate is known only then.
         """
-        mask = candidate.packed.unpack()
         if not self._parameters.min_mask_region_area:
-            return mask
+            return True
+        mask = candidate.packed.unpack()
         cleaned = remove_small_regions(mask, self._parameters.min_mask_region_area, self._label)
         if cleaned is mask:
-            return mask if self._cleaned.keeps(candidate.box) else None
+            return self._cleaned.keeps(candidate.box)
         self._changed.append(replace(candidate, packed=PackedMask.pack(cleaned), box=pixel_box(cleaned)))
-        return None
+        return False
 
     def changed(self) -> list[Candidate]:
         """The masks that lost small regions, without duplicates of others."""

@@ -1,7 +1,6 @@
 """The use cases and their gRPC handlers, composed for one build of the models."""
 
 import logging
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
@@ -18,6 +17,7 @@ from samserve.adapters.grpc.handlers.tracking import TrackingHandler
 from samserve.adapters.grpc.server import GrpcServer
 from samserve.adapters.grpc.servicer import SegmentationServicer, ServiceLimits
 from samserve.adapters.images.decoder import PillowImageDecoder
+from samserve.adapters.images.mask_renderer import PillowMaskRenderer
 from samserve.adapters.opencv.camera_motion import OpenCvMaskWarper, OpenCvMotionEstimator
 from samserve.adapters.opencv.connected_components import OpenCvComponentLabeler
 from samserve.adapters.opencv.object_crops import OpenCvObjectCropper
@@ -27,7 +27,6 @@ from samserve.domain.embedding import Embedding
 from samserve.domain.errors import TextUnavailable
 from samserve.domain.gaze.stream import GazeOptions
 from samserve.domain.geometry import ImageFrame, Size
-from samserve.domain.masks import Mask
 from samserve.domain.prompts import PromptLimits, click_prompts
 from samserve.gateway.backends import Models
 from samserve.gateway.settings import Settings
@@ -52,14 +51,11 @@ from samserve.usecases.ports import DecodedImage, EmbeddingCache, EncodeLease
 from samserve.usecases.segmenter import Segmenter
 from samserve.usecases.text_prompts import TextSegmenter
 from samserve.usecases.tracking import TrackingSession
-from samserve.v1 import segmentation_pb2 as pb
 
 _log = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 1.0
 """What a caller is told who is refused for load."""
-
-_Render = Callable[[Mask], pb.Mask]
 
 
 class GatewayCore:
@@ -78,6 +74,7 @@ class GatewayCore:
         self._server = server
         self._image_decoder = PillowImageDecoder(settings.max_image_pixels, settings.image_decode_workers)
         resources.callback(self._image_decoder.close)
+        self._mask_renderer = PillowMaskRenderer()
         self._redis = _redis(settings, metrics, resources)
         self._encodes = Admission("encodes", settings.max_encodes, RETRY_AFTER_SECONDS)
         self._requests = requests
@@ -120,6 +117,7 @@ class GatewayCore:
             manifest=models.manifest,
             embedder=embedder,
             mask_decoder=models.decoder,
+            mask_renderer=self._mask_renderer,
             requests=self._requests,
             limits=limits,
         )
@@ -143,6 +141,7 @@ class GatewayCore:
             manifest=models.manifest,
             embedder=embedder,
             mask_decoder=models.decoder,
+            mask_renderer=self._mask_renderer,
             labeler=OpenCvComponentLabeler(),
             requests=self._requests,
             generations=self._generations,
@@ -156,6 +155,7 @@ class GatewayCore:
         else:
             segmenter = TextSegmenter(
                 generator=self._generator(models, embedder),
+                mask_renderer=self._mask_renderer,
                 parameters=AutomaticMaskParameters(
                     points_per_side=settings.text_points_per_side,
                     pred_iou_thresh=settings.text_pred_iou_thresh,
@@ -183,14 +183,14 @@ class GatewayCore:
         )
 
     def _interactive(self, models: Models, embedder: ImageEmbedder) -> InteractiveHandler:
-        def session(tenant: str, render: _Render) -> InteractiveSession[pb.Mask]:
+        def session(tenant: str) -> InteractiveSession:
             return InteractiveSession(
                 tenant=tenant,
                 manifest=models.manifest,
                 embedder=embedder,
                 mask_decoder=models.decoder,
+                mask_renderer=self._mask_renderer,
                 limits=self._prompt_limits,
-                render=render,
             )
 
         return InteractiveHandler(
@@ -200,7 +200,7 @@ class GatewayCore:
         )
 
     def _gaze(self, models: Models, embedder: ImageEmbedder) -> GazeHandler:
-        def session(options: GazeOptions, tenant: str, render: _Render) -> GazeSession[pb.Mask]:
+        def session(options: GazeOptions, tenant: str) -> GazeSession:
             frames = partial(
                 GazeFrames,
                 tenant=tenant,
@@ -214,8 +214,9 @@ class GatewayCore:
             objects = GazeObjects(
                 manifest=models.manifest,
                 mask_decoder=models.decoder,
+                mask_renderer=self._mask_renderer,
                 warper=OpenCvMaskWarper(),
-                render=render,
+                mask_format=options.mask_format,
                 max_mask_side=options.max_mask_side,
             )
             return GazeSession(options, make_frames=frames, objects=objects, observer=self._metrics.gaze)
@@ -228,15 +229,15 @@ class GatewayCore:
         )
 
     def _tracking(self, models: Models, embedder: ImageEmbedder) -> TrackingHandler:
-        def session(tenant: str, render: _Render) -> TrackingSession[pb.Mask]:
+        def session(tenant: str) -> TrackingSession:
             return TrackingSession(
                 tenant=tenant,
                 manifest=models.manifest,
                 embedder=embedder,
                 mask_decoder=models.decoder,
+                mask_renderer=self._mask_renderer,
                 prompt_limits=self._prompt_limits,
                 max_objects=self._settings.max_tracked_objects,
-                render=render,
             )
 
         return TrackingHandler(

@@ -9,8 +9,9 @@ compressed, so that neither a large photo nor a slow reader makes a request grow
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Generic, ParamSpec, TypeAlias, TypeVar
+from typing import ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,15 +22,15 @@ from samserve.domain.embedding import Embedding
 from samserve.domain.errors import InvalidParameter
 from samserve.domain.geometry import CropBox
 from samserve.domain.manifest import ModelManifest
-from samserve.domain.masks import MULTIMASK, Mask
+from samserve.domain.masks import MULTIMASK
 from samserve.domain.point_grids import Crop, crop_layers
 from samserve.domain.prompts import click_prompts
+from samserve.domain.rendered_mask import MaskFormat, RenderedMask
 from samserve.usecases.embedder import EmbeddedImage, ImageEmbedder, ImageSource
 from samserve.usecases.load.admission import Admission
-from samserve.usecases.ports import ComponentLabeler, DecodedMasks, MaskDecoder
+from samserve.usecases.ports import ComponentLabeler, DecodedMasks, MaskDecoder, MaskRenderer
 
 P = ParamSpec("P")
-R = TypeVar("R")
 T = TypeVar("T")
 
 
@@ -63,15 +64,15 @@ class GenerationProgress:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class GeneratedMask(Generic[R]):
-    """A mask that was accepted, in the form that the caller's `render` gave it.
+class GeneratedMask:
+    """A mask that was accepted.
 
     Attributes:
         point: (x, y) of the click that gave it, in pixels of the image.
         crop_box: the part of the image that was searched.
     """
 
-    mask: R
+    mask: RenderedMask
     point: tuple[float, float]
     crop_box: CropBox
 
@@ -87,7 +88,8 @@ class GenerationFinished:
     postprocess_seconds: float
 
 
-GenerationEvent: TypeAlias = GenerationStarted | GenerationProgress | GeneratedMask[R] | GenerationFinished
+SearchEvent: TypeAlias = GenerationStarted | GenerationProgress | Candidate | GenerationFinished
+GenerationEvent: TypeAlias = GenerationStarted | GenerationProgress | GeneratedMask | GenerationFinished
 
 
 class AutomaticMaskGenerator:
@@ -104,6 +106,7 @@ class AutomaticMaskGenerator:
         manifest: ModelManifest,
         embedder: ImageEmbedder,
         mask_decoder: MaskDecoder,
+        mask_renderer: MaskRenderer,
         labeler: ComponentLabeler,
         requests: Admission,
         generations: Admission,
@@ -111,18 +114,35 @@ class AutomaticMaskGenerator:
         self._manifest = manifest
         self._embedder = embedder
         self._mask_decoder = mask_decoder
+        self._mask_renderer = mask_renderer
         self._labeler = labeler
         self._requests = requests
         self._generations = generations
 
     async def generate(
-        self, query: GenerationQuery, render: Callable[[Mask], R]
-    ) -> AsyncGenerator[GenerationEvent[R], None]:
-        """Search an image. Nothing is computed while the caller does not ask for the next event.
+        self, query: GenerationQuery, mask_format: MaskFormat = MaskFormat.COCO_RLE
+    ) -> AsyncGenerator[GenerationEvent, None]:
+        """Search an image and render its masks one at a time. Raises what `search` raises.
 
         Args:
-            render: turns a mask into what the caller needs; it runs in a worker thread, one mask at a time. The mask
-                comes without its `low_res_mask`.
+            mask_format: any but `LOW_RES_LOGITS`, which are not kept.
+        """
+        render_seconds = 0.0
+        async with aclosing(self.search(query)) as events:
+            async for event in events:
+                match event:
+                    case Candidate():
+                        started = time.perf_counter()
+                        mask = await asyncio.to_thread(self._render, event, mask_format)
+                        render_seconds += time.perf_counter() - started
+                        yield GeneratedMask(mask, event.point, event.crop_box)
+                    case GenerationFinished():
+                        yield replace(event, postprocess_seconds=event.postprocess_seconds + render_seconds)
+                    case _:
+                        yield event
+
+    async def search(self, query: GenerationQuery) -> AsyncGenerator[SearchEvent, None]:
+        """Search an image. Nothing is computed while the caller does not ask for the next event.
 
         Raises:
             InvalidParameter: a parameter is out of range, or lets too many masks through.
@@ -149,15 +169,16 @@ class AutomaticMaskGenerator:
                     yield GenerationProgress(done, total)
                 chosen = await spent.postprocessing(acceptance.of_crop, search.candidates)
                 for candidate in chosen:
-                    mask = await spent.postprocessing(_finish, candidate, acceptance, render)
-                    if mask is not None:
+                    if await spent.postprocessing(acceptance.accepts, candidate):
                         masks += 1
-                        yield GeneratedMask(mask, candidate.point, candidate.crop_box)
+                        yield candidate
             for candidate in acceptance.changed():
-                mask = await spent.postprocessing(_render, candidate, render)
                 masks += 1
-                yield GeneratedMask(mask, candidate.point, candidate.crop_box)
+                yield candidate
             yield spent.finished(masks)
+
+    def _render(self, candidate: Candidate, mask_format: MaskFormat) -> RenderedMask:
+        return self._mask_renderer.render(candidate.packed.unpack(), mask_format)
 
     async def _embedding_of(
         self, crop: Crop, embedded: EmbeddedImage, query: GenerationQuery, spent: "_Spent"
@@ -215,12 +236,3 @@ class _Spent:
         return GenerationFinished(
             self._embedded, masks, self._decode_queue_seconds, self._decode_seconds, self._postprocess_seconds
         )
-
-
-def _finish(candidate: Candidate, acceptance: Acceptance, render: Callable[[Mask], R]) -> R | None:
-    mask = acceptance.finish(candidate)
-    return None if mask is None else render(mask)
-
-
-def _render(candidate: Candidate, render: Callable[[Mask], R]) -> R:
-    return render(candidate.packed.unpack())

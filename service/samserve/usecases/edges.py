@@ -2,9 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +19,6 @@ from samserve.usecases.embedder import EmbeddedImage, ImageEmbedder, ImageSource
 from samserve.usecases.load.admission import Admission
 from samserve.usecases.ports import MaskDecoder
 
-R = TypeVar("R")
-
 _POINTS_PER_SIDE = 16
 _POINTS_PER_BATCH = 32
 _BOX_NMS_THRESH = 0.7
@@ -30,11 +26,11 @@ _BOX_NMS_THRESH = 0.7
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class DetectedEdges(Generic[R]):
-    """Edges in the form that the caller's `render` gave them, and where the time went."""
+class DetectedEdges:
+    """Edges, uint8 `[H, W]`, 255 on the strongest, and where the time went."""
 
     embedded: EmbeddedImage
-    edges: R
+    edges: npt.NDArray[np.uint8]
     decode_queue_seconds: float
     decode_seconds: float
     postprocess_seconds: float
@@ -63,13 +59,8 @@ class EdgeDetector:
         self._requests = requests
         self._generations = generations
 
-    async def detect(
-        self, image: ImageSource, tenant: str, render: Callable[[npt.NDArray[np.uint8]], R]
-    ) -> DetectedEdges[R]:
+    async def detect(self, image: ImageSource, tenant: str) -> DetectedEdges:
         """The edges of an image.
-
-        Args:
-            render: turns the map, uint8 `[H, W]`, 255 on the strongest edge, into what the caller needs; in a thread.
 
         Raises:
             Overloaded: too many requests are in flight.
@@ -93,7 +84,7 @@ class EdgeDetector:
                     await asyncio.to_thread(tracer.add, low_res_masks, iou_predictions)
             for index in tracer.chosen():
                 await asyncio.to_thread(tracer.trace, index)
-            edges = await asyncio.to_thread(lambda: render(tracer.edges()))
+            edges = await asyncio.to_thread(tracer.edges)
             spent = time.perf_counter() - started
             postprocess_seconds = max(0.0, spent - queue_seconds - decode_seconds)
             return DetectedEdges(embedded, edges, queue_seconds, decode_seconds, postprocess_seconds)

@@ -3,10 +3,9 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,7 @@ from samserve.domain.edits import Edit, PromptHistory
 from samserve.domain.errors import InvalidArgument, InvalidPrompt, Overloaded, SamserveError, within
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.manifest import ModelManifest
-from samserve.domain.masks import MULTIMASK, SINGLE_MASK, Mask, upsample_mask
+from samserve.domain.masks import MULTIMASK, SINGLE_MASK, upsample_mask
 from samserve.domain.prompts import (
     CoordinateSpace,
     Prompt,
@@ -24,10 +23,9 @@ from samserve.domain.prompts import (
     check_prompt,
     check_prompt_inside,
 )
+from samserve.domain.rendered_mask import MaskFormat, RenderedMask
 from samserve.usecases.embedder import EmbeddedImage, ImageEmbedder, ImageSource
-from samserve.usecases.ports import MaskDecoder
-
-R = TypeVar("R")
+from samserve.usecases.ports import MaskDecoder, MaskRenderer
 
 _MAX_WAITING = 64
 _RETRY_AFTER_SECONDS = 1.0
@@ -40,10 +38,11 @@ class SessionStart:
     image: ImageSource
     coordinate_space: CoordinateSpace = CoordinateSpace.PIXELS
     multimask_output: bool = False
+    mask_format: MaskFormat = MaskFormat.COCO_RLE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SessionMasks(Generic[R]):
+class SessionMasks:
     """The masks of the prompt as it was after the edit of this number.
 
     Attributes:
@@ -53,7 +52,7 @@ class SessionMasks(Generic[R]):
 
     sequence: int
     embedded: EmbeddedImage
-    masks: list[R]
+    masks: list[RenderedMask]
     prompt: Prompt
     undoable_edits: int
     decode_seconds: float
@@ -68,14 +67,11 @@ class RefusedEdit:
     error: SamserveError
 
 
-class InteractiveSession(Generic[R]):
+class InteractiveSession:
     """One annotator. Edits are applied as they come; only the prompt as it is after the last one is decoded.
 
     An edit that comes while the prompt before it is decoded cancels that decode. The image is encoded meanwhile, and
     no edit cancels that.
-
-    Args:
-        render: turns a mask into what the caller needs, in a worker thread.
     """
 
     def __init__(
@@ -85,18 +81,18 @@ class InteractiveSession(Generic[R]):
         manifest: ModelManifest,
         embedder: ImageEmbedder,
         mask_decoder: MaskDecoder,
+        mask_renderer: MaskRenderer,
         limits: PromptLimits,
-        render: Callable[[Mask], R],
     ) -> None:
         self._tenant = tenant
         self._manifest = manifest
         self._embedder = embedder
         self._mask_decoder = mask_decoder
+        self._mask_renderer = mask_renderer
         self._limits = limits
-        self._render = render
         self._start: SessionStart | None = None
         self._embedding: asyncio.Task[EmbeddedImage] | None = None
-        self._decoding: asyncio.Task[SessionMasks[R] | RefusedEdit] | None = None
+        self._decoding: asyncio.Task[SessionMasks | RefusedEdit] | None = None
         self._size: Size | None = None
         self._history = PromptHistory()
         self._early: list[tuple[int, Edit]] = []
@@ -156,7 +152,7 @@ class InteractiveSession(Generic[R]):
         await asyncio.gather(*tasks, return_exceptions=True)
         self._history = PromptHistory()
 
-    async def answers(self) -> AsyncGenerator[SessionMasks[R] | RefusedEdit, None]:
+    async def answers(self) -> AsyncGenerator[SessionMasks | RefusedEdit, None]:
         """Masks of the latest prompt, and refusals. To be taken by one reader."""
         while True:
             await self._news.wait()
@@ -217,7 +213,7 @@ class InteractiveSession(Generic[R]):
         with within("start_session"):
             return await self._embedder.embed(start.image, self._tenant, partial(self._know_size, start))
 
-    async def _latest(self) -> SessionMasks[R] | RefusedEdit | None:
+    async def _latest(self) -> SessionMasks | RefusedEdit | None:
         """The masks of the latest prompt; None where a newer edit cancelled them."""
         assert self._undecoded is not None
         sequence, self._undecoded = self._undecoded, None
@@ -230,7 +226,7 @@ class InteractiveSession(Generic[R]):
             self._decoding = None
         return None if task.cancelled() else task.result()
 
-    async def _decode(self, sequence: int) -> SessionMasks[R] | RefusedEdit:
+    async def _decode(self, sequence: int) -> SessionMasks | RefusedEdit:
         assert self._embedding is not None
         assert self._start is not None
         start = self._start
@@ -252,7 +248,8 @@ class InteractiveSession(Generic[R]):
             ious = decoded.iou_predictions[0, chosen]
             best = chosen.start + int(np.argmax(ious))
             started = time.perf_counter()
-            masks = await asyncio.to_thread(self._render_all, decoded.low_res_masks[0, chosen], ious, frame)
+            low_res_masks = decoded.low_res_masks[0, chosen]
+            masks = await asyncio.to_thread(self._render_all, low_res_masks, ious, frame, start.mask_format)
             spent = decoded.decode_seconds, time.perf_counter() - started
         except SamserveError as error:
             return RefusedEdit(sequence, error)
@@ -260,10 +257,14 @@ class InteractiveSession(Generic[R]):
         return SessionMasks(sequence, embedded, masks, step.prompt(), self._history.depth, *spent)
 
     def _render_all(
-        self, low_res_masks: npt.NDArray[np.float32], ious: npt.NDArray[np.float32], frame: ImageFrame
-    ) -> list[R]:
+        self,
+        low_res_masks: npt.NDArray[np.float32],
+        ious: npt.NDArray[np.float32],
+        frame: ImageFrame,
+        mask_format: MaskFormat,
+    ) -> list[RenderedMask]:
         return [
-            self._render(upsample_mask(low_res_mask, float(iou), frame))
+            self._mask_renderer.render(upsample_mask(low_res_mask, float(iou), frame), mask_format)
             for low_res_mask, iou in zip(low_res_masks, ious, strict=True)
         ]
 

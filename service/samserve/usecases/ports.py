@@ -20,6 +20,7 @@ from samserve.domain.identity import EmbeddingKey
 from samserve.domain.masks import Mask
 from samserve.domain.prompts import PromptBatch
 from samserve.domain.regions import ConnectedComponents
+from samserve.domain.rendered_mask import MaskFormat, RenderedMask
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,6 +109,19 @@ class MaskDecoder(Protocol):
         Raises:
             ModelUnavailable: the model cannot be reached or failed.
             Overloaded: its queue is full.
+        """
+        ...
+
+
+class MaskRenderer(Protocol):
+    """Brings masks into the forms in which callers receive them."""
+
+    def render(self, mask: Mask, mask_format: MaskFormat, include_logits: bool = False) -> RenderedMask:
+        """Render one mask. Blocks; call it from a worker thread.
+
+        Args:
+            mask: with its `low_res_mask` where the format or `include_logits` asks for logits.
+            include_logits: whether the logits come beside the format.
         """
         ...
 

@@ -2,14 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, TypeVar
 
 from samserve.domain.geometry import ImageFrame
 from samserve.domain.manifest import ModelManifest
-from samserve.domain.masks import MULTIMASK, SINGLE_MASK, Mask, upsample_mask
+from samserve.domain.masks import MULTIMASK, SINGLE_MASK, upsample_mask
 from samserve.domain.prompts import (
     PROMPTS_PER_DECODE,
     CoordinateSpace,
@@ -19,12 +18,11 @@ from samserve.domain.prompts import (
     check_inside,
     check_prompts,
 )
+from samserve.domain.rendered_mask import MaskFormat, RenderedMask
 from samserve.usecases.embedder import EmbeddedImage, ImageEmbedder, ImageSource
 from samserve.usecases.load.admission import Admission
 from samserve.usecases.load.deadlines import DeadlineAdmission
-from samserve.usecases.ports import DecodedMasks, MaskDecoder
-
-R = TypeVar("R")
+from samserve.usecases.ports import DecodedMasks, MaskDecoder, MaskRenderer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,16 +33,18 @@ class SegmentQuery:
     prompts: Sequence[Prompt]
     multimask_output: bool = False
     coordinate_space: CoordinateSpace = CoordinateSpace.PIXELS
+    mask_format: MaskFormat = MaskFormat.COCO_RLE
+    include_low_res_masks: bool = False
     tenant: str = ""
     remaining_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Segmentation(Generic[R]):
-    """Masks in the form that the caller's `render` gave them: `results[prompt][mask]`, and where the time went."""
+class Segmentation:
+    """Masks, `results[prompt][mask]`, and where the time went."""
 
     embedded: EmbeddedImage
-    results: list[list[R]]
+    results: list[list[RenderedMask]]
     decode_queue_seconds: float
     decode_seconds: float
     postprocess_seconds: float
@@ -63,12 +63,14 @@ class Segmenter:
         manifest: ModelManifest,
         embedder: ImageEmbedder,
         mask_decoder: MaskDecoder,
+        mask_renderer: MaskRenderer,
         requests: Admission,
         limits: PromptLimits,
     ) -> None:
         self._manifest = manifest
         self._embedder = embedder
         self._mask_decoder = mask_decoder
+        self._mask_renderer = mask_renderer
         self._requests = requests
         self._limits = limits
         self._deadlines = DeadlineAdmission()
@@ -78,12 +80,8 @@ class Segmenter:
         with self._requests.admit(), self._deadlines.keep(remaining_seconds):
             return await self._embedder.embed(image, tenant)
 
-    async def segment(self, query: SegmentQuery, render: Callable[[Mask], R]) -> Segmentation[R]:
+    async def segment(self, query: SegmentQuery) -> Segmentation:
         """Segment one image by one or many prompts.
-
-        Args:
-            render: turns a mask into what the caller needs. It runs in a worker thread, mask by mask, so that a request
-                never holds more than one mask at full size.
 
         Raises:
             InvalidPrompt: a prompt is malformed or outside the image.
@@ -95,7 +93,7 @@ class Segmenter:
             check = partial(check_inside, query.prompts, query.coordinate_space)
             embedded = await self._embedder.embed(query.image, query.tenant, check)
             frame = embedded.embedding.frame
-            results: list[list[R]] = []
+            results: list[list[RenderedMask]] = []
             queue_seconds = decode_seconds = postprocess_seconds = 0.0
             for start in range(0, len(query.prompts), PROMPTS_PER_DECODE):
                 prompts = query.prompts[start : start + PROMPTS_PER_DECODE]
@@ -104,19 +102,19 @@ class Segmenter:
                 queue_seconds += decoded.queue_seconds
                 decode_seconds += decoded.decode_seconds
                 started = time.perf_counter()
-                results += await asyncio.to_thread(_render_all, decoded, frame, query.multimask_output, render)
+                results += await asyncio.to_thread(self._render_all, decoded, frame, query)
                 postprocess_seconds += time.perf_counter() - started
             return Segmentation(embedded, results, queue_seconds, decode_seconds, postprocess_seconds)
 
-
-def _render_all(
-    decoded: DecodedMasks, frame: ImageFrame, multimask_output: bool, render: Callable[[Mask], R]
-) -> list[list[R]]:
-    chosen = MULTIMASK if multimask_output else SINGLE_MASK
-    return [
-        [
-            render(upsample_mask(low_res_mask, float(iou), frame))
-            for low_res_mask, iou in zip(masks[chosen], ious[chosen], strict=True)
+    def _render_all(self, decoded: DecodedMasks, frame: ImageFrame, query: SegmentQuery) -> list[list[RenderedMask]]:
+        """Render mask by mask, so that a request never holds more than one at full size."""
+        chosen = MULTIMASK if query.multimask_output else SINGLE_MASK
+        return [
+            [
+                self._mask_renderer.render(
+                    upsample_mask(low_res_mask, float(iou), frame), query.mask_format, query.include_low_res_masks
+                )
+                for low_res_mask, iou in zip(masks[chosen], ious[chosen], strict=True)
+            ]
+            for masks, ious in zip(decoded.low_res_masks, decoded.iou_predictions, strict=True)
         ]
-        for masks, ious in zip(decoded.low_res_masks, decoded.iou_predictions, strict=True)
-    ]

@@ -6,29 +6,27 @@ automatic mask generator are compared with the text by CLIP, and the most simila
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from samserve.domain.automatic import AutomaticMaskParameters
+from samserve.domain.candidates import Candidate
 from samserve.domain.errors import PixelsNotFound
-from samserve.domain.masks import Mask, PackedMask
+from samserve.domain.masks import PackedMask
+from samserve.domain.rendered_mask import MaskFormat, RenderedMask
 from samserve.domain.texts import CROPS_PER_RUN, MAX_CANDIDATES, check_texts, most_similar
 from samserve.usecases.automatic import (
     AutomaticMaskGenerator,
-    GeneratedMask,
     GenerationFinished,
     GenerationQuery,
     GenerationStarted,
 )
 from samserve.usecases.embedder import ImageSource
-from samserve.usecases.ports import DecodedImage, ImageDecoder, ObjectCropper, TextRanker, TextTokenizer
-
-R = TypeVar("R")
+from samserve.usecases.ports import DecodedImage, ImageDecoder, MaskRenderer, ObjectCropper, TextRanker, TextTokenizer
 
 _PHOTO_SIDE = 2048
 """Longest side at which the photo waits to be cut into crops, 12 MiB whatever its size. SAM sees half of it."""
@@ -40,28 +38,30 @@ class TextQuery:
 
     Attributes:
         masks_per_text: how many masks answer each text, at most.
+        mask_format: any but `LOW_RES_LOGITS`, which are not kept.
     """
 
     image: ImageSource
     texts: Sequence[str]
     masks_per_text: int
+    mask_format: MaskFormat = MaskFormat.COCO_RLE
     tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RankedMask(Generic[R]):
-    """A mask in the form that the caller's `render` gave it, and its cosine similarity with the text."""
+class RankedMask:
+    """A mask, and its cosine similarity with the text."""
 
-    mask: R
+    mask: RenderedMask
     similarity: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TextSegmentation(Generic[R]):
+class TextSegmentation:
     """`results[text][mask]`, the most similar first, and where the time went beside `generation`'s own."""
 
     generation: GenerationFinished
-    results: list[list[RankedMask[R]]]
+    results: list[list[RankedMask]]
     rank_seconds: float
     render_seconds: float
 
@@ -77,6 +77,7 @@ class TextSegmenter:
         self,
         *,
         generator: AutomaticMaskGenerator,
+        mask_renderer: MaskRenderer,
         parameters: AutomaticMaskParameters,
         image_decoder: ImageDecoder,
         tokenizer: TextTokenizer,
@@ -84,44 +85,50 @@ class TextSegmenter:
         ranker: TextRanker,
     ) -> None:
         self._generator = generator
+        self._mask_renderer = mask_renderer
         self._parameters = parameters
         self._image_decoder = image_decoder
         self._tokenizer = tokenizer
         self._cropper = cropper
         self._ranker = ranker
 
-    async def segment(self, query: TextQuery, render: Callable[[Mask], R]) -> TextSegmentation[R]:
+    async def segment(self, query: TextQuery) -> TextSegmentation:
         """The masks of an image that are most similar to each text. A text's masks do not depend on the other texts.
-
-        Args:
-            render: turns a mask into what the caller needs; it runs in a worker thread. The mask comes without its
-                `low_res_mask`.
 
         Raises:
             InvalidPrompt: a text is empty or too long, or there are too many.
             PixelsNotFound: only an id was given.
-            Also what `AutomaticMaskGenerator.generate` and `TextRanker` raise.
+            Also what `AutomaticMaskGenerator.search` and `TextRanker` raise.
         """
         check_texts(query.texts)
         tokens = self._tokenizer.tokenize(query.texts)
         if query.image.data is None:
             raise PixelsNotFound(query.image.image_id or "")
         generation = GenerationQuery(query.image, self._parameters, query.tenant)
-        async with aclosing(self._generator.generate(generation, PackedMask.pack)) as events:
+        async with aclosing(self._generator.search(generation)) as events:
             async for event in events:
                 match event:
                     # Not before: the generator lets in no more requests than there is room for.
                     case GenerationStarted():
                         comparison = await self._begin(query.image.data, tokens)
-                    case GeneratedMask():
-                        await comparison.add(event.mask)
+                    case Candidate():
+                        await comparison.add(event.packed)
                     case GenerationFinished():
                         await comparison.compare()
                         started = time.perf_counter()
-                        results = await asyncio.to_thread(comparison.results, query.masks_per_text, render)
+                        results = await asyncio.to_thread(self._results, comparison, query)
                         render_seconds = time.perf_counter() - started
                         return TextSegmentation(event, results, comparison.seconds, render_seconds)
         raise AssertionError("unreachable: a generation ends with an event that says so")
+
+    def _results(self, comparison: "_Comparison", query: TextQuery) -> list[list[RankedMask]]:
+        return [
+            [
+                RankedMask(self._mask_renderer.render(candidate.unpack(), query.mask_format), similarity)
+                for candidate, similarity in best
+            ]
+            for best in comparison.best(query.masks_per_text)
+        ]
 
     async def _begin(self, data: bytes, tokens: npt.NDArray[np.int32]) -> "_Comparison":
         started = time.perf_counter()
@@ -158,14 +165,11 @@ class _Comparison:
             self.similarities += list(await self.ranker.embed_crops(crops) @ self.texts.T)
             self.seconds += time.perf_counter() - started
 
-    def results(self, masks_per_text: int, render: Callable[[Mask], R]) -> list[list[RankedMask[R]]]:
-        """The best of each text."""
+    def best(self, masks_per_text: int) -> list[list[tuple[PackedMask, float]]]:
+        """The most similar candidates of each text, and their similarities."""
         scores = np.array(self.similarities, dtype=np.float32).reshape(-1, len(self.texts))
         return [
-            [
-                RankedMask(render(self.candidates[index].unpack()), float(of_text[index]))
-                for index in most_similar(of_text, masks_per_text)
-            ]
+            [(self.candidates[index], float(of_text[index])) for index in most_similar(of_text, masks_per_text)]
             for of_text in scores.T
         ]
 

@@ -2,11 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
-from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +15,7 @@ from samserve.domain.errors import InvalidImage, InvalidPrompt, within
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.low_res_masks import LowResMask, visible
 from samserve.domain.manifest import ModelManifest
-from samserve.domain.masks import MULTIMASK, Mask, upsample_mask
+from samserve.domain.masks import MULTIMASK, upsample_mask
 from samserve.domain.prompts import (
     CoordinateSpace,
     Prompt,
@@ -26,11 +25,10 @@ from samserve.domain.prompts import (
     check_prompt_inside,
     in_pixels,
 )
+from samserve.domain.rendered_mask import MaskFormat, RenderedMask
 from samserve.domain.tracking import TrackingLimits, appearance, choose, following_prompt
 from samserve.usecases.embedder import EmbeddedImage, ImageEmbedder, ImageSource
-from samserve.usecases.ports import DecodedMasks, MaskDecoder
-
-R = TypeVar("R")
+from samserve.usecases.ports import DecodedMasks, MaskDecoder, MaskRenderer
 
 
 class TrackState(Enum):
@@ -57,10 +55,11 @@ class TrackQuery:
     prompts: Mapping[int, Prompt] = field(default_factory=dict)
     removed: Sequence[int] = ()
     coordinate_space: CoordinateSpace = CoordinateSpace.PIXELS
+    mask_format: MaskFormat = MaskFormat.COCO_RLE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TrackedObject(Generic[R]):
+class TrackedObject:
     """One object on one frame.
 
     Attributes:
@@ -70,16 +69,16 @@ class TrackedObject(Generic[R]):
 
     object_id: int
     state: TrackState
-    mask: R | None
+    mask: RenderedMask | None
     overlap: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TrackedFrame(Generic[R]):
+class TrackedFrame:
     """All objects on one frame, in the order in which they were started, and where the time went."""
 
     embedded: EmbeddedImage
-    objects: list[TrackedObject[R]]
+    objects: list[TrackedObject]
     decode_queue_seconds: float
     decode_seconds: float
     postprocess_seconds: float
@@ -104,12 +103,11 @@ class _Step:
     overlap: float
 
 
-class TrackingSession(Generic[R]):
+class TrackingSession:
     """One video. Frames are worked on in their order, one at a time; a frame that is refused changes nothing.
 
     Args:
         max_objects: that are followed at a time.
-        render: turns a mask into what the caller needs, in a worker thread.
     """
 
     def __init__(
@@ -119,24 +117,24 @@ class TrackingSession(Generic[R]):
         manifest: ModelManifest,
         embedder: ImageEmbedder,
         mask_decoder: MaskDecoder,
+        mask_renderer: MaskRenderer,
         prompt_limits: PromptLimits,
         max_objects: int,
-        render: Callable[[Mask], R],
         limits: TrackingLimits | None = None,
     ) -> None:
         self._tenant = tenant
         self._manifest = manifest
         self._embedder = embedder
         self._mask_decoder = mask_decoder
+        self._mask_renderer = mask_renderer
         self._prompt_limits = prompt_limits
         self._max_objects = max_objects
-        self._render = render
         self._limits = limits or TrackingLimits()
         self._tracks: dict[int, _Track] = {}
         self._size: Size | None = None
         self._last_sequence = -1
 
-    async def track(self, query: TrackQuery) -> TrackedFrame[R]:
+    async def track(self, query: TrackQuery) -> TrackedFrame:
         """Follow the objects onto the next frame.
 
         Raises:
@@ -163,7 +161,7 @@ class TrackingSession(Generic[R]):
             else self._follow(name, kept[name], decoded, rows.get(name), embedded.embedding)
             for name in prompts
         ]
-        objects = await asyncio.to_thread(self._render_all, steps, embedded)
+        objects = await asyncio.to_thread(self._render_all, steps, frame, query.mask_format)
         # Only now, so that a frame that failed half way has changed nothing.
         self._last_sequence, self._size = query.sequence, frame.original_size
         self._tracks = {step.object_id: self._continued(step, kept.get(step.object_id), frame) for step in steps}
@@ -232,19 +230,15 @@ class TrackingSession(Generic[R]):
         state = TrackState.FOUND if track.lost else TrackState.TRACKED
         return _Step(name, state, chosen, looks, float(ious[best]), overlap)
 
-    def _render_all(self, steps: list[_Step], embedded: EmbeddedImage) -> list[TrackedObject[R]]:
-        frame = embedded.embedding.frame
-        return [
-            TrackedObject(
-                step.object_id,
-                step.state,
-                None
-                if step.low_res_mask is None
-                else self._render(upsample_mask(step.low_res_mask, step.iou_prediction, frame)),
-                step.overlap,
-            )
-            for step in steps
-        ]
+    def _render_all(self, steps: list[_Step], frame: ImageFrame, mask_format: MaskFormat) -> list[TrackedObject]:
+        objects = []
+        for step in steps:
+            rendered = None
+            if step.low_res_mask is not None:
+                mask = upsample_mask(step.low_res_mask, step.iou_prediction, frame)
+                rendered = self._mask_renderer.render(mask, mask_format)
+            objects.append(TrackedObject(step.object_id, step.state, rendered, step.overlap))
+        return objects
 
     def _continued(self, step: _Step, track: _Track | None, frame: ImageFrame) -> _Track:
         if step.low_res_mask is None or step.appearance is None:

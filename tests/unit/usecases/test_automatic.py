@@ -22,7 +22,7 @@ QUERY = GenerationQuery(DOG, AutomaticMaskParameters(points_per_side=4, points_p
 
 async def test_of_equal_masks_the_one_of_the_highest_predicted_iou_stays() -> None:
     bench = GeneratorBench()
-    events = [event async for event in bench.generator.generate(QUERY, lambda mask: mask)]
+    events = [event async for event in bench.generator.generate(QUERY)]
     masks = [event for event in events if isinstance(event, GeneratedMask)]
     assert [type(event) for event in events[:5]] == [GenerationStarted, *[GenerationProgress] * 4]
     assert isinstance(events[-1], GenerationFinished)
@@ -33,14 +33,14 @@ async def test_of_equal_masks_the_one_of_the_highest_predicted_iou_stays() -> No
 
 async def test_nothing_runs_ahead_of_the_caller_or_after_it_has_gone() -> None:
     bench = GeneratorBench()
-    async with aclosing(bench.generator.generate(QUERY, lambda mask: mask)) as events:
+    async with aclosing(bench.generator.generate(QUERY)) as events:
         assert isinstance(await anext(events), GenerationStarted)
         assert bench.decoder.batches == 0
         assert isinstance(await anext(events), GenerationProgress)
         assert bench.decoder.batches == 1
         assert (bench.requests.in_flight, bench.generations.in_flight) == (1, 1)
         with pytest.raises(Overloaded):
-            await anext(bench.generator.generate(QUERY, lambda mask: mask))
+            await anext(bench.generator.generate(QUERY))
     assert bench.decoder.batches == 1
     assert (bench.requests.in_flight, bench.generations.in_flight) == (0, 0)
 
@@ -49,6 +49,6 @@ async def test_more_masks_than_can_be_held_are_refused(monkeypatch: pytest.Monke
     monkeypatch.setattr(samserve.usecases.automatic, "_MAX_HELD_BYTES", 100)
     bench = GeneratorBench()
     with pytest.raises(InvalidParameter, match="pred_iou_thresh: too low: more masks pass"):
-        async for _ in bench.generator.generate(QUERY, lambda mask: mask):
+        async for _ in bench.generator.generate(QUERY):
             pass
     assert bench.generations.in_flight == 0

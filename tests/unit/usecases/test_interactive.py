@@ -5,14 +5,15 @@ import asyncio
 import numpy as np
 import pytest
 
+from samserve.adapters.images.mask_renderer import PillowMaskRenderer
 from samserve.domain.edits import AddPoint, ClearPrompt, Edit, MovePoint, SetBox, Undo
 from samserve.domain.errors import EmbeddingNotFound, InvalidArgument, ModelUnavailable, Overloaded
 from samserve.domain.identity import ImageId
-from samserve.domain.masks import Mask
 from samserve.domain.prompts import CoordinateSpace, PromptLimits
 from samserve.usecases.embedder import ImageSource
 from samserve.usecases.interactive import InteractiveSession, RefusedEdit, SessionMasks, SessionStart
 from tests.support.fake_models import MANIFEST, FakeImageEncoder, FakeMaskDecoder, SceneDecoder, embedder, image
+from tests.support.rendered import pixels
 
 
 class Bench:
@@ -21,13 +22,13 @@ class Bench:
     def __init__(self) -> None:
         self.encoder, self.decoder = FakeImageEncoder(), FakeMaskDecoder()
         self.sequence = 0
-        self.session: InteractiveSession[Mask] = InteractiveSession(
+        self.session: InteractiveSession = InteractiveSession(
             tenant="",
             manifest=MANIFEST,
             embedder=embedder(self.encoder, SceneDecoder()),
             mask_decoder=self.decoder,
             limits=PromptLimits(max_points_per_prompt=3),
-            render=lambda mask: mask,
+            mask_renderer=PillowMaskRenderer(),
         )
         self.answers = self.session.answers()
 
@@ -39,7 +40,7 @@ class Bench:
             self.session.edit(self.sequence, edit)
         return self.sequence
 
-    async def masks(self) -> SessionMasks[Mask]:
+    async def masks(self) -> SessionMasks:
         async with asyncio.timeout(5):
             answer = await anext(self.answers)
         assert isinstance(answer, SessionMasks), answer
@@ -51,7 +52,7 @@ class Bench:
         assert isinstance(answer, RefusedEdit)
         return answer
 
-    async def after(self, edit: Edit | SessionStart) -> SessionMasks[Mask]:
+    async def after(self, edit: Edit | SessionStart) -> SessionMasks:
         """Send an edit and take its masks."""
         sequence = self.send(edit)
         answer = await self.masks()
@@ -93,7 +94,7 @@ async def test_undo_gives_the_masks_that_were_there_before() -> None:
     assert undone.prompt.box is None
     before, after = bench.decoder.prompts[1], bench.decoder.prompts[3]
     np.testing.assert_array_equal(before.mask_input, after.mask_input)
-    np.testing.assert_array_equal(undone.masks[0].full(), second.masks[0].full())
+    np.testing.assert_array_equal(pixels(undone.masks[0]), pixels(second.masks[0]))
 
 
 async def test_a_client_that_waits_for_its_image_or_its_masks_has_cause_to() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from samserve.adapters.images.mask_renderer import PillowMaskRenderer
 from samserve.domain.automatic import AutomaticMaskParameters
 from samserve.domain.errors import InvalidPrompt, Overloaded, PixelsNotFound
 from samserve.domain.identity import ImageId
@@ -15,7 +16,7 @@ from samserve.domain.texts import CROPS_PER_RUN
 from samserve.usecases.embedder import ImageSource
 from samserve.usecases.load.admission import Admission
 from samserve.usecases.ports import DecodedImage
-from samserve.usecases.text_prompts import TextQuery, TextSegmentation, TextSegmenter
+from samserve.usecases.text_prompts import RankedMask, TextQuery, TextSegmentation, TextSegmenter
 from tests.support.embedder_bench import DOG, CountingDecoder
 from tests.support.generator_bench import GeneratorBench
 
@@ -65,6 +66,7 @@ class TextBench:
         self.ranker, self.image_decoder = PlaceRanker(), CountingDecoder()
         self.segmenter = TextSegmenter(
             generator=self.bench.generator,
+            mask_renderer=PillowMaskRenderer(),
             parameters=PARAMETERS,
             image_decoder=self.image_decoder,
             tokenizer=PlaceTokenizer(),
@@ -72,15 +74,15 @@ class TextBench:
             ranker=self.ranker,
         )
 
-    async def segment(self, *texts: str, masks: int = 3) -> TextSegmentation[tuple[float, float, float, float]]:
-        return await self.segmenter.segment(TextQuery(DOG, texts, masks), lambda mask: mask.bbox)
+    async def segment(self, *texts: str, masks: int = 3) -> TextSegmentation:
+        return await self.segmenter.segment(TextQuery(DOG, texts, masks))
 
 
 async def test_answers_are_the_most_similar_masks_the_best_first() -> None:
     bench = TextBench()
     [left], [right] = (await bench.segment("left")).results, (await bench.segment("right")).results
     assert len(left) == len(right) == 3
-    assert max(ranked.mask[2] for ranked in left) < min(ranked.mask[0] for ranked in right)
+    assert max(ranked.mask.bbox[2] for ranked in left) < min(ranked.mask.bbox[0] for ranked in right)
     for found in (left, right):
         similarities = [ranked.similarity for ranked in found]
         assert similarities == sorted(similarities, reverse=True)
@@ -89,7 +91,7 @@ async def test_answers_are_the_most_similar_masks_the_best_first() -> None:
 async def test_of_equal_masks_the_one_of_the_highest_predicted_iou_comes_first() -> None:
     [found] = (await TextBench().segment("anywhere", masks=64)).results
     assert {ranked.similarity for ranked in found} == {0.0}
-    corners = [(ranked.mask[1], ranked.mask[0]) for ranked in found]
+    corners = [(ranked.mask.bbox[1], ranked.mask.bbox[0]) for ranked in found]
     # The generator gives masks of one predicted IoU in the order of the points, row by row.
     assert corners == sorted(corners)
 
@@ -100,10 +102,10 @@ async def test_an_answer_does_not_depend_on_the_other_texts() -> None:
     shuffled = (await TextBench().segment(*reversed(texts))).results
     alone = [(await TextBench().segment(text)).results[0] for text in texts]
 
-    def plain(results: list[list[object]]) -> list[list[tuple[object, float]]]:
-        return [[(ranked.mask, ranked.similarity) for ranked in found] for found in results]  # type: ignore[attr-defined]
+    def plain(results: list[list[RankedMask]]) -> list[list[tuple[tuple[float, ...], float]]]:
+        return [[(ranked.mask.bbox, ranked.similarity) for ranked in found] for found in results]
 
-    assert plain(together) == plain(alone) == plain(shuffled[::-1])  # type: ignore[arg-type]
+    assert plain(together) == plain(alone) == plain(shuffled[::-1])
 
 
 async def test_candidates_are_compared_once_for_all_texts_some_at_a_time() -> None:
@@ -118,7 +120,7 @@ async def test_id_alone_is_refused_before_anything_runs() -> None:
     bench = TextBench()
     query = TextQuery(ImageSource(image_id=ImageId.of(b"dog")), ["left"], 1)
     with pytest.raises(PixelsNotFound, match="send the image itself"):
-        await bench.segmenter.segment(query, lambda mask: mask)
+        await bench.segmenter.segment(query)
     assert bench.bench.decoder.batches == bench.ranker.texts == 0
 
 

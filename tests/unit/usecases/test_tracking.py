@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from samserve.adapters.images.mask_renderer import PillowMaskRenderer
 from samserve.domain.errors import InvalidArgument, InvalidImage, InvalidPrompt, ModelUnavailable
 from samserve.domain.geometry import Size
-from samserve.domain.masks import Mask
 from samserve.domain.prompts import CoordinateSpace, PointLabel, Prompt, PromptLimits
 from samserve.usecases.tracking import TrackedFrame, TrackingSession, TrackQuery, TrackState
 from tests.support.fake_models import MANIFEST, FakeImageEncoder, FakeMaskDecoder, SceneDecoder, embedder, image
@@ -21,17 +21,17 @@ class Bench:
     def __init__(self) -> None:
         self.decoder, self.encoder = FakeMaskDecoder(), FakeImageEncoder()
         self.sequence = 0
-        self.session: TrackingSession[Mask] = TrackingSession(
+        self.session: TrackingSession = TrackingSession(
             tenant="",
             manifest=MANIFEST,
             embedder=embedder(self.encoder, SceneDecoder()),
             mask_decoder=self.decoder,
             prompt_limits=PromptLimits(),
             max_objects=2,
-            render=lambda mask: mask,
+            mask_renderer=PillowMaskRenderer(),
         )
 
-    async def track(self, prompts: dict[int, Prompt] | None = None, **query: object) -> TrackedFrame[Mask]:
+    async def track(self, prompts: dict[int, Prompt] | None = None, **query: object) -> TrackedFrame:
         self.sequence += 1
         source = image(1, nonce=self.sequence)
         return await self.session.track(TrackQuery(self.sequence, source, prompts or {}, **query))  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from samserve.adapters.grpc.handlers.gaze import GazeHandler
 from samserve.adapters.grpc.handlers.interactive import InteractiveHandler
 from samserve.adapters.grpc.handlers.text import TextHandler, has_text
 from samserve.adapters.grpc.handlers.tracking import TrackingHandler
-from samserve.adapters.grpc.masks import mask_renderer
+from samserve.adapters.grpc.masks import mask_message, read_mask_format
 from samserve.adapters.grpc.messages import (
     is_cached,
     read_image,
@@ -111,16 +111,18 @@ class SegmentationServicer(SegmentationServiceServicer):
         if has_text(request):
             return await self._text.segment(request, current_call().tenant)
         started = time.perf_counter()
-        render = mask_renderer(request.mask_format, request.include_low_res_masks)
+        mask_format = read_mask_format(request.mask_format)
         query = SegmentQuery(
             image=read_image(request.image, self._limits.max_image_bytes),
             prompts=self._prompts(request),
             multimask_output=request.multimask_output,
             coordinate_space=read_space(request.coordinate_space),
+            mask_format=mask_format,
+            include_low_res_masks=request.include_low_res_masks,
             tenant=current_call().tenant,
             remaining_seconds=context.time_remaining(),
         )
-        segmentation = await self._segmenter.segment(query, render)
+        segmentation = await self._segmenter.segment(query)
         embedded = segmentation.embedded
         current_call().prompted(len(request.prompts))
         current_call().post_processed(segmentation.postprocess_seconds)
@@ -128,7 +130,10 @@ class SegmentationServicer(SegmentationServiceServicer):
             image_id=embedded.image_id,
             original_size=size_message(embedded.embedding.frame.original_size),
             results=[
-                pb.PromptResult(masks=masks, detection=prompt.detection if prompt.HasField("detection") else None)
+                pb.PromptResult(
+                    masks=map(mask_message, masks),
+                    detection=prompt.detection if prompt.HasField("detection") else None,
+                )
                 for masks, prompt in zip(segmentation.results, request.prompts, strict=True)
             ],
             embedding_source=source_message(embedded),

@@ -9,6 +9,7 @@ from samserve.domain.gaze.one_euro import OneEuroParameters
 from samserve.domain.gaze.viewing import Viewing
 from samserve.domain.keyframes import KeyframePolicy
 from samserve.domain.prompts import CoordinateSpace
+from samserve.domain.rendered_mask import MaskFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class GazeOptions:
         classifier: made anew for the stream, once the size of its frames is known.
         min_confidence: samples below it are invalid.
         hold_seconds: how long invalid samples hold the object.
+        mask_format: the form of its masks.
         max_mask_side: masks are scaled down to this longest side; 0 leaves them.
     """
 
@@ -30,6 +32,7 @@ class GazeOptions:
     classifier: Callable[[Viewing], FixationClassifier] = VelocityThreshold
     min_confidence: float = 0.0
     hold_seconds: float = 0.3
+    mask_format: MaskFormat = MaskFormat.COCO_RLE
     max_mask_side: int = 0
     keyframes: KeyframePolicy = field(default_factory=KeyframePolicy)
 

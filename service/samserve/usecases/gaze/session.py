@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +19,10 @@ from samserve.domain.gaze.stream import GazeCounts, GazeOptions, GazeSample, Gaz
 from samserve.domain.gaze.viewing import Viewing
 from samserve.domain.geometry import Size
 from samserve.domain.prompts import CoordinateSpace
+from samserve.domain.rendered_mask import RenderedMask
 from samserve.usecases.gaze.frames import GazeFrame, GazeFrames
 from samserve.usecases.gaze.target import GazeObjects
 from samserve.usecases.ports import GazeObserver
-
-R = TypeVar("R")
 
 _MAX_WAITING_REFUSALS = 64
 """A client that sends nothing but faults and reads nothing is told of the last so many."""
@@ -38,11 +37,11 @@ class MakeFrames(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class GazeAnswer(Generic[R]):
+class GazeAnswer:
     """What became of one sample.
 
     Attributes:
-        mask: in the form of the session's `render`; None where the client has it already, or there is none.
+        mask: None where the client has it already, or there is none.
         point: the filtered gaze in the stream's coordinate space.
         frame_sequence: of the frame that mask and point lie on.
     """
@@ -50,7 +49,7 @@ class GazeAnswer(Generic[R]):
     sample: GazeSample
     state: GazeState
     object_id: int
-    mask: R | None
+    mask: RenderedMask | None
     point: tuple[float, float] | None
     frame_sequence: int
     keyframe_sequence: int
@@ -81,7 +80,7 @@ class _Waiting:
     arrived: float
 
 
-class GazeSession(Generic[R]):
+class GazeSession:
     """One person's stream. The latest sample wins.
 
     Every sample is filtered and classified as it comes, and then waits in a place for one. `answers` takes it from
@@ -99,7 +98,7 @@ class GazeSession(Generic[R]):
         options: GazeOptions,
         *,
         make_frames: MakeFrames,
-        objects: GazeObjects[R],
+        objects: GazeObjects,
         observer: GazeObserver,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -170,7 +169,7 @@ class GazeSession(Generic[R]):
         self._objects.release()
         self._waiting = None
 
-    async def answers(self) -> AsyncGenerator[GazeAnswer[R] | Refusal, None]:
+    async def answers(self) -> AsyncGenerator[GazeAnswer | Refusal, None]:
         """The answers, in the order of the samples. To be taken by one reader."""
         while True:
             await self._news.wait()
@@ -226,7 +225,7 @@ class GazeSession(Generic[R]):
             options.hold_seconds,
         )
 
-    async def _answer(self, waiting: _Waiting) -> GazeAnswer[R] | Refusal:
+    async def _answer(self, waiting: _Waiting) -> GazeAnswer | Refusal:
         view, look = self._frames.view, waiting.look
         decode_seconds = 0.0
         try:

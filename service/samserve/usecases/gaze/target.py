@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +16,11 @@ from samserve.domain.gaze.stream import GazeState
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.low_res_masks import LowResMask, contains, overlap, seen_from, visible
 from samserve.domain.manifest import ModelManifest
-from samserve.domain.masks import MULTIMASK, Mask, upsample_mask
+from samserve.domain.masks import MULTIMASK, upsample_mask
 from samserve.domain.prompts import click_prompts
+from samserve.domain.rendered_mask import MaskFormat, RenderedMask
 from samserve.usecases.gaze.frames import Keyframe, View
-from samserve.usecases.ports import MaskDecoder, MaskWarper
-
-R = TypeVar("R")
+from samserve.usecases.ports import MaskDecoder, MaskRenderer, MaskWarper
 
 _SAME_OBJECT_OVERLAP = 0.5
 
@@ -37,11 +35,10 @@ class _Object:
     iou_prediction: float
 
 
-class GazeObjects(Generic[R]):
+class GazeObjects:
     """The object that one person looks at, and looked at before.
 
     Args:
-        render: turns a mask into what the caller needs, in a worker thread.
         max_mask_side: masks are scaled down to this longest side; 0 leaves them.
         clock: seconds.
     """
@@ -51,15 +48,17 @@ class GazeObjects(Generic[R]):
         *,
         manifest: ModelManifest,
         mask_decoder: MaskDecoder,
+        mask_renderer: MaskRenderer,
         warper: MaskWarper,
-        render: Callable[[Mask], R],
+        mask_format: MaskFormat,
         max_mask_side: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._manifest = manifest
         self._mask_decoder = mask_decoder
+        self._mask_renderer = mask_renderer
         self._warper = warper
-        self._render = render
+        self._mask_format = mask_format
         self._max_mask_side = max_mask_side
         self._clock = clock
         self.decodes = 0
@@ -130,7 +129,7 @@ class GazeObjects(Generic[R]):
         self._numbered += 1
         return self._numbered
 
-    async def show(self, view: View) -> R | None:
+    async def show(self, view: View) -> RenderedMask | None:
         """The object's mask on this frame, where the client does not have it yet."""
         current = self._current
         if current is None or current.keyframe is not view.keyframe or self._shown == (current.decode, view.sequence):
@@ -139,16 +138,15 @@ class GazeObjects(Generic[R]):
         self._shown = (current.decode, view.sequence)
         return mask
 
-    def _project(self, current: _Object, view: View) -> R:
+    def _project(self, current: _Object, view: View) -> RenderedMask:
         frame = view.keyframe.embedding.frame
         size = scaled_down(frame.original_size, self._max_mask_side)
         if size == frame.original_size and view.to_keyframe is plane.IDENTITY:
-            return self._render(upsample_mask(current.low_res_mask, current.iou_prediction, frame))
-        return self._render(
-            self._warper.warp(
-                current.low_res_mask, current.iou_prediction, frame, view.to_keyframe @ _enlarging(size, frame), size
-            )
-        )
+            mask = upsample_mask(current.low_res_mask, current.iou_prediction, frame)
+        else:
+            to_keyframe = view.to_keyframe @ _enlarging(size, frame)
+            mask = self._warper.warp(current.low_res_mask, current.iou_prediction, frame, to_keyframe, size)
+        return self._mask_renderer.render(mask, self._mask_format)
 
 
 def scaled_down(size: Size, max_side: int) -> Size:

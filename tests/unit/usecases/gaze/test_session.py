@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pytest_asyncio
 
+from samserve.adapters.images.mask_renderer import PillowMaskRenderer
 from samserve.adapters.opencv.camera_motion import OpenCvMaskWarper
 from samserve.domain import homography as plane
 from samserve.domain.errors import EmbeddingNotFound, InvalidArgument, InvalidImage, ModelUnavailable, SamserveError
@@ -16,7 +17,6 @@ from samserve.domain.geometry import Size
 from samserve.domain.homography import Homography
 from samserve.domain.identity import ImageId
 from samserve.domain.keyframes import KeyframePolicy
-from samserve.domain.masks import Mask
 from samserve.domain.prompts import CoordinateSpace
 from samserve.usecases.embedder import ImageSource
 from samserve.usecases.gaze.frames import GazeFrame, GazeFrames
@@ -25,6 +25,7 @@ from samserve.usecases.gaze.target import GazeObjects
 from samserve.usecases.load.rate_limit import TenantRateLimiter
 from samserve.usecases.ports import Thumbnail
 from tests.support.fake_models import MANIFEST, FakeImageEncoder, FakeMaskDecoder, SceneDecoder, embedder, image
+from tests.support.rendered import pixels
 
 HERE, THERE = (100.0, 100.0), (300.0, 200.0)
 
@@ -70,7 +71,7 @@ class Bench:
         self.frames = 0
         scenes = SceneDecoder()
         options = options or GazeOptions(smoothing=None)
-        self.session: GazeSession[Mask] = GazeSession(
+        self.session: GazeSession = GazeSession(
             options,
             make_frames=partial(
                 GazeFrames,
@@ -87,7 +88,8 @@ class Bench:
                 manifest=MANIFEST,
                 mask_decoder=self.decoder,
                 warper=OpenCvMaskWarper(),
-                render=lambda mask: mask,
+                mask_renderer=PillowMaskRenderer(),
+                mask_format=options.mask_format,
                 max_mask_side=options.max_mask_side,
                 clock=lambda: self.now,
             ),
@@ -107,7 +109,7 @@ class Bench:
         self.session.sample(GazeSample(self.sequence, self.sequence * 10_000_000, x, y, point is not None))
         return self.sequence
 
-    async def look(self, point: tuple[float, float] | None) -> GazeAnswer[Mask]:
+    async def look(self, point: tuple[float, float] | None) -> GazeAnswer:
         """Send a sample and take its answer."""
         sequence = self.send(point)
         async with asyncio.timeout(5):
@@ -116,7 +118,7 @@ class Bench:
         assert answer.sample.sequence == sequence
         return answer
 
-    async def fixate(self, point: tuple[float, float]) -> GazeAnswer[Mask]:
+    async def fixate(self, point: tuple[float, float]) -> GazeAnswer:
         """Look at a point until the eyes have come to rest."""
         for _ in range(20):
             answer = await self.look(point)
@@ -159,7 +161,7 @@ async def test_a_fixation_is_decoded_once_and_stays_the_same_object_inside_the_m
     first = await bench.fixate(HERE)
     assert (first.state, first.object_id, first.frame_sequence) == (GazeState.NEW_MASK, 1, 1)
     assert first.mask is not None
-    assert first.mask.full()[100, 100]
+    assert pixels(first.mask)[100, 100]
     for _ in range(10):
         again = await bench.look((105.0, 98.0))
         assert (again.state, again.object_id, again.mask) == (GazeState.SAME_OBJECT, 1, None)
@@ -428,7 +430,7 @@ async def test_normalized_points_and_small_masks() -> None:
     answer = await bench.fixate((0.25, 1 / 3))
     assert answer.mask is not None
     assert answer.mask.original_size == (75, 100)
-    assert answer.mask.full()[25, 25]
+    assert pixels(answer.mask)[25, 25]
     np.testing.assert_allclose(answer.point or (), (0.25, 1 / 3))
 
 

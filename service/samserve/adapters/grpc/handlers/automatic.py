@@ -1,5 +1,6 @@
 """gRPC handlers of `GenerateMasks` and `DetectEdges`."""
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from samserve.adapters.grpc.masks import mask_renderer
+from samserve.adapters.grpc.masks import mask_message, read_mask_format
 from samserve.adapters.grpc.messages import is_cached, read_image, size_message, source_message, timings_message
 from samserve.domain.automatic import AutomaticMaskParameters
 from samserve.domain.errors import InvalidParameter
@@ -53,11 +54,11 @@ class AutomaticHandler:
             raise InvalidParameter(
                 "mask_format", "LOW_RES_LOGITS is not supported by GenerateMasks; use COCO_RLE, PNG or POLYGONS"
             )
-        render = mask_renderer(request.mask_format, include_low_res_masks=False)
+        mask_format = read_mask_format(request.mask_format)
         given = {field.name: value for field, value in request.ListFields() if field.name in _PARAMETERS}
         image = read_image(request.image, self._max_image_bytes)
         query = GenerationQuery(image, AutomaticMaskParameters(**given), tenant)
-        async with aclosing(self._generator.generate(query, render)) as events:
+        async with aclosing(self._generator.generate(query, mask_format)) as events:
             async for event in events:
                 if isinstance(event, GenerationFinished):
                     current_call().post_processed(event.postprocess_seconds)
@@ -67,13 +68,16 @@ class AutomaticHandler:
         """See the proto."""
         started = time.perf_counter()
         image = read_image(request.image, self._max_image_bytes)
-        detected = await self._edge_detector.detect(image, tenant, _png)
+        detected = await self._edge_detector.detect(image, tenant)
+        detected_at = time.perf_counter()
+        png = await asyncio.to_thread(_png, detected.edges)
+        postprocess_seconds = detected.postprocess_seconds + time.perf_counter() - detected_at
         embedded = detected.embedded
-        current_call().post_processed(detected.postprocess_seconds)
+        current_call().post_processed(postprocess_seconds)
         return pb.DetectEdgesResponse(
             image_id=embedded.image_id,
             original_size=size_message(embedded.embedding.frame.original_size),
-            png=detected.edges,
+            png=png,
             embedding_source=source_message(embedded),
             cached=is_cached(embedded),
             timings=timings_message(
@@ -81,12 +85,12 @@ class AutomaticHandler:
                 time.perf_counter() - started,
                 detected.decode_queue_seconds,
                 detected.decode_seconds,
-                detected.postprocess_seconds,
+                postprocess_seconds,
             ),
         )
 
 
-def _event_message(event: GenerationEvent[pb.Mask], started: float) -> pb.GenerateMasksResponse:
+def _event_message(event: GenerationEvent, started: float) -> pb.GenerateMasksResponse:
     match event:
         case GenerationStarted():
             return pb.GenerateMasksResponse(
@@ -106,7 +110,7 @@ def _event_message(event: GenerationEvent[pb.Mask], started: float) -> pb.Genera
             x0, y0, x1, y1 = event.crop_box
             return pb.GenerateMasksResponse(
                 mask=pb.GeneratedMask(
-                    mask=event.mask,
+                    mask=mask_message(event.mask),
                     point=pb.Point(x=x, y=y, label=pb.POINT_LABEL_FOREGROUND),
                     crop_box=pb.Box(x0=x0, y0=y0, x1=x1, y1=y1),
                 )

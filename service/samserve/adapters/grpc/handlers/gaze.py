@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 
-from samserve.adapters.grpc.masks import mask_renderer
+from samserve.adapters.grpc.masks import mask_message, read_mask_format
 from samserve.adapters.grpc.messages import duration, read_image, read_space
 from samserve.adapters.grpc.streams import converse, error_message, next_request, seconds
 from samserve.domain.errors import InvalidArgument, InvalidImage, InvalidPrompt, within
@@ -17,7 +17,6 @@ from samserve.domain.gaze.one_euro import OneEuroParameters
 from samserve.domain.gaze.stream import GazeCounts, GazeOptions, GazeSample, GazeState
 from samserve.domain.gaze.viewing import Viewing
 from samserve.domain.keyframes import KeyframePolicy
-from samserve.domain.masks import Mask
 from samserve.observability.call import current_call
 from samserve.usecases.gaze.frames import GazeFrame
 from samserve.usecases.gaze.session import GazeAnswer, GazeSession, Refusal
@@ -34,15 +33,13 @@ _STATES = {
     GazeState.RELEASED: pb.GAZE_STATE_RELEASED,
 }
 
-Answer: TypeAlias = GazeAnswer[pb.Mask] | Refusal
+Answer: TypeAlias = GazeAnswer | Refusal
 
 
 class MakeGazeSession(Protocol):
     """Makes the use case of one stream."""
 
-    def __call__(
-        self, options: GazeOptions, tenant: str, render: Callable[[Mask], pb.Mask]
-    ) -> GazeSession[pb.Mask]: ...
+    def __call__(self, options: GazeOptions, tenant: str) -> GazeSession: ...
 
 
 class GazeHandler:
@@ -78,8 +75,7 @@ class GazeHandler:
             raise InvalidArgument("config", "missing; the first message of a gaze stream must be the config")
         with within("config"):
             options = read_options(first.config, self._max_encodes_per_second)
-            render = mask_renderer(first.config.mask_format, include_low_res_masks=False)
-        session = self._make_session(options, tenant, render)
+        session = self._make_session(options, tenant)
         async for answer in converse(session, requests, partial(self._receive, session), self._idle_seconds):
             made = time.perf_counter()
             if isinstance(answer, GazeAnswer) and answer.mask is not None:
@@ -89,7 +85,7 @@ class GazeHandler:
             if isinstance(answer, GazeAnswer):
                 current_call().gaze_answered(answer.total_seconds + time.perf_counter() - made)
 
-    def _receive(self, session: GazeSession[pb.Mask], request: pb.SegmentGazeRequest) -> None:
+    def _receive(self, session: GazeSession, request: pb.SegmentGazeRequest) -> None:
         match request.WhichOneof("message"):
             case "sample":
                 session.sample(_sample(request.sample))
@@ -142,6 +138,7 @@ def read_options(config: pb.GazeConfig, max_encodes_per_second: float) -> GazeOp
         hold_seconds=hold,
         max_mask_side=config.max_mask_side,
         keyframes=_policy(config.keyframes, max_encodes_per_second),
+        mask_format=read_mask_format(config.mask_format),
     )
 
 
@@ -227,7 +224,7 @@ def _message(answer: Answer) -> pb.SegmentGazeResponse:
             timestamp_nanoseconds=answer.sample.timestamp_nanoseconds,
             state=_STATES[answer.state],
             object_id=answer.object_id,
-            mask=answer.mask,
+            mask=mask_message(answer.mask) if answer.mask is not None else None,
             x=x,
             y=y,
             frame_sequence=answer.frame_sequence,

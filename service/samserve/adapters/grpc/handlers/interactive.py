@@ -1,15 +1,14 @@
 """gRPC handler of `SegmentStream`."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from functools import partial
 from typing import Protocol
 
-from samserve.adapters.grpc.masks import MaskForm
+from samserve.adapters.grpc.masks import mask_message, read_mask_format
 from samserve.adapters.grpc.messages import duration, read_image, read_label, read_space, size_message
 from samserve.adapters.grpc.streams import converse, error_message
 from samserve.domain.edits import AddPoint, ClearPrompt, Edit, MovePoint, RemovePoint, SetBox, Undo
 from samserve.domain.errors import InvalidArgument, within
-from samserve.domain.masks import Mask
 from samserve.domain.prompts import PointLabel
 from samserve.observability.call import current_call
 from samserve.usecases.interactive import InteractiveSession, RefusedEdit, SessionMasks, SessionStart
@@ -19,7 +18,7 @@ from samserve.v1 import segmentation_pb2 as pb
 class MakeInteractiveSession(Protocol):
     """Makes the use case of one stream."""
 
-    def __call__(self, tenant: str, render: Callable[[Mask], pb.Mask]) -> InteractiveSession[pb.Mask]: ...
+    def __call__(self, tenant: str) -> InteractiveSession: ...
 
 
 class InteractiveHandler:
@@ -39,30 +38,28 @@ class InteractiveHandler:
         self, requests: AsyncIterator[pb.SegmentStreamRequest], tenant: str
     ) -> AsyncGenerator[pb.SegmentStreamResponse, None]:
         """One stream."""
-        form = MaskForm()
-        session = self._make_session(tenant, form)
-        receive = partial(self._receive, session, form)
+        session = self._make_session(tenant)
+        receive = partial(self._receive, session)
         async for answer in converse(session, requests, receive, self._idle_seconds):
             if isinstance(answer, SessionMasks) and answer.masks:
                 current_call().post_processed(answer.postprocess_seconds)
             yield _message(answer)
 
-    def _receive(self, session: InteractiveSession[pb.Mask], form: MaskForm, request: pb.SegmentStreamRequest) -> None:
+    def _receive(self, session: InteractiveSession, request: pb.SegmentStreamRequest) -> None:
         try:
             if request.WhichOneof("edit") == "start_session":
                 with within("start_session"):
-                    start = self._start(request.start_session, form)
+                    start = self._start(request.start_session)
                 session.start(request.sequence, start)
             else:
                 session.edit(request.sequence, _edit(request))
         except InvalidArgument as error:
             session.refuse(request.sequence, error)
 
-    def _start(self, start: pb.StartSession, form: MaskForm) -> SessionStart:
+    def _start(self, start: pb.StartSession) -> SessionStart:
         image = read_image(start.image, self._max_image_bytes)
         space = read_space(start.coordinate_space)
-        form.choose(start.mask_format)
-        return SessionStart(image, space, start.multimask_output)
+        return SessionStart(image, space, start.multimask_output, read_mask_format(start.mask_format))
 
 
 def _edit(request: pb.SegmentStreamRequest) -> Edit:
@@ -94,7 +91,7 @@ _LABELS = {
 }
 
 
-def _message(answer: SessionMasks[pb.Mask] | RefusedEdit) -> pb.SegmentStreamResponse:
+def _message(answer: SessionMasks | RefusedEdit) -> pb.SegmentStreamResponse:
     if isinstance(answer, RefusedEdit):
         return pb.SegmentStreamResponse(sequence=answer.sequence, error=error_message(answer.sequence, answer.error))
     prompt, embedded = answer.prompt, answer.embedded
@@ -109,7 +106,7 @@ def _message(answer: SessionMasks[pb.Mask] | RefusedEdit) -> pb.SegmentStreamRes
     return pb.SegmentStreamResponse(
         sequence=answer.sequence,
         masks=pb.SessionMasks(
-            masks=answer.masks,
+            masks=map(mask_message, answer.masks),
             points=points,
             box=box,
             undoable_edits=answer.undoable_edits,

@@ -2,7 +2,7 @@
 
 import time
 
-from samserve.adapters.grpc.masks import mask_renderer
+from samserve.adapters.grpc.masks import mask_message, read_mask_format
 from samserve.adapters.grpc.messages import is_cached, read_image, size_message, source_message, timings_message
 from samserve.domain.errors import InvalidParameter, InvalidPrompt, TextUnavailable, within
 from samserve.domain.texts import check_texts
@@ -46,14 +46,14 @@ class TextHandler:
             )
         if request.include_low_res_masks:
             raise InvalidParameter("include_low_res_masks", "not supported with text prompts; unset it")
-        render = mask_renderer(request.mask_format, include_low_res_masks=False)
+        mask_format = read_mask_format(request.mask_format)
         image = read_image(request.image, self._max_image_bytes)
         if isinstance(self._segmenter, TextUnavailable):
             # First what the caller has to mend wherever it asks.
             check_texts(texts)
             raise TextUnavailable(str(self._segmenter))
-        query = TextQuery(image, texts, _MASKS[request.multimask_output], tenant)
-        found = await self._segmenter.segment(query, render)
+        query = TextQuery(image, texts, _MASKS[request.multimask_output], mask_format, tenant)
+        found = await self._segmenter.segment(query)
         generation, embedded = found.generation, found.generation.embedded
         postprocess_seconds = generation.postprocess_seconds + found.render_seconds
         current_call().prompted(len(texts))
@@ -61,7 +61,7 @@ class TextHandler:
         return pb.SegmentResponse(
             image_id=embedded.image_id,
             original_size=size_message(embedded.embedding.frame.original_size),
-            results=[pb.PromptResult(masks=map(_mask_message, masks)) for masks in found.results],
+            results=[pb.PromptResult(masks=map(_ranked_message, masks)) for masks in found.results],
             embedding_source=source_message(embedded),
             cached=is_cached(embedded),
             timings=timings_message(
@@ -88,6 +88,7 @@ def _read_texts(request: pb.SegmentRequest) -> list[str]:
     return [prompt.text for prompt in request.prompts]
 
 
-def _mask_message(ranked: RankedMask[pb.Mask]) -> pb.Mask:
-    ranked.mask.text_similarity = ranked.similarity
-    return ranked.mask
+def _ranked_message(ranked: RankedMask) -> pb.Mask:
+    message = mask_message(ranked.mask)
+    message.text_similarity = ranked.similarity
+    return message

@@ -1,14 +1,13 @@
 """gRPC handler of `TrackObjects`."""
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Protocol
 
-from samserve.adapters.grpc.masks import MaskForm
+from samserve.adapters.grpc.masks import mask_message, read_mask_format
 from samserve.adapters.grpc.messages import read_image, read_prompt, read_space, timings_message
 from samserve.adapters.grpc.streams import error_message, next_request
 from samserve.domain.errors import InvalidPrompt, SamserveError, within
-from samserve.domain.masks import Mask
 from samserve.domain.prompts import PromptLimits, check_count
 from samserve.observability.call import current_call
 from samserve.usecases.tracking import TrackedFrame, TrackingSession, TrackQuery, TrackState
@@ -25,7 +24,7 @@ _STATES = {
 class MakeTrackingSession(Protocol):
     """Makes the use case of one stream."""
 
-    def __call__(self, tenant: str, render: Callable[[Mask], pb.Mask]) -> TrackingSession[pb.Mask]: ...
+    def __call__(self, tenant: str) -> TrackingSession: ...
 
 
 class TrackingHandler:
@@ -55,12 +54,10 @@ class TrackingHandler:
         self, requests: AsyncIterator[pb.TrackObjectsRequest], tenant: str
     ) -> AsyncGenerator[pb.TrackObjectsResponse, None]:
         """One stream."""
-        form = MaskForm()
-        session = self._make_session(tenant, form)
+        session = self._make_session(tenant)
         while (request := await next_request(requests, self._idle_seconds)) is not None:
             started = time.perf_counter()
             try:
-                form.choose(request.mask_format)
                 tracked = await session.track(self._query(request))
             except SamserveError as error:
                 yield pb.TrackObjectsResponse(sequence=request.sequence, error=error_message(request.sequence, error))
@@ -69,6 +66,7 @@ class TrackingHandler:
                 yield _message(request.sequence, tracked, time.perf_counter() - started)
 
     def _query(self, request: pb.TrackObjectsRequest) -> TrackQuery:
+        mask_format = read_mask_format(request.mask_format)
         check_count(len(request.prompts), self._prompt_limits)
         if len(request.removed_object_ids) > self._prompt_limits.max_prompts:
             count, limit = len(request.removed_object_ids), self._prompt_limits.max_prompts
@@ -88,10 +86,11 @@ class TrackingHandler:
             prompts,
             request.removed_object_ids,
             read_space(request.coordinate_space),
+            mask_format,
         )
 
 
-def _message(sequence: int, tracked: TrackedFrame[pb.Mask], total_seconds: float) -> pb.TrackObjectsResponse:
+def _message(sequence: int, tracked: TrackedFrame, total_seconds: float) -> pb.TrackObjectsResponse:
     return pb.TrackObjectsResponse(
         sequence=sequence,
         frame=pb.TrackedFrame(
@@ -100,7 +99,7 @@ def _message(sequence: int, tracked: TrackedFrame[pb.Mask], total_seconds: float
                 pb.TrackedObject(
                     object_id=tracked_object.object_id,
                     state=_STATES[tracked_object.state],
-                    mask=tracked_object.mask,
+                    mask=mask_message(tracked_object.mask) if tracked_object.mask is not None else None,
                     overlap=tracked_object.overlap,
                 )
                 for tracked_object in tracked.objects
