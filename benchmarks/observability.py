@@ -62,7 +62,7 @@ async def compare(rounds: int) -> dict[str, list[float]]:
     async with AsyncExitStack() as stack:
         stubs = {}
         for name, tracer in zip(CONFIGURATIONS, tracers, strict=True):
-            running = await stack.enter_async_context(gateway(Settings(port=0, engine_threads=1), tracer))
+            running = await stack.enter_async_context(gateway(Settings(port=0, onnxruntime_threads=1), tracer))
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(running.address))
             stubs[name] = SegmentationServiceStub(channel)
         photo = pb.Image(data=PHOTO.read_bytes())

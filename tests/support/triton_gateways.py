@@ -46,7 +46,7 @@ def logits(response: pb.SegmentResponse) -> np.ndarray[Any, Any]:
 
 async def transport(served: Served) -> str:
     info: pb.GetServerInfoResponse = await served.stub.GetServerInfo(pb.GetServerInfoRequest())
-    assert info.engine == "triton"
+    assert info.backend == "triton"
     return info.transport
 
 

@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
     data = photo.read_bytes()
     with gateway_process() as address, Client(address) as client:
         info = client.server_info()
-        print(f"model {info.model}, {info.precision}, {info.engine}")
+        print(f"model {info.model}, {info.precision}, {info.backend}")
         cold, warm = _segment(client, data, flags), _segment(client, data, flags)
         height, width = warm.original_size
         x, y, _ = flags.marks(warm.original_size).points[0]

@@ -78,7 +78,7 @@ def read_server_info(response: pb.GetServerInfoResponse) -> ServerInfo:
         model=response.model,
         fingerprint=response.fingerprint,
         precision=response.precision,
-        engine=response.engine,
+        backend=response.backend,
         transport=response.transport,
         image_size=response.image_size,
         embedding_shape=tuple(response.embedding_shape),

@@ -22,7 +22,7 @@ class Timings:
     Attributes:
         cache_seconds: reading the caches.
         image_decode_seconds: decoding and resizing the image file.
-        queue_seconds: waiting for a free engine.
+        queue_seconds: waiting for a free ONNX Runtime thread.
         encode_seconds: the image encoder.
         decode_seconds: the mask decoder.
         postprocess_seconds: from logits to masks.
@@ -163,7 +163,7 @@ class ServerInfo:
         version: of samserve.
         model: architecture, `vit_h`, `vit_l`, `vit_b`, `vit_t` or `tiny`.
         fingerprint: identity of weights, preprocessing and precision.
-        engine: what runs the models, `embedded` or `triton`.
+        backend: what runs the models, `onnxruntime` or `triton`.
         transport: how embeddings come to it: `in_process`, `shared_memory` or `wire`.
         image_size: side of the model's square input in pixels.
         embedding_shape: (C, H, W).
@@ -175,7 +175,7 @@ class ServerInfo:
     model: str
     fingerprint: str
     precision: str
-    engine: str
+    backend: str
     transport: str
     image_size: int
     embedding_shape: tuple[int, ...]

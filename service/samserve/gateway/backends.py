@@ -76,15 +76,15 @@ def onnxruntime(settings: Settings, observer: CacheObserver, tracer: Tracer, res
         InvalidManifest: the repository is missing or not whole.
     """
     manifest = ModelManifest.read(settings.model_repository)
-    encoder = OnnxRuntimeImageEncoder(settings.model_repository, settings.engine_threads)
+    encoder = OnnxRuntimeImageEncoder(settings.model_repository, settings.onnxruntime_threads)
     resources.callback(encoder.close)
-    decoder = OnnxRuntimeMaskDecoder(settings.model_repository, settings.engine_threads)
+    decoder = OnnxRuntimeMaskDecoder(settings.model_repository, settings.onnxruntime_threads)
     resources.callback(decoder.close)
     memory = MemoryEmbeddingCache(settings.memory_cache_bytes, observer)
 
     async def start(core: Core) -> None:
         async def ranker(clip: ClipManifest) -> TextRanker:
-            ranker = OnnxRuntimeTextRanker(settings.model_repository, clip, settings.engine_threads)
+            ranker = OnnxRuntimeTextRanker(settings.model_repository, clip, settings.onnxruntime_threads)
             resources.callback(ranker.close)
             return ranker
 

@@ -124,7 +124,7 @@ class GatewayCore:
         return SegmentationServicer(
             segmenter=segmenter,
             manifest=models.manifest,
-            engine=settings.engine_name,
+            backend=settings.backend,
             transport=models.transport,
             limits=ServiceLimits(
                 settings.max_image_bytes, settings.max_image_pixels, settings.max_message_bytes, limits

@@ -73,7 +73,7 @@ async def gateway(settings: Settings, tracer: Tracer | None = None) -> AsyncIter
         streams = Admission("streams", settings.max_streams, RETRY_AFTER_SECONDS)
         for admission in (requests, streams):
             metrics.load.watch(admission)
-        metrics.models.build(version("samserve"), settings.engine_name)
+        metrics.models.build(version("samserve"), settings.backend)
         server = GrpcServer(
             address=f"{settings.host}:{settings.port}",
             health_port=settings.health_port,

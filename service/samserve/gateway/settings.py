@@ -15,7 +15,7 @@ _MIB = 1 << 20
 _MAX_PORT = 65_535
 _GENERATION = AutomaticMaskParameters()
 _BACKEND_OF_ENGINE = {"embedded": "onnxruntime", "triton": "triton"}
-_CURRENT_NAMES = {"engine": "backend"}
+_CURRENT_NAMES = {"engine": "backend", "engine_threads": "onnxruntime_threads"}
 """Settings that are deprecated, and what replaces them."""
 
 
@@ -68,11 +68,12 @@ class Settings(BaseSettings):
         default_factory=default_model_repository,
         description="folder of the models; Triton uses its own; default: the bundled model",
     )
-    engine_threads: int = Field(
+    onnxruntime_threads: int = Field(
         default=0,
         ge=0,
         description="ONNX Runtime threads per encode, and concurrent mask decodes; 0 uses the process's cores",
     )
+    engine_threads: int | None = Field(default=None, ge=0, description="deprecated, use --onnxruntime-threads")
 
     triton: str = Field(default="127.0.0.1:8001", description="host:port of Triton's gRPC endpoint")
     triton_encoder: str | None = Field(
@@ -168,11 +169,6 @@ class Settings(BaseSettings):
         return 2 * self.max_image_bytes
 
     @property
-    def engine_name(self) -> str:
-        """The backend by the name that `GetServerInfo` and `samserve_build_info` have for it."""
-        return {backend: engine for engine, backend in _BACKEND_OF_ENGINE.items()}[self.backend]
-
-    @property
     def deprecated(self) -> dict[str, str]:
         """The deprecated settings that are set, each with the one that replaces it."""
         return {name: current for name, current in _CURRENT_NAMES.items() if getattr(self, name) is not None}
@@ -189,7 +185,7 @@ class Settings(BaseSettings):
                 "port": port,
                 "health_port": _following(self.health_port, number),
                 "metrics_port": _following(self.metrics_port, number),
-                "engine_threads": self.engine_threads or self.cores,
+                "onnxruntime_threads": self.onnxruntime_threads or self.cores,
                 "memory_cache_bytes": self.memory_cache_bytes // self.processes,
                 "image_decode_workers": max(1, self.image_decode_workers // self.processes),
             }
@@ -198,8 +194,11 @@ class Settings(BaseSettings):
 
 def replace_deprecated(values: Mapping[str, Any]) -> dict[str, Any]:
     """Add the settings that replace deprecated ones, unless they are set themselves."""
-    backend = _BACKEND_OF_ENGINE.get(values.get("engine", ""))
-    return dict(values) if backend is None else {"backend": backend, **values}
+    replaced = {
+        "backend": _BACKEND_OF_ENGINE.get(values.get("engine", "")),
+        "onnxruntime_threads": values.get("engine_threads"),
+    }
+    return {name: value for name, value in replaced.items() if value is not None} | dict(values)
 
 
 def _following(port: int | None, number: int) -> int | None:

@@ -63,7 +63,7 @@ class ImageDecoder(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedImage:
-    """What `ImageEncoder` answers: float16 `[C, H, W]`, the wait for a free engine, and the computation."""
+    """What `ImageEncoder` answers: float16 `[C, H, W]`, the wait for a free thread, and the computation."""
 
     values: npt.NDArray[np.float16]
     queue_seconds: float
@@ -90,7 +90,7 @@ class DecodedMasks:
     Attributes:
         low_res_masks: float32 logits `[P, 4, M, M]`; mask 0 is SAM's single-mask output, 1 to 3 its multimask output.
         iou_predictions: float32 `[P, 4]`.
-        queue_seconds: the wait for a free engine.
+        queue_seconds: the wait for a free thread.
         decode_seconds: the computation.
     """
 

@@ -582,7 +582,9 @@ class Timings(_message.Message):
 
     @_builtins.property
     def queue(self) -> _duration_pb2.Duration:
-        """Waiting for a free engine, for the encoder and the decoder together."""
+        """Waiting for a free ONNX Runtime thread, for the encoder and the decoder together. A wait in Triton's queue is part of
+        the stage it precedes.
+        """
 
     @_builtins.property
     def encode(self) -> _duration_pb2.Duration:
@@ -917,7 +919,7 @@ class GetServerInfoResponse(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     PRECISION_FIELD_NUMBER: _builtins.int
-    ENGINE_FIELD_NUMBER: _builtins.int
+    BACKEND_FIELD_NUMBER: _builtins.int
     IMAGE_SIZE_FIELD_NUMBER: _builtins.int
     EMBEDDING_SHAPE_FIELD_NUMBER: _builtins.int
     LOW_RES_SIZE_FIELD_NUMBER: _builtins.int
@@ -931,14 +933,14 @@ class GetServerInfoResponse(_message.Message):
     fingerprint: _builtins.str
     """Identity of weights, preprocessing and precision."""
     precision: _builtins.str
-    engine: _builtins.str
-    """What runs the models: `embedded` or `triton`."""
+    backend: _builtins.str
+    """Backend that runs the models: `onnxruntime` or `triton`."""
     image_size: _builtins.int
     """Side of the model's square input in pixels."""
     low_res_size: _builtins.int
     """Side of the low-resolution mask logits."""
     transport: _builtins.str
-    """How embeddings come to the engine: `in_process`, `shared_memory` or `wire`."""
+    """How embeddings come to the backend: `in_process`, `shared_memory` or `wire`."""
     text_prompts: _builtins.bool
     """Whether prompts may be texts."""
     @_builtins.property
@@ -954,7 +956,7 @@ class GetServerInfoResponse(_message.Message):
         model: _builtins.str = ...,
         fingerprint: _builtins.str = ...,
         precision: _builtins.str = ...,
-        engine: _builtins.str = ...,
+        backend: _builtins.str = ...,
         image_size: _builtins.int = ...,
         embedding_shape: _abc.Iterable[_builtins.int] | None = ...,
         low_res_size: _builtins.int = ...,
@@ -964,7 +966,7 @@ class GetServerInfoResponse(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding_shape", b"embedding_shape", "engine", b"engine", "fingerprint", b"fingerprint", "image_size", b"image_size", "limits", b"limits", "low_res_size", b"low_res_size", "model", b"model", "precision", b"precision", "text_prompts", b"text_prompts", "transport", b"transport", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "embedding_shape", b"embedding_shape", "fingerprint", b"fingerprint", "image_size", b"image_size", "limits", b"limits", "low_res_size", b"low_res_size", "model", b"model", "precision", b"precision", "text_prompts", b"text_prompts", "transport", b"transport", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -65,4 +65,4 @@ async def test_a_stream_lands_where_its_first_image_is_warm(whole_stack: Stack) 
 def test_calls_that_name_no_image_are_answered_too(client: Client) -> None:
     assert client.healthy()
     info = client.server_info()
-    assert (info.engine, info.fingerprint) == ("triton", ModelManifest.read(default_model_repository()).fingerprint)
+    assert (info.backend, info.fingerprint) == ("triton", ModelManifest.read(default_model_repository()).fingerprint)

@@ -148,7 +148,7 @@ async def test_a_prompts_result_does_not_depend_on_its_neighbours(served: Served
 async def test_server_info_tells_model_and_limits(served: Served) -> None:
     manifest = ModelManifest.read(default_model_repository())
     info = await served.stub.GetServerInfo(pb.GetServerInfoRequest())
-    assert (info.model, info.fingerprint, info.engine) == (manifest.model, manifest.fingerprint, "embedded")
+    assert (info.model, info.fingerprint, info.backend) == (manifest.model, manifest.fingerprint, "onnxruntime")
     assert (info.image_size, info.low_res_size) == (manifest.image_size, manifest.low_res_size)
     assert info.limits.max_prompts == 512
 

@@ -232,7 +232,7 @@ async def test_models_and_build_are_told() -> None:
         assert now["samserve_models_ready"] == 1
         assert now[f'samserve_model_info{{fingerprint="{manifest.fingerprint}",model="{manifest.model}"}}'] == 1
         version = (await served.stub.GetServerInfo(pb.GetServerInfoRequest())).version
-        assert now[f'samserve_build_info{{engine="embedded",version="{version}"}}'] == 1
+        assert now[f'samserve_build_info{{backend="onnxruntime",version="{version}"}}'] == 1
         assert now["samserve_memory_cache_max_bytes"] == 1 << 20
 
 

@@ -116,19 +116,36 @@ def test_the_backend_is_set_by_its_flag_and_by_the_former_one(
 
 
 @pytest.mark.parametrize("source", ["variable", "flag"])
+@pytest.mark.parametrize(
+    ("name", "value", "warning"),
+    [
+        (
+            "engine",
+            "embedded",
+            "--engine (SAMSERVE_ENGINE) is deprecated; use --backend onnxruntime (SAMSERVE_BACKEND=onnxruntime)",
+        ),
+        (
+            "engine-threads",
+            "3",
+            "--engine-threads (SAMSERVE_ENGINE_THREADS) is deprecated; "
+            "use --onnxruntime-threads 3 (SAMSERVE_ONNXRUNTIME_THREADS=3)",
+        ),
+    ],
+)
 def test_a_deprecated_setting_is_named_with_the_one_that_replaces_it(
-    source: str, served: list[Settings], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    name: str,
+    value: str,
+    warning: str,
+    source: str,
+    served: list[Settings],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     if source == "variable":
-        monkeypatch.setenv("SAMSERVE_ENGINE", "embedded")
-    assert main(["serve", *(["--engine", "embedded"] if source == "flag" else [])]) == 0
-    assert [settings.backend for settings in served] == ["onnxruntime"]
-    assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
-        (
-            logging.WARNING,
-            "--engine (SAMSERVE_ENGINE) is deprecated; use --backend onnxruntime (SAMSERVE_BACKEND=onnxruntime)",
-        )
-    ]
+        monkeypatch.setenv(f"SAMSERVE_{name.replace('-', '_').upper()}", value)
+    assert main(["serve", *([f"--{name}", value] if source == "flag" else [])]) == 0
+    assert len(served) == 1
+    assert [(record.levelno, record.getMessage()) for record in caplog.records] == [(logging.WARNING, warning)]
 
 
 def test_the_former_flag_wins_over_the_variable(served: list[Settings], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ def test_processes_share_out_cores_and_memory_and_each_has_its_own_ports(
     assert [settings.metrics_port for settings in each] == list(range(9100, 9100 + processes))
     assert [settings.health_port for settings in each] == list(range(50061, 50061 + processes))
     assert sum(settings.memory_cache_bytes for settings in each) == 6000
-    for threads in ("engine_threads", "image_decode_workers", "cores"):
+    for threads in ("onnxruntime_threads", "image_decode_workers", "cores"):
         assert 8 - processes < sum(getattr(settings, threads) for settings in each) <= 8
     assert {settings.max_requests for settings in each} == {whole.max_requests}
 
@@ -31,11 +31,11 @@ def test_no_metrics_port_and_any_metrics_port_are_the_same_for_all(metrics_port:
 def test_more_processes_than_cores_have_a_thread_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("samserve.gateway.settings.available_cores", lambda: 2)
     settings = Settings(processes=4).of_process(0, 1)
-    assert (settings.cores, settings.engine_threads, settings.image_decode_workers) == (1, 1, 1)
+    assert (settings.cores, settings.onnxruntime_threads, settings.image_decode_workers) == (1, 1, 1)
 
 
 def test_threads_of_a_run_that_were_asked_for_are_not_shared_out() -> None:
-    assert Settings(processes=2, engine_threads=3).of_process(0, 1).engine_threads == 3
+    assert Settings(processes=2, onnxruntime_threads=3).of_process(0, 1).onnxruntime_threads == 3
 
 
 def test_processes_whose_ports_do_not_fit_are_refused() -> None:
@@ -50,7 +50,6 @@ def test_processes_whose_ports_do_not_fit_are_refused() -> None:
 def test_the_former_variable_still_sets_the_backend(engine: str, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAMSERVE_ENGINE", engine)
     assert Settings().backend == backend
-    assert Settings().engine_name == engine
 
 
 def test_the_backend_wins_over_its_former_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,6 +57,13 @@ def test_the_backend_wins_over_its_former_name(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("SAMSERVE_BACKEND", "onnxruntime")
     assert Settings().backend == "onnxruntime"
     assert Settings(backend="triton").backend == "triton"
+
+
+def test_the_former_variable_of_threads_gives_way_to_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAMSERVE_ENGINE_THREADS", "3")
+    assert Settings().onnxruntime_threads == 3
+    monkeypatch.setenv("SAMSERVE_ONNXRUNTIME_THREADS", "2")
+    assert Settings().onnxruntime_threads == 2
 
 
 def test_an_unknown_engine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,7 @@ class SegmentationServicer(SegmentationServiceServicer):
         *,
         segmenter: Segmenter,
         manifest: ModelManifest,
-        engine: str,
+        backend: str,
         transport: str,
         limits: ServiceLimits,
         automatic: AutomaticHandler,
@@ -65,7 +65,7 @@ class SegmentationServicer(SegmentationServiceServicer):
     ) -> None:
         self._segmenter = segmenter
         self._manifest = manifest
-        self._engine = engine
+        self._backend = backend
         self._transport = transport
         self._limits = limits
         self._automatic = automatic
@@ -183,7 +183,7 @@ class SegmentationServicer(SegmentationServiceServicer):
             model=manifest.model,
             fingerprint=manifest.fingerprint,
             precision=manifest.precision,
-            engine=self._engine,
+            backend=self._backend,
             transport=self._transport,
             image_size=manifest.image_size,
             embedding_shape=manifest.embedding_shape,

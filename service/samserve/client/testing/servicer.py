@@ -123,7 +123,7 @@ class FakeServicer(SegmentationServiceServicer):
                 model="fake",
                 fingerprint=_FINGERPRINT,
                 precision="fp32",
-                engine="fake",
+                backend="fake",
                 image_size=4 * LOW_RES_SIZE,
                 embedding_shape=_EMBEDDING_SHAPE,
                 low_res_size=LOW_RES_SIZE,

@@ -14,8 +14,8 @@ class ModelMetrics:
         )
         self._build = Gauge(
             "samserve_build_info",
-            "Constant 1, labelled with the running version and engine",
-            ("version", "engine"),
+            "Constant 1, labelled with the running version and backend",
+            ("version", "backend"),
             registry=registry,
         )
         self._model = Gauge(
@@ -29,9 +29,9 @@ class ModelMetrics:
         """The models can be asked, or cannot."""
         self._ready.set(is_ready)
 
-    def build(self, version: str, engine: str) -> None:
-        """This gateway is of this version and runs this engine."""
-        self._build.labels(version, engine).set(1)
+    def build(self, version: str, backend: str) -> None:
+        """This gateway is of this version and runs the models on this backend."""
+        self._build.labels(version, backend).set(1)
 
     def model(self, manifest: ModelManifest) -> None:
         """These models are served now, and no others."""
