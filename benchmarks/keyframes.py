@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from samserve.adapters.images.decoder import PillowImageDecoder
 from samserve.adapters.onnxruntime import OnnxRuntimeImageEncoder, OnnxRuntimeMaskDecoder
-from samserve.adapters.opencv.camera_motion import OpenCvMaskWarper, OpenCvMotionEstimator
 from samserve.domain import homography as plane
+from samserve.domain.camera_motion import Thumbnail, estimate_motion, warp_mask
 from samserve.domain.embedding import Embedding
 from samserve.domain.gaze.choice import looked_at
 from samserve.domain.geometry import Size
@@ -30,7 +30,6 @@ from samserve.domain.manifest import ModelManifest
 from samserve.domain.masks import MULTIMASK, upsample_mask
 from samserve.domain.prompts import click_prompts
 from samserve.gateway.settings import Settings
-from samserve.usecases.ports import Thumbnail
 
 PHOTO = Path(__file__).resolve().parents[1] / "docs" / "photos" / "coffee.jpg"
 
@@ -103,7 +102,6 @@ async def follow(
         target: (x, y) in the photo, which is looked at all the time.
         transform: `client` (the true pose), `estimated`, or `none` (the keyframe's mask stays where it was).
     """
-    estimator, warper = OpenCvMotionEstimator(), OpenCvMaskWarper()
     key, keyed_at, next_encode, keyframes = frames[0], 0.0, 0.0, 1
     wanted: tuple[float, Frame] | None = None
     chosen: LowResMask | None = None
@@ -118,7 +116,7 @@ async def follow(
             to_key = plane.between(key.pose, frame.pose)
         found = plane.between(key.pose, frame.pose)
         if transform == "estimated":
-            estimate = await estimator.estimate(key.thumbnail, frame.thumbnail, to_key)
+            estimate = estimate_motion(key.thumbnail, frame.thumbnail, to_key)
             found = to_key if estimate is None else estimate
         to_key = plane.IDENTITY if transform == "none" else found
         change = scene_change(key.thumbnail.gray, frame.thumbnail.gray, found, FRAME_SIZE)
@@ -129,7 +127,7 @@ async def follow(
         point = plane.apply(plane.inverse(frame.pose), target)
         if chosen is None:
             chosen = await models.mask(key, plane.apply(to_key, point), last)
-        shown = warper.warp(chosen, 0.0, key.embedding.frame, to_key, FRAME_SIZE).full()
+        shown = warp_mask(chosen, 0.0, key.embedding.frame, to_key, FRAME_SIZE).full()
         own = await models.mask(frame, point, (key, chosen))
         best = upsample_mask(own, 0.0, frame.embedding.frame).full()
         union = np.count_nonzero(shown | best)
@@ -176,14 +174,14 @@ async def keyframes(photo: bytes, seconds: float) -> None:
 
 async def follow_neighbours(models: Models, frames: Sequence[Frame], target: npt.NDArray[np.float64]) -> list[float]:
     """How steady the model itself is: IoU of each frame's own mask with the last frame's own, moved along."""
-    warper, ious = OpenCvMaskWarper(), []
+    ious: list[float] = []
     last: tuple[Frame, LowResMask] | None = None
     for frame in frames:
         own = await models.mask(frame, plane.apply(plane.inverse(frame.pose), target), last)
         if last is not None:
             before, mask = last
             to_key = plane.between(before.pose, frame.pose)
-            moved = warper.warp(mask, 0.0, before.embedding.frame, to_key, FRAME_SIZE).full()
+            moved = warp_mask(mask, 0.0, before.embedding.frame, to_key, FRAME_SIZE).full()
             shown = upsample_mask(own, 0.0, frame.embedding.frame).full()
             union = np.count_nonzero(moved | shown)
             ious.append(np.count_nonzero(moved & shown) / union if union else 1.0)

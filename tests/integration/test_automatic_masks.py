@@ -18,7 +18,6 @@ from samserve.adapters.cache.memory import MemoryEmbeddingCache
 from samserve.adapters.images.decoder import PillowImageDecoder
 from samserve.adapters.images.mask_renderer import PillowMaskRenderer
 from samserve.adapters.onnxruntime import OnnxRuntimeImageEncoder, OnnxRuntimeMaskDecoder
-from samserve.adapters.opencv.connected_components import OpenCvComponentLabeler
 from samserve.domain.automatic import AutomaticMaskParameters
 from samserve.domain.candidates import Candidate, pixel_box
 from samserve.domain.manifest import ModelManifest
@@ -51,7 +50,6 @@ async def generator() -> AsyncIterator[AutomaticMaskGenerator]:
         embedder=embedder,
         mask_decoder=decoder,
         mask_renderer=PillowMaskRenderer(),
-        labeler=OpenCvComponentLabeler(),
         requests=Admission("requests", 1, 1.0),
         generations=Admission("generations", 1, 1.0),
     )

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 
 import numpy as np
 
+from samserve.domain.camera_motion import Thumbnail
 from samserve.domain.embedding import Embedding
 from samserve.domain.errors import InvalidImage
 from samserve.domain.geometry import CropBox, ImageFrame, Size
@@ -19,7 +20,6 @@ from samserve.usecases.ports import (
     DecodedMasks,
     EmbeddingSource,
     EncodedImage,
-    Thumbnail,
 )
 
 MANIFEST = ModelManifest("tiny", "sha256:" + "a" * 64, "fp32", 64, (4, 8, 8), 32)

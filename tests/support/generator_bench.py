@@ -3,7 +3,6 @@
 import numpy as np
 
 from samserve.adapters.images.mask_renderer import PillowMaskRenderer
-from samserve.adapters.opencv.connected_components import OpenCvComponentLabeler
 from samserve.domain.embedding import Embedding
 from samserve.domain.prompts import PromptBatch
 from samserve.usecases.automatic import (
@@ -41,7 +40,6 @@ class GeneratorBench:
             embedder=bench.embedder,
             mask_decoder=self.decoder,
             mask_renderer=PillowMaskRenderer(),
-            labeler=OpenCvComponentLabeler(),
             requests=self.requests,
             generations=self.generations,
         )

@@ -6,7 +6,7 @@ thresholds act as in Meta's published generator; masks without a pixel, which it
 dropped.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from samserve.domain.geometry import CropBox, ImageFrame, Size
 from samserve.domain.masks import Mask, PackedMask, upsample_mask
 from samserve.domain.nms import BoxSuppression, box_nms
 from samserve.domain.point_grids import Crop, near_crop_edge, point_grid
-from samserve.domain.regions import ConnectedComponents, remove_small_regions
+from samserve.domain.regions import remove_small_regions
 
 CROP_EDGE_PIXELS = 20.0
 """How near to the edge of its crop a mask counts as cut off: `atol` of SAM's `is_box_near_crop_edge`."""
@@ -116,17 +116,10 @@ class Acceptance:
 
     Args:
         several_crops: whether there is more than one.
-        label: numbers the connected components of a mask.
     """
 
-    def __init__(
-        self,
-        parameters: AutomaticMaskParameters,
-        several_crops: bool,
-        label: Callable[[npt.NDArray[np.bool_]], ConnectedComponents],
-    ) -> None:
+    def __init__(self, parameters: AutomaticMaskParameters, several_crops: bool) -> None:
         self._parameters = parameters
-        self._label = label
         self._across_crops = BoxSuppression(parameters.crop_nms_thresh) if several_crops else None
         self._cleaned = BoxSuppression(max(parameters.box_nms_thresh, parameters.crop_nms_thresh))
         self._changed: list[Candidate] = []
@@ -148,7 +141,7 @@ class Acceptance:
         if not self._parameters.min_mask_region_area:
             return True
         mask = candidate.packed.unpack()
-        cleaned = remove_small_regions(mask, self._parameters.min_mask_region_area, self._label)
+        cleaned = remove_small_regions(mask, self._parameters.min_mask_region_area)
         if cleaned is mask:
             return self._cleaned.keeps(candidate.box)
         self._changed.append(replace(candidate, packed=PackedMask.pack(cleaned), box=pixel_box(cleaned)))

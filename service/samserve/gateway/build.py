@@ -18,9 +18,6 @@ from samserve.adapters.grpc.server import GrpcServer
 from samserve.adapters.grpc.servicer import SegmentationServicer, ServiceLimits
 from samserve.adapters.images.decoder import PillowImageDecoder
 from samserve.adapters.images.mask_renderer import PillowMaskRenderer
-from samserve.adapters.opencv.camera_motion import OpenCvMaskWarper, OpenCvMotionEstimator
-from samserve.adapters.opencv.connected_components import OpenCvComponentLabeler
-from samserve.adapters.opencv.object_crops import OpenCvObjectCropper
 from samserve.adapters.redis import Breaker, GuardedRedis, RedisEmbeddingCache, RedisEncodeLease, connect
 from samserve.domain.automatic import AutomaticMaskParameters
 from samserve.domain.embedding import Embedding
@@ -142,7 +139,6 @@ class GatewayCore:
             embedder=embedder,
             mask_decoder=models.decoder,
             mask_renderer=self._mask_renderer,
-            labeler=OpenCvComponentLabeler(),
             requests=self._requests,
             generations=self._generations,
         )
@@ -163,7 +159,6 @@ class GatewayCore:
                 ),
                 image_decoder=InstrumentedImageDecoder(self._image_decoder),
                 tokenizer=models.text.tokenizer,
-                cropper=OpenCvObjectCropper(),
                 ranker=models.text.ranker,
             )
         return TextHandler(segmenter, max_image_bytes=settings.max_image_bytes)
@@ -207,7 +202,6 @@ class GatewayCore:
                 encode_rate=self._encode_rate,
                 embedder=embedder,
                 thumbnails=self._image_decoder,
-                motion_estimator=OpenCvMotionEstimator(),
                 policy=options.keyframes,
                 observer=self._metrics.gaze,
             )
@@ -215,7 +209,6 @@ class GatewayCore:
                 manifest=models.manifest,
                 mask_decoder=models.decoder,
                 mask_renderer=self._mask_renderer,
-                warper=OpenCvMaskWarper(),
                 mask_format=options.mask_format,
                 max_mask_side=options.max_mask_side,
             )

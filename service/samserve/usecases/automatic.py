@@ -28,7 +28,7 @@ from samserve.domain.prompts import click_prompts
 from samserve.domain.rendered_mask import MaskFormat, RenderedMask
 from samserve.usecases.embedder import EmbeddedImage, ImageEmbedder, ImageSource
 from samserve.usecases.load.admission import Admission
-from samserve.usecases.ports import ComponentLabeler, DecodedMasks, MaskDecoder, MaskRenderer
+from samserve.usecases.ports import DecodedMasks, MaskDecoder, MaskRenderer
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -107,7 +107,6 @@ class AutomaticMaskGenerator:
         embedder: ImageEmbedder,
         mask_decoder: MaskDecoder,
         mask_renderer: MaskRenderer,
-        labeler: ComponentLabeler,
         requests: Admission,
         generations: Admission,
     ) -> None:
@@ -115,7 +114,6 @@ class AutomaticMaskGenerator:
         self._embedder = embedder
         self._mask_decoder = mask_decoder
         self._mask_renderer = mask_renderer
-        self._labeler = labeler
         self._requests = requests
         self._generations = generations
 
@@ -158,7 +156,7 @@ class AutomaticMaskGenerator:
             crops = crop_layers(original_size, parameters.crop_n_layers, parameters.crop_overlap_ratio)
             total = sum(parameters.layer_points_per_side(crop.layer) ** 2 for crop in crops)
             yield GenerationStarted(embedded, total)
-            acceptance = Acceptance(parameters, len(crops) > 1, self._labeler.label)
+            acceptance = Acceptance(parameters, len(crops) > 1)
             spent, done, masks = _Spent(embedded), 0, 0
             for crop in crops:
                 embedding = await self._embedding_of(crop, embedded, query, spent)

@@ -13,13 +13,12 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from samserve.domain.camera_motion import Thumbnail
 from samserve.domain.embedding import Embedding
 from samserve.domain.geometry import CropBox, ImageFrame, Size
-from samserve.domain.homography import Homography
 from samserve.domain.identity import EmbeddingKey
 from samserve.domain.masks import Mask
 from samserve.domain.prompts import PromptBatch
-from samserve.domain.regions import ConnectedComponents
 from samserve.domain.rendered_mask import MaskFormat, RenderedMask
 
 
@@ -126,14 +125,6 @@ class MaskRenderer(Protocol):
         ...
 
 
-class ComponentLabeler(Protocol):
-    """Finds what hangs together in a mask."""
-
-    def label(self, mask: npt.NDArray[np.bool_]) -> ConnectedComponents:
-        """Number the 8-connected components of a mask, bool `[H, W]`."""
-        ...
-
-
 class TextTokenizer(Protocol):
     """Cuts texts into the tokens of the model behind `TextRanker`."""
 
@@ -142,19 +133,6 @@ class TextTokenizer(Protocol):
 
         Raises:
             InvalidPrompt: a text, `prompts[i].text`, has more tokens than the model takes.
-        """
-        ...
-
-
-class ObjectCropper(Protocol):
-    """Cuts objects out for `TextRanker`."""
-
-    def crop(self, image: DecodedImage, mask: Mask, side: int) -> npt.NDArray[np.uint8]:
-        """RGB uint8 `[3, side, side]` of one object. Blocks; call it from a worker thread.
-
-        Args:
-            image: at any size; its frame is that of the mask's image.
-            mask: not empty.
         """
         ...
 
@@ -297,19 +275,6 @@ class RequestObserver(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Thumbnail:
-    """A frame at a glance.
-
-    Attributes:
-        gray: uint8 `[h, w]`, the whole frame scaled down.
-        original_size: of the frame, after EXIF orientation.
-    """
-
-    gray: npt.NDArray[np.uint8]
-    original_size: Size
-
-
 class ThumbnailReader(Protocol):
     """Looks at image files cheaply."""
 
@@ -318,39 +283,6 @@ class ThumbnailReader(Protocol):
 
         Raises:
             InvalidImage: as `ImageDecoder.decode`; of the field `data`.
-        """
-        ...
-
-
-class MotionEstimator(Protocol):
-    """Finds how the camera moved between two frames."""
-
-    async def estimate(self, keyframe: Thumbnail, frame: Thumbnail, guess: Homography) -> Homography | None:
-        """The homography that maps pixels of the frame to pixels of the keyframe, or None where they do not match.
-
-        Args:
-            guess: where it may lie, such as the last frame's.
-        """
-        ...
-
-
-class MaskWarper(Protocol):
-    """Lays masks of a keyframe over a frame that has moved on."""
-
-    def warp(
-        self,
-        low_res_mask: npt.NDArray[np.float32],
-        iou_prediction: float,
-        keyframe: ImageFrame,
-        to_keyframe: Homography,
-        size: Size,
-    ) -> Mask:
-        """Threshold logits as they are seen from another frame. Blocks; call it from a worker thread.
-
-        Args:
-            low_res_mask: float32 `[M, M]` logits over the keyframe's square input.
-            to_keyframe: from pixels of the returned mask to pixels of the keyframe.
-            size: of the returned mask.
         """
         ...
 

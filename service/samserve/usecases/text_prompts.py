@@ -17,6 +17,7 @@ from samserve.domain.automatic import AutomaticMaskParameters
 from samserve.domain.candidates import Candidate
 from samserve.domain.errors import PixelsNotFound
 from samserve.domain.masks import PackedMask
+from samserve.domain.object_crops import crop_object
 from samserve.domain.rendered_mask import MaskFormat, RenderedMask
 from samserve.domain.texts import CROPS_PER_RUN, MAX_CANDIDATES, check_texts, most_similar
 from samserve.usecases.automatic import (
@@ -26,7 +27,7 @@ from samserve.usecases.automatic import (
     GenerationStarted,
 )
 from samserve.usecases.embedder import ImageSource
-from samserve.usecases.ports import DecodedImage, ImageDecoder, MaskRenderer, ObjectCropper, TextRanker, TextTokenizer
+from samserve.usecases.ports import DecodedImage, ImageDecoder, MaskRenderer, TextRanker, TextTokenizer
 
 _PHOTO_SIDE = 2048
 """Longest side at which the photo waits to be cut into crops, 12 MiB whatever its size. SAM sees half of it."""
@@ -81,7 +82,6 @@ class TextSegmenter:
         parameters: AutomaticMaskParameters,
         image_decoder: ImageDecoder,
         tokenizer: TextTokenizer,
-        cropper: ObjectCropper,
         ranker: TextRanker,
     ) -> None:
         self._generator = generator
@@ -89,7 +89,6 @@ class TextSegmenter:
         self._parameters = parameters
         self._image_decoder = image_decoder
         self._tokenizer = tokenizer
-        self._cropper = cropper
         self._ranker = ranker
 
     async def segment(self, query: TextQuery) -> TextSegmentation:
@@ -134,7 +133,7 @@ class TextSegmenter:
         started = time.perf_counter()
         photo = await self._image_decoder.decode(data, _PHOTO_SIDE)
         texts = await self._ranker.embed_texts(tokens)
-        return _Comparison(photo, texts, self._cropper, self._ranker, time.perf_counter() - started)
+        return _Comparison(photo, texts, self._ranker, time.perf_counter() - started)
 
 
 @dataclass(slots=True, eq=False)
@@ -143,7 +142,6 @@ class _Comparison:
 
     photo: DecodedImage
     texts: npt.NDArray[np.float32]
-    cropper: ObjectCropper
     ranker: TextRanker
     seconds: float
     candidates: list[PackedMask] = field(default_factory=list)
@@ -175,4 +173,6 @@ class _Comparison:
 
     def _crops(self, candidates: Sequence[PackedMask]) -> npt.NDArray[np.uint8]:
         side = self.ranker.image_size
-        return np.stack([self.cropper.crop(self.photo, candidate.unpack(), side) for candidate in candidates])
+        return np.stack(
+            [crop_object(self.photo.pixels, self.photo.frame, candidate.unpack(), side) for candidate in candidates]
+        )

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 from modeling.meta_generator import meta_algorithms
-from samserve.adapters.opencv.connected_components import OpenCvComponentLabeler
 from samserve.domain.automatic import AutomaticMaskParameters
 from samserve.domain.errors import InvalidParameter
 from samserve.domain.geometry import CropBox, ImageFrame, Size
@@ -102,7 +101,7 @@ def test_masks_at_the_edge_of_a_crop_are_recognised_as_sam_does(data: st.DataObj
 def test_small_regions_are_removed_as_sam_does(mask: Mask, min_area: int) -> None:
     expected, holes = META.remove_small_regions(mask.full(), min_area, mode="holes")
     expected, islands = META.remove_small_regions(expected, min_area, mode="islands")
-    cleaned = remove_small_regions(mask, min_area, OpenCvComponentLabeler().label)
+    cleaned = remove_small_regions(mask, min_area)
     np.testing.assert_array_equal(cleaned.full(), expected)
     assert (cleaned is mask) == (not holes and not islands)
 

@@ -12,10 +12,11 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from samserve.adapters.images.pixels import UnservedPixels, upright_rgb, upright_size
+from samserve.domain.camera_motion import Thumbnail
 from samserve.domain.errors import InvalidImage
 from samserve.domain.geometry import CropBox, ImageFrame, Size
 from samserve.usecases.load.thread_pools import compute_threads
-from samserve.usecases.ports import DecodedImage, Thumbnail
+from samserve.usecases.ports import DecodedImage
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_SIDE_PIXELS = 65_535

@@ -4,11 +4,12 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from samserve.domain import homography as plane
+from samserve.domain.camera_motion import Thumbnail, estimate_motion
 from samserve.domain.embedding import Embedding
 from samserve.domain.errors import InvalidImage, SamserveError, within
 from samserve.domain.geometry import Size
@@ -16,7 +17,9 @@ from samserve.domain.homography import Homography
 from samserve.domain.keyframes import KeyframePolicy, motion, scene_change
 from samserve.usecases.embedder import ImageEmbedder, ImageSource
 from samserve.usecases.load.rate_limit import TenantRateLimiter
-from samserve.usecases.ports import EmbeddingSource, GazeObserver, MotionEstimator, Thumbnail, ThumbnailReader
+from samserve.usecases.ports import EmbeddingSource, GazeObserver, ThumbnailReader
+
+EstimateMotion: TypeAlias = Callable[[Thumbnail, Thumbnail, Homography], Homography | None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,11 +95,11 @@ class GazeFrames:
         encode_rate: TenantRateLimiter,
         embedder: ImageEmbedder,
         thumbnails: ThumbnailReader,
-        motion_estimator: MotionEstimator,
         policy: KeyframePolicy,
         observer: GazeObserver,
         report: Callable[[int, SamserveError], None],
         fail: Callable[[BaseException], None],
+        estimate_motion: EstimateMotion = estimate_motion,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._tenant = tenant
@@ -105,11 +108,11 @@ class GazeFrames:
         self._user: Hashable = tenant or self
         self._embedder = embedder
         self._thumbnails = thumbnails
-        self._motion_estimator = motion_estimator
         self._policy = policy
         self._observer = observer
         self._report = report
         self._fail = fail
+        self._estimate_motion = estimate_motion
         self._clock = clock
         self.size: Size | None = None
         self.view: View | None = None
@@ -222,7 +225,7 @@ class GazeFrames:
         if np.array_equal(keyframe.thumbnail.gray, seen.thumbnail.gray):
             return plane.IDENTITY
         guess = self.view.to_keyframe if self.view is not None and self.view.keyframe is keyframe else plane.IDENTITY
-        return await self._motion_estimator.estimate(keyframe.thumbnail, seen.thumbnail, guess)
+        return await asyncio.to_thread(self._estimate_motion, keyframe.thumbnail, seen.thumbnail, guess)
 
     def _want(self, seen: _Seen) -> None:
         self._wanted = seen

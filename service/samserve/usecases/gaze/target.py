@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samserve.domain import homography as plane
+from samserve.domain.camera_motion import warp_mask
 from samserve.domain.errors import RetryLater
 from samserve.domain.gaze.choice import looked_at
 from samserve.domain.gaze.stream import GazeState
@@ -20,7 +21,7 @@ from samserve.domain.masks import MULTIMASK, upsample_mask
 from samserve.domain.prompts import click_prompts
 from samserve.domain.rendered_mask import MaskFormat, RenderedMask
 from samserve.usecases.gaze.frames import Keyframe, View
-from samserve.usecases.ports import MaskDecoder, MaskRenderer, MaskWarper
+from samserve.usecases.ports import MaskDecoder, MaskRenderer
 
 _SAME_OBJECT_OVERLAP = 0.5
 
@@ -49,7 +50,6 @@ class GazeObjects:
         manifest: ModelManifest,
         mask_decoder: MaskDecoder,
         mask_renderer: MaskRenderer,
-        warper: MaskWarper,
         mask_format: MaskFormat,
         max_mask_side: int,
         clock: Callable[[], float] = time.monotonic,
@@ -57,7 +57,6 @@ class GazeObjects:
         self._manifest = manifest
         self._mask_decoder = mask_decoder
         self._mask_renderer = mask_renderer
-        self._warper = warper
         self._mask_format = mask_format
         self._max_mask_side = max_mask_side
         self._clock = clock
@@ -145,7 +144,7 @@ class GazeObjects:
             mask = upsample_mask(current.low_res_mask, current.iou_prediction, frame)
         else:
             to_keyframe = view.to_keyframe @ _enlarging(size, frame)
-            mask = self._warper.warp(current.low_res_mask, current.iou_prediction, frame, to_keyframe, size)
+            mask = warp_mask(current.low_res_mask, current.iou_prediction, frame, to_keyframe, size)
         return self._mask_renderer.render(mask, self._mask_format)
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest_asyncio
 
 from samserve.adapters.images.mask_renderer import PillowMaskRenderer
-from samserve.adapters.opencv.camera_motion import OpenCvMaskWarper
 from samserve.domain import homography as plane
+from samserve.domain.camera_motion import Thumbnail
 from samserve.domain.errors import EmbeddingNotFound, InvalidArgument, InvalidImage, ModelUnavailable, SamserveError
 from samserve.domain.gaze.stream import GazeOptions, GazeSample, GazeState
 from samserve.domain.geometry import Size
@@ -23,7 +23,6 @@ from samserve.usecases.gaze.frames import GazeFrame, GazeFrames
 from samserve.usecases.gaze.session import GazeAnswer, GazeSession, Refusal
 from samserve.usecases.gaze.target import GazeObjects
 from samserve.usecases.load.rate_limit import TenantRateLimiter
-from samserve.usecases.ports import Thumbnail
 from tests.support.fake_models import MANIFEST, FakeImageEncoder, FakeMaskDecoder, SceneDecoder, embedder, image
 from tests.support.rendered import pixels
 
@@ -31,12 +30,12 @@ HERE, THERE = (100.0, 100.0), (300.0, 200.0)
 
 
 class KnownMotion:
-    """Implements `MotionEstimator`: scenes match themselves, moved as told."""
+    """Stands for `estimate_motion`: scenes match themselves, moved as told."""
 
     def __init__(self) -> None:
         self.to_keyframe: Homography | None = plane.IDENTITY
 
-    async def estimate(self, keyframe: Thumbnail, frame: Thumbnail, guess: Homography) -> Homography | None:
+    def estimate(self, keyframe: Thumbnail, frame: Thumbnail, guess: Homography) -> Homography | None:
         return self.to_keyframe
 
 
@@ -79,7 +78,7 @@ class Bench:
                 encode_rate=encode_rate or TenantRateLimiter(1e6),
                 embedder=embedder(self.encoder, scenes),
                 thumbnails=scenes,
-                motion_estimator=self.motion,
+                estimate_motion=self.motion.estimate,
                 policy=options.keyframes,
                 observer=self.counted,
                 clock=lambda: self.now,
@@ -87,7 +86,6 @@ class Bench:
             objects=GazeObjects(
                 manifest=MANIFEST,
                 mask_decoder=self.decoder,
-                warper=OpenCvMaskWarper(),
                 mask_renderer=PillowMaskRenderer(),
                 mask_format=options.mask_format,
                 max_mask_side=options.max_mask_side,

@@ -1,6 +1,6 @@
-"""How the camera moved, and masks as they look after it has: OpenCV."""
+"""How the camera moved between two frames, and masks as they look after it has."""
 
-import asyncio
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -11,7 +11,6 @@ from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.homography import Homography
 from samserve.domain.low_res_masks import bounding_box, visible
 from samserve.domain.masks import MASK_THRESHOLD, STABILITY_SCORE_OFFSET, Mask
-from samserve.usecases.ports import Thumbnail
 
 _CORNERS = 200
 _MIN_MATCHES = 12
@@ -24,58 +23,69 @@ _PYRAMID_LEVELS = 4
 Points = npt.NDArray[np.float32]
 
 
-class OpenCvMotionEstimator:
-    """Implements `MotionEstimator`.
+@dataclass(frozen=True, slots=True, eq=False)
+class Thumbnail:
+    """A frame at a glance.
 
-    Corners of the keyframe are followed into the frame by pyramidal Lucas-Kanade, there and back again, and a
-    homography is laid through those that return, by RANSAC.
+    Attributes:
+        gray: uint8 `[h, w]`, the whole frame scaled down.
+        original_size: of the frame, after EXIF orientation.
     """
 
-    async def estimate(self, keyframe: Thumbnail, frame: Thumbnail, guess: Homography) -> Homography | None:
-        """See `MotionEstimator.estimate`."""
-        return await asyncio.to_thread(_estimate, keyframe, frame, guess)
+    gray: npt.NDArray[np.uint8]
+    original_size: Size
 
 
-class OpenCvMaskWarper:
-    """Implements `MaskWarper`: one bilinear resampling from logits to the frame, where the mask can reach."""
+def warp_mask(
+    low_res_mask: npt.NDArray[np.float32],
+    iou_prediction: float,
+    keyframe: ImageFrame,
+    to_keyframe: Homography,
+    size: Size,
+) -> Mask:
+    """Threshold logits as they are seen from another frame, by one bilinear resampling where the mask can reach.
 
-    def warp(
-        self,
-        low_res_mask: npt.NDArray[np.float32],
-        iou_prediction: float,
-        keyframe: ImageFrame,
-        to_keyframe: Homography,
-        size: Size,
-    ) -> Mask:
-        """See `MaskWarper.warp`."""
-        possible = visible(low_res_mask + np.float32(STABILITY_SCORE_OFFSET), keyframe)
-        box = bounding_box(possible, keyframe)
-        window = None if box is None else _reach(box, keyframe, to_keyframe, size)
-        if window is None:
-            return Mask(size, np.zeros((0, 0), dtype=np.bool_), 0, 0, iou_prediction, 0.0, low_res_mask)
-        left, top, right, bottom = window
-        unit = len(low_res_mask) / keyframe.image_size
-        scale = plane.scaling(
-            keyframe.input_size.width / keyframe.original_size.width * unit,
-            keyframe.input_size.height / keyframe.original_size.height * unit,
-        )
-        # OpenCV counts pixels by their centres, our coordinates begin at their corners.
-        to_low_res = _shift(-0.5, -0.5) @ scale @ to_keyframe @ _shift(left + 0.5, top + 0.5)
-        logits = cv2.warpPerspective(
-            low_res_mask,
-            to_low_res,
-            (right - left, bottom - top),
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
-        logits[_outside(to_keyframe, keyframe.original_size, window)] = -np.inf
-        inner = np.count_nonzero(logits > MASK_THRESHOLD + STABILITY_SCORE_OFFSET)
-        outer = np.count_nonzero(logits > MASK_THRESHOLD - STABILITY_SCORE_OFFSET)
-        mask = np.asfortranarray(logits > MASK_THRESHOLD)
-        return Mask(size, mask, top, left, iou_prediction, inner / outer if outer else 0.0, low_res_mask)
+    Args:
+        low_res_mask: float32 `[M, M]` logits over the keyframe's square input.
+        to_keyframe: from pixels of the returned mask to pixels of the keyframe.
+        size: of the returned mask.
+    """
+    possible = visible(low_res_mask + np.float32(STABILITY_SCORE_OFFSET), keyframe)
+    box = bounding_box(possible, keyframe)
+    window = None if box is None else _reach(box, keyframe, to_keyframe, size)
+    if window is None:
+        return Mask(size, np.zeros((0, 0), dtype=np.bool_), 0, 0, iou_prediction, 0.0, low_res_mask)
+    left, top, right, bottom = window
+    unit = len(low_res_mask) / keyframe.image_size
+    scale = plane.scaling(
+        keyframe.input_size.width / keyframe.original_size.width * unit,
+        keyframe.input_size.height / keyframe.original_size.height * unit,
+    )
+    # OpenCV counts pixels by their centres, our coordinates begin at their corners.
+    to_low_res = _shift(-0.5, -0.5) @ scale @ to_keyframe @ _shift(left + 0.5, top + 0.5)
+    logits = cv2.warpPerspective(
+        low_res_mask,
+        to_low_res,
+        (right - left, bottom - top),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    logits[_outside(to_keyframe, keyframe.original_size, window)] = -np.inf
+    inner = np.count_nonzero(logits > MASK_THRESHOLD + STABILITY_SCORE_OFFSET)
+    outer = np.count_nonzero(logits > MASK_THRESHOLD - STABILITY_SCORE_OFFSET)
+    mask = np.asfortranarray(logits > MASK_THRESHOLD)
+    return Mask(size, mask, top, left, iou_prediction, inner / outer if outer else 0.0, low_res_mask)
 
 
-def _estimate(keyframe: Thumbnail, frame: Thumbnail, guess: Homography) -> Homography | None:
+def estimate_motion(keyframe: Thumbnail, frame: Thumbnail, guess: Homography) -> Homography | None:
+    """The homography that maps pixels of the frame to pixels of the keyframe, or None where they do not match.
+
+    Corners of the keyframe are followed into the frame by pyramidal Lucas-Kanade, there and back again, and a
+    homography is fitted to those that return, by RANSAC.
+
+    Args:
+        guess: a first estimate, such as the last frame's.
+    """
     to_thumbnail = plane.scaling(*_scale(keyframe))
     corners = cv2.goodFeaturesToTrack(keyframe.gray, _CORNERS, qualityLevel=0.01, minDistance=6)
     if corners is None or len(corners) < _MIN_MATCHES:

@@ -1,4 +1,4 @@
-"""OpenCV's estimates and warps on known camera motion."""
+"""Estimates and warps on known camera motion."""
 
 from pathlib import Path
 
@@ -10,13 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from samserve.adapters.opencv.camera_motion import OpenCvMaskWarper, OpenCvMotionEstimator
 from samserve.domain import homography as plane
+from samserve.domain.camera_motion import Thumbnail, estimate_motion, warp_mask
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.masks import upsample_mask
-from samserve.usecases.ports import Thumbnail
 
-with Image.open(Path(__file__).parents[4] / "docs" / "photos" / "coffee.jpg") as photo:
+with Image.open(Path(__file__).parents[3] / "docs" / "photos" / "coffee.jpg") as photo:
     PHOTO = np.asarray(photo.convert("L"))
 SIZE = Size(300, 400)
 
@@ -33,22 +32,22 @@ def frame(pose: plane.Homography) -> Thumbnail:
 
 
 @pytest.mark.parametrize("move", [(0, 0, 0, 1), (6, -3, 0, 1), (15, 10, 2, 1), (30, 5, -3, 1.05), (50, 0, 0, 0.95)])
-async def test_the_cameras_motion_is_found(move: tuple[float, float, float, float]) -> None:
+def test_the_cameras_motion_is_found(move: tuple[float, float, float, float]) -> None:
     still, moved = camera(0, 0, 0, 1), camera(*move)
-    found = await OpenCvMotionEstimator().estimate(frame(still), frame(moved), plane.IDENTITY)
+    found = estimate_motion(frame(still), frame(moved), plane.IDENTITY)
     assert found is not None
     corners = plane.corners(SIZE)
     expected = plane.apply(plane.between(still, moved), corners)
     np.testing.assert_allclose(plane.apply(found, corners), expected, atol=2.5)
 
 
-async def test_another_scene_and_an_empty_one_do_not_match() -> None:
+def test_another_scene_and_an_empty_one_do_not_match() -> None:
     known = frame(camera(0, 0, 0, 1))
     noise = np.random.default_rng(1).integers(0, 255, (240, 320), dtype=np.uint8)
     for other in (noise, np.full((240, 320), 90, np.uint8)):
         thumbnail = Thumbnail(other, SIZE)
-        assert await OpenCvMotionEstimator().estimate(known, thumbnail, plane.IDENTITY) is None
-        assert await OpenCvMotionEstimator().estimate(thumbnail, known, plane.IDENTITY) is None
+        assert estimate_motion(known, thumbnail, plane.IDENTITY) is None
+        assert estimate_motion(thumbnail, known, plane.IDENTITY) is None
 
 
 def disc(x: float = 14, y: float = 10, radius: float = 6) -> npt.NDArray[np.float32]:
@@ -58,7 +57,7 @@ def disc(x: float = 14, y: float = 10, radius: float = 6) -> npt.NDArray[np.floa
 
 def test_unmoved_a_mask_is_that_of_sams_own_upsampling() -> None:
     image = ImageFrame(SIZE, 128)
-    warped = OpenCvMaskWarper().warp(disc(), 0.5, image, plane.IDENTITY, SIZE)
+    warped = warp_mask(disc(), 0.5, image, plane.IDENTITY, SIZE)
     expected = upsample_mask(disc(), 0.5, image)
     # One interpolation in place of two.
     assert np.mean(warped.full() != expected.full()) < 0.003
@@ -71,7 +70,7 @@ def test_a_mask_lands_where_the_points_of_its_object_do(dx: float, dy: float, de
     image = ImageFrame(SIZE, 128)
     to_keyframe = plane.between(camera(0, 0, 0, 1), camera(dx, dy, degrees, zoom))
     known = upsample_mask(disc(), 0.5, image).full()
-    warped = OpenCvMaskWarper().warp(disc(), 0.5, image, to_keyframe, SIZE).full()
+    warped = warp_mask(disc(), 0.5, image, to_keyframe, SIZE).full()
     ys, xs = np.mgrid[: SIZE.height : 7, : SIZE.width : 7]
     targets = plane.apply(to_keyframe, np.stack([xs, ys], axis=-1) + 0.5)
     inside = ((targets >= 0) & (targets < [SIZE.width, SIZE.height])).all(axis=-1)
@@ -82,7 +81,7 @@ def test_a_mask_lands_where_the_points_of_its_object_do(dx: float, dy: float, de
 
 def test_a_smaller_mask_is_the_same_mask() -> None:
     image = ImageFrame(SIZE, 128)
-    half = OpenCvMaskWarper().warp(disc(), 0.5, image, plane.scaling(2, 2), Size(150, 200))
+    half = warp_mask(disc(), 0.5, image, plane.scaling(2, 2), Size(150, 200))
     full = upsample_mask(disc(), 0.5, image).full()
     assert half.original_size == (150, 200)
     assert np.mean(half.full() != full[1::2, 1::2]) < 0.01
@@ -90,6 +89,6 @@ def test_a_smaller_mask_is_the_same_mask() -> None:
 
 def test_a_mask_out_of_view_is_empty() -> None:
     away = np.array([[1.0, 0, 3000], [0, 1, 0], [0, 0, 1]])
-    assert OpenCvMaskWarper().warp(disc(), 0.5, ImageFrame(SIZE, 128), away, SIZE).area == 0
+    assert warp_mask(disc(), 0.5, ImageFrame(SIZE, 128), away, SIZE).area == 0
     nothing = np.full((32, 32), -9, np.float32)
-    assert OpenCvMaskWarper().warp(nothing, 0.5, ImageFrame(SIZE, 128), plane.IDENTITY, SIZE).area == 0
+    assert warp_mask(nothing, 0.5, ImageFrame(SIZE, 128), plane.IDENTITY, SIZE).area == 0

@@ -1,21 +1,21 @@
 """Objects cut out for CLIP: sharp themselves, blurred around."""
 
 import numpy as np
+import numpy.typing as npt
 
-from samserve.adapters.opencv.object_crops import OpenCvObjectCropper
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.masks import Mask
-from samserve.usecases.ports import DecodedImage
+from samserve.domain.object_crops import crop_object
 
 SIDE = 64
 
 
-def noise(size: Size) -> DecodedImage:
-    """A photo at its own size; the rest of the square is red."""
+def noise_crop(size: Size, mask: Mask) -> npt.NDArray[np.uint8]:
+    """An object of a photo at its own size; the rest of the square is red."""
     pixels = np.zeros((3, max(size), max(size)), np.uint8)
     pixels[0] = 255
     pixels[:, : size.height, : size.width] = np.random.default_rng(3).integers(0, 256, (1, *size), dtype=np.uint8)
-    return DecodedImage(pixels, ImageFrame(size, max(size)), 0.0)
+    return crop_object(pixels, ImageFrame(size, max(size)), mask, SIDE)
 
 
 def disc(size: Size, row: int, column: int, radius: int) -> Mask:
@@ -26,7 +26,7 @@ def disc(size: Size, row: int, column: int, radius: int) -> Mask:
 
 def test_object_is_sharp_in_the_middle_and_what_is_around_it_is_blurred() -> None:
     size = Size(150, 200)
-    crop = OpenCvObjectCropper().crop(noise(size), disc(size, 70, 90, 22), SIDE)
+    crop = noise_crop(size, disc(size, 70, 90, 22))
     assert crop.shape == (3, SIDE, SIDE)
     assert crop.dtype == np.uint8
     grey = crop[0].astype(float)
@@ -37,7 +37,7 @@ def test_object_is_sharp_in_the_middle_and_what_is_around_it_is_blurred() -> Non
 def test_object_at_the_edge_brings_nothing_from_beyond_the_photo() -> None:
     size = Size(60, 200)
     for row, column in ((0, 0), (59, 199), (0, 199), (59, 0)):
-        crop = OpenCvObjectCropper().crop(noise(size), disc(size, row, column, 20), SIDE)
+        crop = noise_crop(size, disc(size, row, column, 20))
         assert (crop[0] == crop[1]).all()
 
 
@@ -46,4 +46,4 @@ def test_object_of_one_pixel_and_one_as_large_as_the_photo_have_crops() -> None:
     whole = Mask(size, np.ones(size, np.bool_), 0, 0, 0.9, 0.9, np.zeros((0, 0), np.float32))
     pixel = Mask(size, np.ones((1, 1), np.bool_), 0, 299, 0.9, 0.9, np.zeros((0, 0), np.float32))
     for mask in (whole, pixel):
-        assert OpenCvObjectCropper().crop(noise(size), mask, SIDE).shape == (3, SIDE, SIDE)
+        assert noise_crop(size, mask).shape == (3, SIDE, SIDE)
