@@ -31,7 +31,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 LARGEST_HALF = 65504.0
-ISLANDS, NECK_BY_HAND, ALL_BY_HAND = "islands", "neck's norms in half, step by step", "all norms in half, step by step"
+ISLANDS, NECK_BY_HAND, ALL_BY_HAND = "float32 norms", "the neck's norms in float16", "all norms in float16"
 
 
 def uneven_model(name: str, image_size: int, seed: int) -> SamModel:

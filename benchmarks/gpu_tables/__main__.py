@@ -1,9 +1,9 @@
 """Write the GPU tables of docs/benchmarks.md and docs/capacity.md from the figures in benchmarks/results.
 
 python -m benchmarks.gpu_tables                      write the tables
-python -m benchmarks.gpu_tables --check              exit 1 where a page differs from the figures
-python -m benchmarks.gpu_tables --add FILE.jsonl     take over the figures of a run, then write
-python -m benchmarks.gpu_tables --plots docs/images  draw the charts too
+python -m benchmarks.gpu_tables --check              exit with 1 if a page differs from the figures
+python -m benchmarks.gpu_tables --add FILE.jsonl     add the figures of a run, then write the tables
+python -m benchmarks.gpu_tables --plots docs/images  also draw the charts
 """
 
 import argparse
@@ -15,21 +15,23 @@ from benchmarks.gpu_tables.markdown import with_parts
 from benchmarks.gpu_tables.pages import PARTS
 from benchmarks.gpu_tables.results import RESULTS, Results, add_figures, read_results
 
-NOT_MEASURED = "Not measured: `benchmarks/results/` holds no such figure."
+NOT_MEASURED = "Not measured: `benchmarks/results/` has no such figures."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code: 0, 1 where `--check` finds a difference, 2 for figures of no GPU."""
+    """Run the command and return its exit code: 1 if `--check` finds a difference, 2 if added figures have no GPU."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gpu_tables",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--check", action="store_true", help="write nothing")
+    parser.add_argument("--check", action="store_true", help="compare only; write nothing")
     parser.add_argument("--add", type=Path, action="append", default=[], metavar="FILE.jsonl", help="figures of a run")
-    parser.add_argument("--plots", type=Path, metavar="FOLDER", help="for gpu-encoder.png and gpu-decoder.png")
-    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER", help=f"of figures; {RESULTS}")
-    parser.add_argument("--docs", type=Path, default=Path("docs"), metavar="FOLDER", help="of the pages; docs")
+    parser.add_argument("--plots", type=Path, metavar="FOLDER", help="folder for gpu-encoder.png and gpu-decoder.png")
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, metavar="FOLDER", help=f"of figures (default {RESULTS})"
+    )
+    parser.add_argument("--docs", type=Path, default=Path("docs"), metavar="FOLDER", help="of pages (default docs)")
     options = parser.parse_args(arguments)
     try:
         for source in options.add:
@@ -61,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def rendered(results: Sequence[Results]) -> dict[str, str]:
-    """The text of each part: of every device in turn, or that it was not measured."""
+    """Render each part for every device in turn."""
     parts = {}
     for name, render in PARTS.items():
         texts = [text for text in (render(result) for result in results) if text]

@@ -1,4 +1,4 @@
-"""The table of parity with single precision."""
+"""The table of parity with the float32 model."""
 
 from benchmarks.gpu_tables.markdown import part, table
 from benchmarks.gpu_tables.results import Figure, Results
@@ -8,12 +8,12 @@ LEASTS = ("iou_least", "iou_least_all_pixels")
 
 
 def parity_figures(results: Results) -> list[Figure]:
-    """Comparisons of masks with those of the float32 model."""
+    """Select the comparisons of masks with those of the float32 model."""
     return [figure for figure in results.of("parity") if "iou_mean" in figure]
 
 
 def parity_table(results: Results) -> str:
-    """Errors and IoUs by formulation and weights."""
+    """Render errors and IoUs by formulation and weights."""
     figures = parity_figures(results)
     rows = [
         [
@@ -26,15 +26,14 @@ def parity_table(results: Results) -> str:
         for figure in figures
     ]
     head = [
-        "what is in FP16", "weights", "largest error", "embedding cosine", "IoU, mean", "least",
-        "of all pixels, mean", "least",
+        "part in FP16", "weights", "largest error", "embedding cosine", "decided pixels: mean IoU", "smallest IoU",
+        "all pixels: mean IoU", "smallest IoU",
     ]  # fmt: skip
     if not rows:
         return ""
     said = (
-        f"Against the float32 model on the same device; {figures[0]['masks']} masks each. The error is that of "
-        "embeddings, for decoders that of logits as a part of the largest. The first two IoUs count the pixels that "
-        "are decided, as the gate does ([half precision](precision.md)), the last two all pixels. IoUs are cut, not "
-        "rounded."
+        f"Compared with the float32 model on the same device, {figures[0]['masks']} masks for each row. The error is "
+        "that of the embedding or, for decoders, that of the logits relative to the largest logit. Decided pixels are "
+        "those that the parity gate counts ([half precision](precision.md)). IoUs are truncated, not rounded."
     )
     return f"{said}\n\n{table(head, rows)}"

@@ -1,4 +1,4 @@
-"""The calculator's costs of a GPU beside the measured ones (docs/capacity.md)."""
+"""Compare the GPU costs assumed by `benchmarks.capacity` with the measured ones (docs/capacity.md)."""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -17,14 +17,14 @@ PROMPTS_PER_IMAGE = 8.0
 
 
 class Cost(NamedTuple):
-    """Milliseconds of a GPU for one image or one prompt, and where they come from."""
+    """Milliseconds of a GPU for one image or one prompt, and how they were measured."""
 
     where: str
     milliseconds: float
 
 
 def costs_table(results: Results) -> str:
-    """Costs by where they were measured, then what a fleet needs at the calculator's and at Triton's."""
+    """Render the costs by way of measurement, then the GPUs that a fleet needs at the default costs and at Triton's."""
     encode, decode = encode_costs(results), decode_costs(results)
     if not encode and not decode:
         return ""
@@ -32,19 +32,19 @@ def costs_table(results: Results) -> str:
     rows = [
         [step, cost.where, number(cost.milliseconds), f"{cost.milliseconds / assumed:.2f}"]
         for step, assumed, costs in (("encode", 1e3 * default.encode, encode), ("decode", 1e3 * default.decode, decode))
-        for cost in [Cost("the calculator's default", assumed), *costs]
+        for cost in [Cost("default", assumed), *costs]
     ]
-    text = table(["step", "measured", "ms of a GPU", "of the default"], rows)
-    plans = [_plan_row("the calculator's defaults", default)]
+    text = table(["step", "measured", "ms of a GPU", "ratio to default"], rows)
+    plans = [_plan_row("defaults", default)]
     served = through_triton(results)
     if served is not None:
         plans.append(_plan_row("through Triton", served))
-    head = ["GPUs at the peak with costs of", "encode, decode", *(_day(day) for day in DAYS)]
+    head = ["GPUs needed at the peak", "encode, decode", *(_day(day) for day in DAYS)]
     return f"{text}\n\n{table(head, plans)}"
 
 
 def encode_costs(results: Results) -> list[Cost]:
-    """Of an image."""
+    """List the measured costs of encoding an image."""
     costs = []
     exported = results.one("encoder", EXPORTED_ENCODER, mode=GRAPH, shapes={"batch": BATCH})
     for label, figure in (("exported formulation", exported), ("fastest", best_encoder(results))):
@@ -59,7 +59,7 @@ def encode_costs(results: Results) -> list[Cost]:
 
 
 def decode_costs(results: Results) -> list[Cost]:
-    """Of a prompt."""
+    """List the measured costs of decoding a prompt."""
     alone = decoder_figures(results)
     exported = fastest([figure for figure in alone if (figure["name"], figure["mode"]) == (EXPORTED_DECODER, GRAPH)])
     costs = [
@@ -68,7 +68,7 @@ def decode_costs(results: Results) -> list[Cost]:
         if figure is not None
     ]
     for source in (SLAB, PINNED, PAGEABLE):
-        # All four masks in single precision, as the gateway asks for them.
+        # All four masks in float32, which is what the gateway requests.
         whole = [figure for figure in way_figures(results, source) if "4 masks" in figure["name"]]
         figure = fastest(whole)
         if figure is not None:
@@ -82,7 +82,7 @@ def decode_costs(results: Results) -> list[Cost]:
 
 
 def through_triton(results: Results) -> Costs | None:
-    """Costs as measured through Triton."""
+    """Return the costs measured through Triton, or None if there are none."""
     encoder, decoder = results.one("triton", TRITON_ENCODER), results.one("triton", TRITON_DECODER)
     if encoder is None or decoder is None:
         return None

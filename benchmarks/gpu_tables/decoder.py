@@ -1,4 +1,4 @@
-"""The decoder's tables: the decoder alone, and with embeddings from where a server keeps them."""
+"""Tables of the decoder: alone, and with the copies of embeddings and masks between host and device."""
 
 from benchmarks.gpu_tables.markdown import number, table
 from benchmarks.gpu_tables.results import Figure, Results, newest_run
@@ -9,36 +9,36 @@ SLAB, PINNED, PAGEABLE = "device slab", "pinned", "pageable"
 
 
 def decoder_figures(results: Results) -> list[Figure]:
-    """Timings of decoders alone."""
+    """Select the timings of decoders without copies."""
     return [figure for figure in results.of("decoder") if "prompts" in figure.get("shapes", {})]
 
 
 def way_figures(results: Results, source: str | None = None) -> list[Figure]:
-    """Timings from an embedding's place to masks on the host, of the newest run: all with one decoder."""
+    """Select the newest run's timings that include copying embeddings to the device and masks to the host."""
     start = WAY if source is None else f"{WAY}{source}, "
     ways = [figure for figure in results.of("decoder") if figure["name"].startswith(WAY) and "median_ms" in figure]
     return [figure for figure in newest_run(ways) if figure["name"].startswith(start)]
 
 
 def fastest(figures: list[Figure]) -> Figure | None:
-    """The one with the most prompts a second."""
+    """Return the figure with the most prompts per second."""
     return max(figures, key=lambda figure: float(figure["prompts_per_s"]), default=None)
 
 
 def decoder_table(results: Results) -> str:
-    """Prompts a second by formulation and mode, and by images and prompts of each."""
+    """Render prompts per second by formulation, mode, number of images and prompts per image."""
     figures = decoder_figures(results)
     shapes = sorted({_shape(figure) for figure in figures}, key=lambda shape: (shape[1] > 1, shape))
     rates = {(figure["name"], figure["mode"], _shape(figure)): number(figure["prompts_per_s"]) for figure in figures}
     kinds = dict.fromkeys((figure["name"], figure["mode"]) for figure in figures)
     rows = [[name, mode, *(rates.get((name, mode, shape), "") for shape in shapes)] for name, mode in sorted(kinds)]
     head = ["formulation", "mode", *(f"{images} × {prompts}" for images, prompts in shapes)]
-    said = "Prompts a second of images × prompts on each; a prompt is one click, which is two tokens."
+    said = "Prompts per second, by images × prompts per image. A prompt is one click, which takes two tokens."
     return f"{said}\n\n{table(head, rows)}" if rows else ""
 
 
 def sources_table(results: Results) -> str:
-    """Prompts a second from each place of the embeddings, by what leaves the device."""
+    """Render prompts per second by the memory that holds the embeddings and by the masks copied to the host."""
     figures = way_figures(results)
     counts = sorted({int(figure["shapes"]["rows"]) for figure in figures})
     rates = {(figure["name"], figure["shapes"]["rows"]): number(figure["prompts_per_s"]) for figure in figures}
@@ -51,8 +51,8 @@ def sources_table(results: Results) -> str:
     if not rows:
         return ""
     said = (
-        "Prompts a second, each on an image of its own: embeddings gathered from their place, decoded, masks copied to "
-        "the host. KiB pass between host and device for each prompt."
+        "Prompts per second, each on a different image. Times include gathering the embeddings from their memory, "
+        "decoding, and copying masks to the host. KiB in and out are copied between host and device for each prompt."
     )
     return "\n\n".join([said, table(head, sorted(rows)), *_gathers(results)])
 

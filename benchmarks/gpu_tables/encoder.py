@@ -1,24 +1,24 @@
-"""The encoder's tables."""
+"""Tables of the encoder."""
 
 from benchmarks.gpu_tables.markdown import number, table
 from benchmarks.gpu_tables.results import Figure, Results
 
 SQUARE = {"rows": 8192, "columns": 8192, "inner": 8192}
 BATCH = 4
-"""At which formulations are compared."""
+"""Batch size at which formulations are compared."""
 COMPILED = "compiled, CUDA graph"
 RIVALS = {"bias": "compiled bias", "segment-anything-fast": "segment-anything-fast"}
-"""Formulations that others are compared with, compiled by regions, and what a column calls them."""
+"""Baseline formulations, and their names in column headings. Baselines are compiled block by block."""
 
 
 def ceiling(results: Results, precision: str = "fp16") -> float | None:
-    """TFLOP/s of one product of 8192³."""
+    """Return the TFLOP/s of a matrix product of 8192³."""
     figure = results.one("ceilings", "matrix product", precision=precision, shapes=SQUARE)
     return None if figure is None else float(figure["tflops"])
 
 
 def rival(results: Results, formulation: str) -> float | None:
-    """Images a second of a formulation to compare with, at batch 4; the fastest way to compile it that was measured."""
+    """Return the images per second of a baseline at batch 4, compiled in the fastest way that was measured."""
     rates = [
         float(figure["images_per_s"])
         for figure in encoder_figures(results)
@@ -28,12 +28,12 @@ def rival(results: Results, formulation: str) -> float | None:
 
 
 def encoder_figures(results: Results) -> list[Figure]:
-    """Timings of whole encoders."""
+    """Select the timings of whole encoders."""
     return [figure for figure in results.of("encoder") if "images_per_s" in figure]
 
 
 def best_encoder(results: Results, batch: int | None = None) -> Figure | None:
-    """The fastest encoder in half precision, at one batch or at any."""
+    """Return the fastest encoder in half precision, at one batch size or at any."""
     fitting = [
         figure
         for figure in encoder_figures(results)
@@ -43,21 +43,21 @@ def best_encoder(results: Results, batch: int | None = None) -> Figure | None:
 
 
 def mode_of(figure: Figure) -> str:
-    """The mode, with the compiler's own where it is not the default."""
+    """Return the mode, with the compiler's mode if it is not the default."""
     compile_mode = figure.get("compile_mode")
     return f"{figure['mode']}, {compile_mode}" if compile_mode else str(figure["mode"])
 
 
 def encoder_table(results: Results) -> str:
-    """All formulations at one batch, the fastest first, then the fastest formulation at all batches."""
+    """Render all formulations at one batch size, fastest first, then the fastest formulation at all batch sizes."""
     figures = [figure for figure in encoder_figures(results) if figure["shapes"]["batch"] == BATCH]
     if not figures:
         return ""
     top = ceiling(results)
     rivals = {name: rival(results, name) for name in RIVALS}
     head = [
-        "formulation", "mode", "images/s", "ms of a batch, quartiles", "of the ceiling",
-        *(f"against {label}" for label in RIVALS.values()),
+        "formulation", "mode", "images/s", "ms per batch (quartiles)", "share of ceiling",
+        *(f"ratio to {label}" for label in RIVALS.values()),
     ]  # fmt: skip
     rows = []
     for figure in sorted(figures, key=lambda figure: -float(figure["images_per_s"])):
@@ -69,7 +69,8 @@ def encoder_table(results: Results) -> str:
         rows.append([name, mode_of(figure), number(rate), quartiles, share, *ratios])
     said = f"Batch {BATCH}, half precision."
     if top is not None:
-        said += f" The ceiling is the measured product of 8192³ in FP16, {number(top)} TFLOP/s, over {_work(results)}."
+        said += f" The ceiling is the rate of a matrix product of 8192³ in FP16, {number(top)} TFLOP/s, "
+        said += f"divided by {_work(results)}."
     return "\n\n".join(filter(None, [said, table(head, rows), _by_batch(results), _missing(results)]))
 
 

@@ -1,4 +1,4 @@
-"""Goals for the figures beside what was reached."""
+"""The table of goals and results."""
 
 from collections.abc import Iterator
 
@@ -18,10 +18,10 @@ Row = list[str]
 
 
 def goals_table(results: Results) -> str:
-    """One row for each goal."""
+    """Render one row per goal."""
     rows = [*_encoder(results), *_decoder(results), *_parity(results)]
     measured = any(row[2] for row in rows)
-    return table(["goal", "at least", "reached", "", "by"], rows) if measured else ""
+    return table(["goal", "minimum", "reached", "", "configuration"], rows) if measured else ""
 
 
 def _row(goal: str, least: float, value: float | None, told: str, by: str) -> Row:
@@ -42,7 +42,7 @@ def _encoder(results: Results) -> Iterator[Row]:
     for formulation, label in RIVALS.items():
         other = rival(results, formulation)
         ratio = None if other is None or compared is None else compared / other
-        goal = f"encoder, over torch.compile ({label}), batch {BATCH}"
+        goal = f"encoder, ratio to torch.compile ({label}), batch {BATCH}"
         yield _row(goal, OVER_COMPILED, ratio, f"{OVER_COMPILED:g} ×", _named(same_batch))
 
 
@@ -56,10 +56,10 @@ def _decoder(results: Results) -> Iterator[Row]:
 
 def _parity(results: Results) -> Iterator[Row]:
     figures = parity_figures(results)
-    for fields, least, kind in ((MEANS, IOU_MEAN, "mean"), (LEASTS, IOU_LEAST, "least")):
+    for fields, least, kind in ((MEANS, IOU_MEAN, "mean"), (LEASTS, IOU_LEAST, "smallest")):
         for field, pixels in zip(fields, ("decided pixels", "all pixels"), strict=True):
             worst = min(figures, key=lambda figure, field=field: float(figure[field]), default=None)  # type: ignore[misc]
-            by = "" if worst is None else f"the worst: {worst['name']}"
+            by = "" if worst is None else f"worst: {worst['name']}"
             yield _row(f"IoU of FP16 masks, {kind}, {pixels}", least, _value(worst, field), f"{least:g}", by)
 
 

@@ -1,4 +1,4 @@
-"""Parts of pages, by the names in their marker comments."""
+"""The rendered parts of pages, keyed by the names in their marker comments."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -16,7 +16,7 @@ TRITON_COMMAND = "benchmarks.gpu_triton"
 
 
 def _headed(render: Render, *stages: str) -> Render:
-    """The text under the command, the device and the date that its figures come from; empty where there are none."""
+    """Prefix a text with the device, versions, date and command of its figures. Empty if there are no figures."""
 
     def headed(results: Results) -> str:
         text = render(results)

@@ -1,4 +1,4 @@
-"""The charts of `docs/benchmarks.md`: images a second by formulation, prompts a second by batch."""
+"""The charts of `docs/benchmarks.md`: images per second by formulation, prompts per second by batch size."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from benchmarks.gpu_tables.results import Results
 
 
 def draw_encoder(path: Path, results: Results) -> None:
-    """Bars of images a second at batch 4, with the ceiling and the goal."""
+    """Draw a bar chart of images per second at batch 4, with the ceiling and the goal."""
     figures = [figure for figure in encoder_figures(results) if figure["shapes"]["batch"] == BATCH]
     figures.sort(key=lambda figure: float(figure["images_per_s"]))
     if not figures:
@@ -27,7 +27,7 @@ def draw_encoder(path: Path, results: Results) -> None:
     axes.bar_label(axes.barh(labels, rates, color=compiled), fmt="%.1f", padding=-26, fontsize=8, color="white")
     top = ceiling(results)
     if top is not None:
-        # Operations of an image, by the figures themselves.
+        # TFLOP per image, derived from the figures.
         images = top / (float(figures[-1]["tflops"]) / rates[-1])
         axes.axvline(images, color="black", label=f"FP16 product of 8192³: {images:.0f} images/s")
         axes.axvline(CEILING_SHARE * images, color="black", linestyle=":", label=f"{CEILING_SHARE:.0%} of it")
@@ -41,7 +41,7 @@ def draw_encoder(path: Path, results: Results) -> None:
 
 
 def draw_decoder(path: Path, results: Results) -> None:
-    """Lines of prompts a second against the images of a batch, one prompt each: decoders alone, then with copies."""
+    """Draw prompts per second against the number of images, one prompt each: decoders alone, then with copies."""
     figures = [figure for figure in decoder_figures(results) if figure["shapes"]["prompts"] == 1]
     if not figures:
         return

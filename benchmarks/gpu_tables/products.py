@@ -1,4 +1,4 @@
-"""Tables of single operations: matrix products and copies, FP8, attention, and kernels of whole models."""
+"""Tables of single operations: matrix products, copies, FP8, attention, and the kernels of whole models."""
 
 import re
 
@@ -8,13 +8,13 @@ from benchmarks.gpu_tables.results import Figure, Results, newest_run
 
 PRECISIONS = ("fp16", "bf16", "fp8")
 SHOWN_ROWS = (SQUARE["rows"], 4 * 4096, 4 * 4900)
-"""ViT-H's products at batch 4, with windows as they are and filled up; the files have other batches."""
+"""Rows of ViT-H's products at batch 4, for unpadded and padded windows. The files contain other batches too."""
 KERNELS = 6
 KERNEL_CHARACTERS = 60
 
 
 def ceilings_table(results: Results) -> str:
-    """Rates of products, then of copies."""
+    """Render the rates of matrix products, then of copies."""
     products: dict[tuple[int, int, int], dict[str, str]] = {}
     copies: dict[tuple[str, float], dict[bool | None, str]] = {}
     for figure in results.of("ceilings"):
@@ -36,14 +36,14 @@ def ceilings_table(results: Results) -> str:
     ]
     return "\n\n".join(
         [
-            table(["product, TFLOP/s", *(precision.upper() for precision in PRECISIONS)], product_rows),
-            table(["copy, GB/s", "MiB", "pinned, or on the device", "pageable"], copy_rows),
+            table(["matrix product, TFLOP/s", *(precision.upper() for precision in PRECISIONS)], product_rows),
+            table(["copy, GB/s", "MiB", "pinned or device memory", "pageable memory"], copy_rows),
         ]
     )
 
 
 def fp8_table(results: Results) -> str:
-    """Rates of FP8 products, and how far they are from single precision."""
+    """Render the rates of FP8 products and their error against float32."""
     rows = []
     for figure in (figure for figure in results.of("fp8", precision="fp8") if "cosine" in figure):
         by_row, shapes, name = figure["by_row"], figure["shapes"], figure["name"]
@@ -53,14 +53,17 @@ def fp8_table(results: Results) -> str:
             results.one("fp8", f"{name}, with quantising", shapes=shapes, precision="fp8", by_row=by_row),
         ]
         told = [number(rate["tflops"]) if rate else "" for rate in rates]
-        scales = "by row" if by_row else "one"
+        scales = "per row" if by_row else "per tensor"
         rows.append([name, scales, *told, part(figure["cosine"]), f"{figure['relative_error']:.3f}"])
-    head = ["product", "scales", "FP16, TFLOP/s", "FP8", "FP8, with quantising", "cosine", "relative error"]
+    head = [
+        "product", "scales", "FP16, TFLOP/s", "FP8, TFLOP/s", "FP8 with quantisation, TFLOP/s", "cosine",
+        "relative error",
+    ]  # fmt: skip
     return table(head, rows) if rows else ""
 
 
 def attention_table(results: Results) -> str:
-    """Milliseconds of attention between the projections."""
+    """Render the milliseconds of attention, without the projections."""
     times: dict[str, dict[str, str]] = {}
     figures = [figure for figure in results.of("attention") if "median_ms" in figure]
     for figure in figures:
@@ -70,12 +73,13 @@ def attention_table(results: Results) -> str:
     rows = [[name, *(milliseconds.get(kind, "") for kind in kinds)] for name, milliseconds in times.items()]
     if not rows:
         return ""
-    said = f"Milliseconds at batch {figures[0]['shapes']['batch']}, of one layer; all heads, of width 80."
+    batch = figures[0]["shapes"]["batch"]
+    said = f"Milliseconds of one layer at batch {batch}, all heads of width 80, without the projections."
     return f"{said}\n\n{table(['attention', *kinds], rows)}"
 
 
 def kernels_table(results: Results) -> str:
-    """The kernels that take longest in each profile of the newest run."""
+    """Render the slowest kernels of each profile in the newest run."""
     texts = []
     for header in newest_run([figure for figure in results.of("profile") if "kernels" in figure]):
         rows = [_kernel(figure) for figure in results.of("profile", name=header["name"]) if "kernel" in figure]
@@ -91,7 +95,7 @@ def _kernel(figure: Figure) -> list[str]:
 
 
 def _without_widths(name: str) -> str:
-    """Widths differ between windows and the whole grid; the table has one row for both."""
+    """Remove the widths, which differ between windows and the whole grid, so that both share a row."""
 
     def told(match: re.Match[str]) -> str:
         return "folded, values widened" if match[1] == match[2] else "folded"

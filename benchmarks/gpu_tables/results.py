@@ -1,4 +1,4 @@
-"""Figures of one device, read from its files: the newest line of each figure."""
+"""Figures of one device, read from its files. The newest line of each figure counts."""
 
 import json
 import re
@@ -12,13 +12,13 @@ Figure = dict[str, Any]
 
 RESULTS = Path("benchmarks/results")
 MODEL = "vit_h"
-"""Tables show this model; lines of others are kept in the files and not shown."""
+"""The model shown in the tables. Lines of other models stay in the files."""
 
 KIT, TRITON = "gpu-", "gpu-triton-"
 _TRITON_STAGE = "triton"
 _IDENTITY = ("stage", "name", "shapes", "precision", "mode", "compile_mode", "by_row", "weights", "kernel")
 _RUN = "run"
-# One name bears both a timing and an accuracy, in two lines.
+# Lines of different kinds with the same name are different figures: a timing and an accuracy, for example.
 _KINDS = ("median_ms", "cosine", "graphs_compiled_so_far")
 
 
@@ -26,8 +26,8 @@ class Results:
     """Figures of one device.
 
     Args:
-        lines: in the order in which they were written, of any number of runs. A later line replaces an earlier one of
-            the same figure.
+        lines: lines of any number of runs, in the order in which they were written. A later line replaces an earlier
+            one of the same figure.
     """
 
     def __init__(self, lines: Iterable[Figure]) -> None:
@@ -45,9 +45,9 @@ class Results:
                 missing[_attempt(line)] = line
                 continue
             if "kernels" in line:
-                # A new profile: kernels of the former one are not its own.
+                # A new profile replaces all kernels of the previous one.
                 newest = {key: old for key, old in newest.items() if not _same_profile(old, line)}
-            # Taken out and put back, so that figures stay in the order of the newest run.
+            # Reinserted, so that figures are in the order of the newest run.
             key = _identity(line)
             newest.pop(key, None)
             newest[key] = line
@@ -56,7 +56,7 @@ class Results:
         self.missing = [line for attempt, line in missing.items() if attempt not in measured]
 
     def of(self, stage: str, **fields: Any) -> list[Figure]:
-        """Figures of a stage with these fields."""
+        """Select the figures of a stage that have these fields."""
         return [
             figure
             for figure in self.figures
@@ -64,24 +64,24 @@ class Results:
         ]
 
     def one(self, stage: str, name: str, **fields: Any) -> Figure | None:
-        """The newest timing of a name with these fields; None where there is none."""
+        """Return the newest timing of a name with these fields, or None."""
         found = [figure for figure in self.of(stage, name=name, **fields) if "median_ms" in figure]
         return found[-1] if found else None
 
     def facts(self, stages: Sequence[str]) -> str:
-        """Device, driver, versions and date of the figures of these stages, one sentence for each run."""
+        """Describe device, driver, versions and date of the figures of these stages, separately for each run."""
         told = (_facts(figure) for figure in self.figures if figure.get("stage") in stages)
         return "; ".join(dict.fromkeys(told))
 
 
 def newest_run(figures: Sequence[Figure]) -> list[Figure]:
-    """Those of the newest run among them, for figures that say little beside those of other runs."""
+    """Select the figures of the newest run, for figures that are only comparable within a run."""
     newest = max((figure[_RUN] for figure in figures), default=0)
     return [figure for figure in figures if figure[_RUN] == newest]
 
 
 def read_results(folder: Path) -> list[Results]:
-    """All devices of a folder, each from `gpu-<device>.jsonl` and `gpu-triton-<device>.jsonl`, in order of names."""
+    """Read `gpu-<device>.jsonl` and `gpu-triton-<device>.jsonl` of all devices in a folder, sorted by device."""
     devices: dict[str, list[Figure]] = {}
     for path in sorted(folder.glob(f"{KIT}*.jsonl")):
         prefix = TRITON if path.name.startswith(TRITON) else KIT
@@ -90,10 +90,10 @@ def read_results(folder: Path) -> list[Results]:
 
 
 def add_figures(source: Path, folder: Path) -> list[Path]:
-    """Append the lines of a run to the files of their devices; returns these files.
+    """Append the lines of a run to the files of their devices, and return these files.
 
     Raises:
-        ValueError: no line is of a GPU.
+        ValueError: no line was measured on a GPU.
     """
     parts: dict[Path, list[Figure]] = {}
     for line in read_figures(source):
@@ -110,7 +110,7 @@ def add_figures(source: Path, folder: Path) -> list[Path]:
 
 
 def device_name(device: str) -> str:
-    """A device's name as part of a file's: "NVIDIA H100 80GB HBM3" is `nvidia-h100-80gb-hbm3`."""
+    """Convert a device's name for use in a file name: "NVIDIA H100 80GB HBM3" becomes `nvidia-h100-80gb-hbm3`."""
     return re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
 
 
@@ -120,7 +120,7 @@ def _identity(line: Figure) -> str:
 
 
 def _attempt(line: Figure) -> str:
-    """A line of a failure may name less than the figure that it stands for."""
+    """Identify a figure by the fields that lines of failures have too."""
     return json.dumps([line.get(name) for name in ("stage", "name", "mode", "compile_mode")])
 
 

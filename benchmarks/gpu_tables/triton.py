@@ -1,14 +1,14 @@
-"""Tables of the run through the gateway and Triton."""
+"""Tables of calls through the gateway and Triton."""
 
 from benchmarks.gpu_tables.markdown import number, table
 from benchmarks.gpu_tables.results import Results
 
 LEAST_RUNS = 20
-"""Counters over fewer runs are not shown."""
+"""Counters over fewer executions are not shown."""
 
 
 def triton_table(results: Results) -> str:
-    """Calls end to end, then Triton's own account of them."""
+    """Render the calls end to end, then Triton's statistics."""
     calls = [figure for figure in results.of("triton") if "median_ms" in figure]
     rows = [
         [
@@ -22,15 +22,15 @@ def triton_table(results: Results) -> str:
     if not rows:
         return ""
     said = (
-        "The models are PyTorch programs in the Python backend: the graphs that are exported today, captured as CUDA "
-        "graphs. A warm call has one prompt on an image whose embedding the gateway holds; a cold one has a new image."
+        "Triton's Python backend runs the models with PyTorch: the graphs as exported today, captured as CUDA graphs. "
+        "A warm call has one prompt on an image whose embedding the gateway has cached; a cold one has a new image."
     )
     counters = [
         [figure["name"].removesuffix(" in Triton").replace("shared_memory", "shared memory"), *_counted(figure)]
         for figure in results.of("triton")
         if figure.get("runs", 0) >= LEAST_RUNS
     ]
-    head = ["in Triton, mean of a request", "runs", "rows of a run", "queue, ms", "model, ms"]
+    head = ["in Triton, mean per request", "executions", "rows per execution", "queue, ms", "model, ms"]
     parts = [said, table(["call", "median, ms", "quartiles", "requests/s"], rows)]
     return "\n\n".join([*parts, table(head, counters)] if counters else parts)
 

@@ -100,7 +100,7 @@ def test_goals_are_met_or_not() -> None:
     assert row(text, "decoder, prompts/s from a device slab")[2:4] == ["24,999", "not met"]
     # Rounded, it would read as if it were met.
     assert row(text, "IoU of FP16 masks, mean, all pixels")[2:4] == ["0.99899", "not met"]
-    assert row(text, "IoU of FP16 masks, least, decided pixels")[2:4] == ["0.99600", "met"]
+    assert row(text, "IoU of FP16 masks, smallest, decided pixels")[2:4] == ["0.99600", "met"]
 
 
 def test_a_goal_without_a_figure_is_not_measured() -> None:
@@ -224,7 +224,7 @@ def test_every_table_is_on_a_page() -> None:
 
 
 def test_a_page_that_wants_an_unknown_table_is_refused() -> None:
-    with pytest.raises(ValueError, match="no table is called nothing"):
+    with pytest.raises(ValueError, match="unknown part nothing"):
         with_parts("<!-- gpu: begin nothing -->\n<!-- gpu: end nothing -->", {"encoder": ""})
 
 
