@@ -32,6 +32,7 @@ async def connect(server: str | None) -> AsyncIterator[AsyncClient]:
     from samserve.gateway.process import gateway
     from samserve.gateway.settings import Settings
 
-    settings = Settings(host="127.0.0.1", port=0, metrics_port=None)
+    # The variables may be those of a gateway that serves here: its ports are taken.
+    settings = Settings(host="127.0.0.1", port=0, health_port=None, metrics_port=None, processes=1)
     async with gateway(settings) as own, AsyncClient(own.address) as client:
         yield client

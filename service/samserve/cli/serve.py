@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import logging
+import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,7 @@ def run(source: Any, arguments: argparse.Namespace) -> None:
     # Loading the backends takes a moment that the help need not wait for.
     from pydantic_settings import CliApp
 
+    from samserve.gateway.environment import unknown_variables
     from samserve.gateway.process import TracingMissing, serve
     from samserve.gateway.settings import Settings, replace_deprecated
     from samserve.gateway.supervisor import supervise
@@ -79,6 +81,8 @@ def run(source: Any, arguments: argparse.Namespace) -> None:
     settings = CliApp.run(Settings, replace_deprecated(flags), cli_settings_source=source)
     configure_logging(settings.log_format, settings.log_level)
     _warn_of_deprecated(settings)
+    for sentence in unknown_variables(os.environ):
+        _log.warning(sentence)
     try:
         asyncio.run(serve(settings) if settings.processes == 1 else supervise(settings))
     except TracingMissing as error:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from samserve.adapters.redis.connection import check_url
 from samserve.domain.automatic import MAX_POINTS_PER_SIDE, AutomaticMaskParameters
 from samserve.usecases.load.thread_pools import available_cores
 
@@ -31,7 +32,10 @@ class Settings(BaseSettings):
     Its processes share out the machine's cores and `memory_cache_bytes`; limits of calls, and scratch, are each one's.
     """
 
-    model_config = SettingsConfigDict(env_prefix="SAMSERVE_", extra="forbid", frozen=True, protected_namespaces=())
+    # `REDIS_URL: ${REDIS_URL:-}` in a Compose file sets a variable to nothing, and means that it is not set.
+    model_config = SettingsConfigDict(
+        env_prefix="SAMSERVE_", env_ignore_empty=True, extra="forbid", frozen=True, protected_namespaces=()
+    )
 
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=50051, ge=0, le=_MAX_PORT, description="gRPC port; 0 selects a free port")
@@ -151,6 +155,20 @@ class Settings(BaseSettings):
     @classmethod
     def _replace_deprecated(cls, values: dict[str, Any]) -> dict[str, Any]:
         return replace_deprecated(values)
+
+    @field_validator("triton", "triton_encoder")
+    @classmethod
+    def _is_address(cls, address: str | None) -> str | None:
+        if address is not None and ("://" in address or not address.rpartition(":")[2].isdecimal()):
+            raise ValueError("must be HOST:PORT of Triton's gRPC endpoint, such as 127.0.0.1:8001")
+        return address
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis_url(cls, url: str | None) -> str | None:
+        if url is not None:
+            check_url(url)
+        return url
 
     @field_validator("processes")
     @classmethod

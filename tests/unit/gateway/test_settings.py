@@ -70,3 +70,34 @@ def test_an_unknown_engine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAMSERVE_ENGINE", "steam")
     with pytest.raises(ValidationError, match="engine"):
         Settings()
+
+
+@pytest.mark.parametrize("name", sorted(Settings.model_fields))
+def test_an_empty_variable_is_unset(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    default = Settings()
+    monkeypatch.setenv(f"SAMSERVE_{name.upper()}", "")
+    assert Settings() == default
+
+
+@pytest.mark.parametrize(
+    "url", ["cache:6379", "cache", "http://cache:6379", "redis://cache:port", "redis://cache/?db=x"]
+)
+def test_a_redis_url_that_cannot_be_used_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match="must be redis://HOST:PORT, rediss://HOST:PORT or unix://PATH"):
+        Settings(redis_url=url)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://cache", "rediss://:secret@cache:6380/3", "unix:///run/redis", "redis://[::1]:6379"]
+)
+def test_a_redis_url_in_any_of_its_forms_is_accepted(url: str) -> None:
+    assert Settings(redis_url=url).redis_url == url
+
+
+@pytest.mark.parametrize("name", ["triton", "triton_encoder"])
+def test_an_address_of_triton_is_a_host_and_a_port(name: str) -> None:
+    for address in ("http://triton:8001", "triton", "triton:grpc", "triton:"):
+        with pytest.raises(ValidationError, match="must be HOST:PORT of Triton's gRPC endpoint"):
+            Settings(**{name: address})  # type: ignore[arg-type]
+    for address in ("triton:8001", "[::1]:8001", "dns:triton:8001"):
+        assert getattr(Settings(**{name: address}), name) == address  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from typing import Any, TypeAlias
 
 from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -10,6 +11,20 @@ RedisClient: TypeAlias = Redis | RedisCluster
 
 MAX_CONNECTIONS = 8
 """Of one process. Few, since embeddings are large and more at once only take longer each."""
+
+
+def check_url(url: str) -> None:
+    """Check that `connect` takes a URL.
+
+    Raises:
+        ValueError: it does not; says what is expected.
+    """
+    try:
+        parse_url(url)
+    except ValueError as error:
+        raise ValueError(
+            f"must be redis://HOST:PORT, rediss://HOST:PORT or unix://PATH, such as redis://127.0.0.1:6379/0 ({error})"
+        ) from None
 
 
 def connect(
