@@ -2,6 +2,7 @@
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -65,6 +66,19 @@ def test_the_interior_point_lies_inside(frame: ImageFrame, shape: tuple[float, f
     point = interior_point(visible(logits, frame), frame)
     if point is not None:
         assert contains(logits, frame, point)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_no_pixel_is_farther_from_the_edge_than_the_interior_point(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    mask = rng.random((12, 12)) < 0.8
+    point = interior_point(mask, ImageFrame(Size(12, 12), 12))
+    assert point is not None
+    outside = np.argwhere(~np.pad(mask, 1)) - 1
+    distances = np.hypot(*(np.argwhere(mask)[:, None] - outside).T).min(axis=0)
+    column, row = point - 0.5
+    assert np.hypot(*(np.array([row, column]) - outside).T).min() == pytest.approx(distances.max())
 
 
 def test_the_interior_point_of_a_disc_is_its_middle_and_of_a_ring_is_not() -> None:
