@@ -51,7 +51,7 @@ async def test_a_call_whose_request_is_still_on_its_way_is_answered() -> None:
         await asyncio.wait([stop], timeout=3)
         assert not stop.done()
         writer.write(last_message(1, pb.GetServerInfoRequest().SerializeToString()))
-        await reader.readuntil(b"embedded")
+        await reader.readuntil(b"onnxruntime")
         async with asyncio.timeout(GRACE_SECONDS / 2):
             await stop
         writer.close()
