@@ -34,6 +34,11 @@ class ProcessSession:
         )
         return self
 
+    @property
+    def pid(self) -> int:
+        """Of the command, and of the process session."""
+        return self._process.pid
+
     def wait(self, deadline: float) -> int | None:
         """The exit code; None if the process was not over at the deadline, by `time.monotonic`."""
         while time.monotonic() < deadline:

@@ -51,17 +51,25 @@ class SceneDecoder:
 
 
 class FakeImageEncoder:
-    """Encodes when it is let, every place of the image to `values`."""
+    """Encodes when it is let, every place of the image to `values`.
+
+    Attributes:
+        encoded: calls, cancelled ones included.
+    """
 
     def __init__(self) -> None:
-        self.encoded = 0
+        self.encoded = self.in_flight = 0
         self.values = np.ones(4, np.float16)
         self.let = asyncio.Event()
         self.let.set()
 
     async def encode(self, image: DecodedImage) -> EncodedImage:
         self.encoded += 1
-        await self.let.wait()
+        self.in_flight += 1
+        try:
+            await self.let.wait()
+        finally:
+            self.in_flight -= 1
         return EncodedImage(np.broadcast_to(self.values[:, None, None], (4, 8, 8)), 0.0, 0.01)
 
 

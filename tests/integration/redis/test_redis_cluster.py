@@ -65,6 +65,14 @@ class Cluster:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
+    def pause(self, ordinal: int) -> None:
+        """Make a shard hang: connections stay, and nothing answers."""
+        os.killpg(self._processes[ordinal].pid, signal.SIGSTOP)
+
+    def resume(self, ordinal: int) -> None:
+        """Make it go on."""
+        os.killpg(self._processes[ordinal].pid, signal.SIGCONT)
+
     def kill_all(self) -> None:
         """End what runs."""
         for ordinal in list(self._processes):
@@ -158,11 +166,11 @@ async def test_a_hung_shard_costs_no_more_than_the_budget(cluster: Cluster, gate
     for number in range(KEYS):
         await cache.put(key_of(number), embedding_of(number))
     hung = shard_of(0)
-    os.killpg(cluster._processes[hung].pid, signal.SIGSTOP)
+    cluster.pause(hung)
     started = asyncio.get_running_loop().time()
     assert await cache.get(key_of(0)) is None
     assert asyncio.get_running_loop().time() - started < 5
-    os.killpg(cluster._processes[hung].pid, signal.SIGCONT)
+    cluster.resume(hung)
 
 
 def _free_ports(count: int) -> list[int]:

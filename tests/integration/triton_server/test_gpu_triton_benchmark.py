@@ -90,8 +90,8 @@ def test_a_session_ends_with_all_its_processes(tmp_path: Path) -> None:
     script = f"sleep 600 & exec -a stub sh -c 'sleep 600; true' {segment.name}"
     with ProcessSession(["bash", "-c", script], os.environ) as session:
         assert session.wait(time.monotonic() + 1.0) is None
-        leader = session._process.pid
+        leader = session.pid
         assert backend_memory(leader) == {segment}
     assert not segment.exists()
-    assert session._process.returncode == -signal.SIGTERM
+    assert session.wait(time.monotonic() + 1.0) == -signal.SIGTERM
     assert living(leader) == []

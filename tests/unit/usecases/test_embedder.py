@@ -13,6 +13,39 @@ from samserve.usecases.embedder import ImageSource
 from samserve.usecases.ports import EmbeddingSource
 from tests.support.embedder_bench import DOG, SIZE, Bench
 from tests.support.fake_models import DictCache
+from tests.support.waiting import eventually, settled
+
+ANY = "the key of any image"
+
+
+class SharedLease:
+    """What Redis does between gateways, in one process.
+
+    Attributes:
+        refused: how often it was asked for while another held it.
+    """
+
+    def __init__(self) -> None:
+        self.holders: set[str] = set()
+        self.refused = 0
+
+    @asynccontextmanager
+    async def try_acquire(self, key: EmbeddingKey) -> AsyncIterator[bool]:
+        granted = not self.holders & {key, ANY}
+        self.holders.add(key)
+        self.refused += not granted
+        try:
+            yield granted
+        finally:
+            if granted:
+                self.holders.discard(key)
+
+    @asynccontextmanager
+    async def held_elsewhere(self) -> AsyncIterator[None]:
+        """Another gateway holds the lease of every key."""
+        self.holders.add(ANY)
+        yield
+        self.holders.clear()
 
 
 @pytest.fixture
@@ -44,7 +77,7 @@ async def test_concurrent_requests_for_a_new_image_encode_it_once(bench: Bench) 
     callers = [asyncio.create_task(bench.embedder.embed(DOG, "")) for _ in range(20)]
     await bench.encoder.begun.wait()
     callers.append(asyncio.create_task(bench.embedder.embed(ImageSource(image_id=ImageId.of(b"dog")), "")))
-    await asyncio.sleep(0.01)
+    await settled()
     bench.encoder.let.set()
     sources = [embedded.source for embedded in await asyncio.gather(*callers)]
     assert bench.encoder.encoded == 1
@@ -56,26 +89,27 @@ async def test_cancelled_leader_leaves_followers_unharmed(bench: Bench) -> None:
     leader = asyncio.create_task(bench.embedder.embed(DOG, ""))
     await bench.encoder.begun.wait()
     follower = asyncio.create_task(bench.embedder.embed(DOG, ""))
-    await asyncio.sleep(0.01)
+    await settled()
     leader.cancel()
-    await asyncio.sleep(0)
+    await settled()
     bench.encoder.let.set()
     assert (await follower).source is EmbeddingSource.COALESCED
     assert bench.encoder.encoded == 1
 
 
 async def test_cancelled_while_waiting_never_starts_an_encode() -> None:
-    class TakenLease:
-        @asynccontextmanager
-        async def try_acquire(self, key: EmbeddingKey) -> AsyncIterator[bool]:
-            yield False
-
-    bench = Bench(lease=TakenLease())
-    caller = asyncio.create_task(bench.embedder.embed(DOG, ""))
-    await asyncio.sleep(0.05)
-    caller.cancel()
-    await asyncio.gather(caller, return_exceptions=True)
-    await asyncio.sleep(0.05)
+    lease = SharedLease()
+    bench = Bench(lease=lease)
+    async with lease.held_elsewhere():
+        caller = asyncio.create_task(bench.embedder.embed(DOG, ""))
+        await eventually(lambda: lease.refused >= 2)
+        assert bench.admission.in_flight == 1
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        await eventually(lambda: bench.admission.in_flight == 0)
+    # Free again, and nobody is left to take it.
+    await settled()
     assert bench.encoder.encoded == bench.decoder.decoded == bench.admission.in_flight == 0
 
 
@@ -118,7 +152,7 @@ async def test_encodes_over_the_limit_are_refused_and_cached_images_are_not() ->
     await bench.embedder.embed(DOG, "")
     bench.encoder.let.clear()
     running = asyncio.create_task(bench.embedder.embed(ImageSource(data=b"cat"), ""))
-    await asyncio.sleep(0.01)
+    await eventually(lambda: bench.encoder.encoded == 2)
     with pytest.raises(Overloaded) as refusal:
         await bench.embedder.embed(ImageSource(data=b"cow"), "")
     assert refusal.value.retry_after_seconds == 2.0
@@ -127,30 +161,13 @@ async def test_encodes_over_the_limit_are_refused_and_cached_images_are_not() ->
     await running
 
 
-class SharedLease:
-    """What Redis does between gateways, in one process."""
-
-    def __init__(self) -> None:
-        self.holders: set[str] = set()
-
-    @asynccontextmanager
-    async def try_acquire(self, key: EmbeddingKey) -> AsyncIterator[bool]:
-        granted = key not in self.holders
-        self.holders.add(key)
-        try:
-            yield granted
-        finally:
-            if granted:
-                self.holders.discard(key)
-
-
 async def test_gateways_that_share_lease_and_cache_encode_once() -> None:
     lease, cache = SharedLease(), DictCache()
     first, second = Bench(lease, cache), Bench(lease, cache)
     leader = asyncio.create_task(first.embedder.embed(DOG, ""))
     await first.encoder.begun.wait()
     waiting = asyncio.create_task(second.embedder.embed(DOG, ""))
-    await asyncio.sleep(0.05)
+    await eventually(lambda: lease.refused >= 2)
     assert second.encoder.encoded == 0
     first.encoder.let.set()
     assert (await leader).source is EmbeddingSource.ENCODED
@@ -166,7 +183,7 @@ async def test_failing_holder_hands_the_encode_over_to_the_next_gateway() -> Non
     leader = asyncio.create_task(first.embedder.embed(DOG, ""))
     await first.encoder.begun.wait()
     waiting = asyncio.create_task(second.embedder.embed(DOG, ""))
-    await asyncio.sleep(0.03)
+    await eventually(lambda: lease.refused >= 1)
     first.encoder.let.set()
     with pytest.raises(ModelUnavailable):
         await leader

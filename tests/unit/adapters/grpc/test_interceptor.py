@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -55,9 +56,9 @@ class Bench:
         return call(pb.SegmentRequest().SerializeToString())
 
 
-def new_interceptor(requests: Admission) -> RequestInterceptor:
+def new_interceptor(requests: Admission, registry: CollectorRegistry | None = None) -> RequestInterceptor:
     return RequestInterceptor(
-        RequestMetrics(CollectorRegistry()),
+        RequestMetrics(registry or CollectorRegistry()),
         NoTracer(),
         requests,
         Admission("streams", 1, 1.0),
@@ -123,6 +124,39 @@ async def test_methods_that_the_service_does_not_have_are_left_to_grpc() -> None
         for method in (f"/{SERVICE_NAME}/NoSuch", "/no.Such/Segment"):
             unknown: Any = served.channel.unary_unary(method)
             assert (await refusal(unknown(b""))).code is grpc.StatusCode.UNIMPLEMENTED
+
+
+class EndedContext:
+    """A call that gRPC has ended by the time its response is ready."""
+
+    def __init__(self, error: Exception, remaining_seconds: float) -> None:
+        self._error = error
+        self._remaining_seconds = iter([60.0, remaining_seconds])
+
+    def time_remaining(self) -> float:
+        return next(self._remaining_seconds)
+
+    async def send_initial_metadata(self, metadata: object) -> None:
+        raise self._error
+
+
+@pytest.mark.parametrize("error", [grpc.aio.InternalError(), grpc.aio.UsageError()], ids=["internal", "usage"])
+@pytest.mark.parametrize(("remaining_seconds", "code"), [(30.0, "CANCELLED"), (0.0, "DEADLINE_EXCEEDED")])
+async def test_a_response_that_is_ready_after_its_call_has_ended_is_no_fault_of_the_gateway(
+    error: Exception, remaining_seconds: float, code: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = CollectorRegistry()
+    interceptor = new_interceptor(Admission("requests", 1, 1.0), registry)
+    servicer = NamedServicer("any")
+    servicer.let.set()
+    interceptor.swap(servicer)  # type: ignore[arg-type]
+    details: Any = SimpleNamespace(method=SEGMENT, invocation_metadata=())
+    handler: Any = await interceptor.intercept_service(None, details)  # type: ignore[arg-type]
+    with pytest.raises(asyncio.CancelledError):
+        await handler.unary_unary(b"", EndedContext(error, remaining_seconds))
+    counted = registry.get_sample_value("samserve_requests_total", {"rpc": "Segment", "code": code})
+    assert counted == 1
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 class Bytes(bytearray):

@@ -1,5 +1,6 @@
 """Every kind of file has a decided behaviour, and bad ones are refused from the header where that is possible."""
 
+import asyncio
 import io
 import struct
 import zlib
@@ -256,7 +257,7 @@ def test_corrupt_files_are_decoded_or_refused_and_nothing_else(data: bytes, dama
         corrupt[int(position * (len(data) - 1))] = value
     decoder = PillowImageDecoder(max_pixels=1_000_000, workers=1)
     try:
-        pixels = decoder._decode(bytes(corrupt), SIDE).pixels
+        pixels = asyncio.run(decoder.decode(bytes(corrupt), SIDE)).pixels
         assert pixels.shape == (3, SIDE, SIDE)
     except InvalidImage:
         pass

@@ -57,11 +57,11 @@ def test_an_image_in_bands_is_the_image(
 # The most that a process has taken never falls: each photo has a process of its own. (`ru_maxrss` would begin with what
 # the process took that started it.)
 TAKEN = """
-import re, sys
+import asyncio, re, sys
 from samserve.adapters.images.decoder import PillowImageDecoder
 decoder = PillowImageDecoder(max_pixels=10**8, workers=1)
 def taken(path):
-    decoder._decode(open(path, "rb").read(), 64)
+    asyncio.run(decoder.decode(open(path, "rb").read(), 64))
     return 1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
 print(-taken(sys.argv[1]) + taken(sys.argv[2]))
 """

@@ -1,5 +1,6 @@
 """Fixations and saccades, on simulated eyes whose truth is known."""
 
+import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -66,9 +67,13 @@ def test_a_jump_ends_a_fixation_at_once(make: Make) -> None:
 @each_classifier
 def test_a_clock_that_hardly_moves_costs_no_memory(make: Make) -> None:
     classifier = make(VIEWING)
+    points = []
     for index in range(3 * MAX_WINDOW_SAMPLES):
-        classifier.classify(index * 1e-9, np.array([300.0, 300.0]))
-    assert len(classifier._window) <= MAX_WINDOW_SAMPLES  # type: ignore[attr-defined]
+        point = np.array([300.0, 300.0])
+        classifier.classify(index * 1e-9, point)
+        points.append(weakref.ref(point))
+        del point
+    assert 0 < sum(point() is not None for point in points) <= MAX_WINDOW_SAMPLES
 
 
 @given(st.floats(0, 1280), st.floats(0, 720), st.floats(0, 1280), st.floats(0, 720))

@@ -1,6 +1,8 @@
 """Turns are spaced for each user, in order, and nothing is kept of who has none."""
 
 import asyncio
+import time
+import weakref
 
 from samserve.usecases.load.rate_limit import TenantRateLimiter
 
@@ -47,22 +49,38 @@ async def test_a_turn_that_is_given_back_is_there_for_the_next() -> None:
     assert not await waits(limiter, "a")
 
 
-async def test_turns_come_in_the_order_in_which_they_are_asked_for() -> None:
-    limiter = TenantRateLimiter(100)
-    order: list[int] = []
+async def test_turns_are_given_in_the_order_of_asking_and_one_interval_apart() -> None:
+    rate = 50.0
+    limiter = TenantRateLimiter(rate, time.monotonic)
+    turns: list[tuple[int, float]] = []
 
     async def ask(number: int) -> None:
         await limiter.turn("a")
-        order.append(number)
+        turns.append((number, time.monotonic()))
 
+    began = time.monotonic()
     await asyncio.gather(*map(ask, range(5)))
-    assert order == [0, 1, 2, 3, 4]
+    assert [number for number, _ in turns] == [0, 1, 2, 3, 4]
+    # A timer of asyncio may end by the clock's resolution too early.
+    resolution = time.get_clock_info("monotonic").resolution
+    assert all(at - began >= number / rate - resolution for number, at in turns)
+
+
+class User:
+    """Someone whose end can be seen."""
 
 
 async def test_nothing_is_kept_of_users_whose_turn_has_passed() -> None:
     clock = Clock()
     limiter = TenantRateLimiter(1, clock)
-    for number in range(1000):
+    users = []
+    for _ in range(100):
         clock.now += 0.1
-        await limiter.turn(str(number))
-    assert len(limiter._next_seconds) <= 11
+        user = User()
+        await limiter.turn(user)
+        users.append(weakref.ref(user))
+        del user
+    kept = [number for number, user in enumerate(users) if user() is not None]
+    # Those of the last second, whose next turn is yet to come.
+    assert kept
+    assert min(kept) >= 89

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from samserve.usecases.load.single_flight import SingleFlight
+from tests.support.waiting import settled
 
 Publish = Callable[[str], None]
 
@@ -24,11 +25,6 @@ class Work:
             self.cancelled += 1
             raise
         publish("made")
-
-
-async def settled() -> None:
-    for _ in range(5):
-        await asyncio.sleep(0)
 
 
 async def test_many_callers_share_one_run() -> None:
