@@ -1,6 +1,7 @@
 """A gateway that is told to stop waits for calls, and not for connections."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -11,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from samserve.gateway.process import gateway
 from samserve.gateway.settings import Settings
 from samserve.v1 import segmentation_pb2 as pb
-from tests.support.http2_frames import call_headers, last_message, preface
+from tests.support.http2_frames import PREFIX_BYTES, Responses, call_headers, last_message, preface
 
 GRACE_SECONDS = 250.0
 """Far beyond what a stop takes that does not wait for it."""
@@ -46,12 +47,24 @@ async def test_a_call_whose_request_is_still_on_its_way_is_answered() -> None:
         reader, writer = await asyncio.open_connection(*running.address.split(":"))
         # Once a second call is answered, the first is surely known to the gateway.
         writer.write(preface() + call_headers(INFO, 1) + call_headers(HEALTH, 3) + last_message(3, b""))
-        await reader.readuntil(b"grpc-status")
+        responses = Responses()
+
+        async def received(condition: Callable[[], bool]) -> None:
+            async with asyncio.timeout(GRACE_SECONDS / 2):
+                while not condition():
+                    some = await reader.read(1 << 16)
+                    assert some, "the connection was closed"
+                    responses.feed(some)
+
+        await received(lambda: responses.status(3) is not None)
         stop = asyncio.create_task(stack.aclose())
-        await asyncio.wait([stop], timeout=3)
+        await received(lambda: responses.is_leaving)
         assert not stop.done()
         writer.write(last_message(1, pb.GetServerInfoRequest().SerializeToString()))
-        await reader.readuntil(b"onnxruntime")
+        await received(lambda: responses.status(1) is not None)
+        assert responses.status(1) == grpc.StatusCode.OK.value[0]
+        info = pb.GetServerInfoResponse.FromString(responses.data[1][PREFIX_BYTES:])
+        assert info.model
         async with asyncio.timeout(GRACE_SECONDS / 2):
             await stop
         writer.close()
