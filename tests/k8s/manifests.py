@@ -1,8 +1,6 @@
 """The manifests as kustomize renders them, and how to find one's way in them."""
 
 import copy
-import json
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,14 +8,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
+
+from tools.kubectl import render_command
 
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "k8s"
 OVERLAYS = tuple(sorted(path.name for path in (K8S / "overlays").iterdir()))
 
-OLDEST_KUSTOMIZE = 5
 MONITORING = "monitoring"
 CLIENTS = "clients"
 COMPONENT = "app.kubernetes.io/component"
@@ -115,28 +113,11 @@ class Rendering:
 @lru_cache
 def render(folder: str) -> Rendering:
     """What kustomize makes of a folder below `k8s/`."""
-    command = [*_kustomize(), str(K8S / folder)]
+    command = [*render_command(), str(K8S / folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert "deprecated" not in done.stderr, done.stderr
     return Rendering([manifest for manifest in yaml.safe_load_all(done.stdout) if manifest])
-
-
-@lru_cache
-def _kustomize() -> tuple[str, ...]:
-    """The command that renders; `kubectl` carries a kustomize of its own."""
-    if path := shutil.which("kustomize"):
-        return path, "build"
-    if path := shutil.which("kubectl"):
-        asked = subprocess.run([path, "version", "--client", "-o", "json"], capture_output=True, text=True, check=False)
-        version = json.loads(asked.stdout or "{}").get("kustomizeVersion", "v0")
-        if int(version.lstrip("v").split(".")[0]) >= OLDEST_KUSTOMIZE:
-            return path, "kustomize"
-    # Debian's kubectl is too old, and no package index has a newer one, so `make test` cannot provide it.
-    pytest.skip(
-        "the manifests are rendered by kustomize 5, as kubectl 1.27 and newer carry it, and neither is here; install "
-        "one: https://kubernetes.io/docs/tasks/tools/"
-    )
 
 
 def selects(selector: Manifest, labels: dict[str, str]) -> bool:
