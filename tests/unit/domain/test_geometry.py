@@ -1,10 +1,8 @@
 import numpy as np
-import torch
-import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samserve.domain.geometry import ImageFrame, Size, linear_taps
+from samserve.domain.geometry import ImageFrame, Size
 
 sides = st.integers(1, 5000)
 
@@ -27,12 +25,3 @@ def test_corners_of_the_image_map_to_corners_of_the_input(height: int, width: in
     corners = np.array([[0.0, 0.0], [width, height]])
     expected = [[0, 0], [frame.input_size.width, frame.input_size.height]]
     np.testing.assert_allclose(frame.to_input(corners), expected, rtol=1e-6)
-
-
-@given(st.integers(1, 40), st.integers(1, 90))
-def test_linear_taps_resample_as_pytorch_does(source: int, target: int) -> None:
-    values = np.random.default_rng(source * 91 + target).normal(size=source).astype(np.float32)
-    taps = linear_taps(source, target)
-    ours = (values[taps.indices] * taps.weights).sum(axis=1)
-    theirs = F.interpolate(torch.from_numpy(values)[None, None], size=target, mode="linear", align_corners=False)
-    np.testing.assert_allclose(ours, theirs[0, 0].numpy(), atol=1e-5)

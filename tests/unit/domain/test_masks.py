@@ -1,59 +1,10 @@
 import numpy as np
-import numpy.typing as npt
-import pytest
-import torch
-import torch.nn.functional as F
 from hypothesis import given
-from hypothesis import strategies as st
 from pycocotools import mask as coco
 
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.masks import Mask, run_lengths, upsample_mask
-
-IMAGE_SIZE, LOW_RES_SIZE = 64, 16
-Logits = npt.NDArray[np.float32]
-
-
-def sam_postprocess(low_res_mask: Logits, frame: ImageFrame) -> Logits:
-    """`Sam.postprocess_masks` of segment-anything, written from its description: logits `[H, W]`."""
-    square = F.interpolate(
-        torch.from_numpy(low_res_mask)[None, None], (frame.image_size,) * 2, mode="bilinear", align_corners=False
-    )
-    cropped = square[..., : frame.input_size.height, : frame.input_size.width]
-    original: torch.Tensor = F.interpolate(cropped, tuple(frame.original_size), mode="bilinear")
-    return np.asarray(original[0, 0].numpy(), dtype=np.float32)
-
-
-@st.composite
-def frames(draw: st.DrawFn) -> ImageFrame:
-    return ImageFrame(Size(draw(st.integers(1, 150)), draw(st.integers(1, 150))), IMAGE_SIZE)
-
-
-@st.composite
-def logits(draw: st.DrawFn) -> Logits:
-    """From smooth blobs to noise, and everything between nothing and everything."""
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    noise = rng.normal(size=(LOW_RES_SIZE, LOW_RES_SIZE))
-    ys, xs = np.mgrid[:LOW_RES_SIZE, :LOW_RES_SIZE]
-    blob = draw(st.floats(0, 20)) - np.hypot(ys - rng.uniform(0, 16), xs - rng.uniform(0, 16))
-    return np.asarray(draw(st.floats(0, 3)) * noise + blob + draw(st.floats(-5, 5)), dtype=np.float32)
-
-
-@given(logits(), frames())
-def test_mask_equals_sams_own_postprocessing(low_res_mask: Logits, frame: ImageFrame) -> None:
-    expected = sam_postprocess(low_res_mask, frame)
-    mask = upsample_mask(low_res_mask, 0.5, frame)
-    certain = np.abs(expected) > 1e-4
-    np.testing.assert_array_equal(mask.full()[certain], (expected > 0)[certain])
-
-
-@given(logits(), frames())
-def test_stability_score_equals_sams(low_res_mask: Logits, frame: ImageFrame) -> None:
-    expected = sam_postprocess(low_res_mask, frame)
-    inner, outer = int((expected > 1).sum()), int((expected > -1).sum())
-    uncertain = int((np.abs(np.abs(expected) - 1) < 1e-4).sum())
-    score = upsample_mask(low_res_mask, 0.5, frame).stability_score
-    assert score == pytest.approx(inner / outer if outer else 0.0, abs=(uncertain + 1e-9) / max(outer, 1))
+from tests.support.mask_strategies import IMAGE_SIZE, Logits, frames, logits
 
 
 @given(logits(), frames())

@@ -12,7 +12,7 @@ import yaml
 
 from samserve.api import RPCS
 
-ROOT = Path(__file__).parents[4]
+ROOT = Path(__file__).parents[3]
 MONITORING = ROOT / "k8s" / "monitoring"
 RULES = ("recording-rules.yaml", "alert-rules.yaml")
 
