@@ -13,6 +13,7 @@ from samserve.gateway.settings import Settings
 
 EXAMPLES = {"integer": "3", "number": "0.5", "text": "other", "path": "/other"}
 """A valid value by kind that is no setting's default."""
+ADDRESSES = {"triton": "other:1", "triton_encoder": "other:1", "redis_url": "redis://other"}
 
 
 @pytest.fixture
@@ -33,6 +34,8 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
 def example(name: str) -> str | None:
     """Another value of a setting than its default, as a flag takes it; None for a flag without a value."""
     setting = setting_help(name)
+    if name in ADDRESSES:
+        return ADDRESSES[name]
     if setting.values == "true or false":
         return None
     if setting.metavar.startswith("{"):
