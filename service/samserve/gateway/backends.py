@@ -1,22 +1,22 @@
 """What runs the models: the composition of each backend."""
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from samserve.adapters.cache.memory import MemoryEmbeddingCache
 from samserve.adapters.onnxruntime import OnnxRuntimeImageEncoder, OnnxRuntimeMaskDecoder, OnnxRuntimeTextRanker
 from samserve.adapters.text_tokenizer import ClipTokenizer
 from samserve.adapters.triton import TritonBackend, TritonSession
 from samserve.domain.clip_manifest import FILE_NAME, TOKENIZER_FILE, ClipManifest
-from samserve.domain.errors import TextUnavailable
+from samserve.domain.errors import RetryLater, TextUnavailable
 from samserve.domain.manifest import InvalidManifest, ModelManifest
 from samserve.gateway.settings import Settings
 from samserve.observability.call import Tracer
 from samserve.usecases.ports import CacheObserver, EmbeddingCache, ImageEncoder, MaskDecoder, TextRanker, TextTokenizer
+from samserve.usecases.warm_up import warm_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +32,14 @@ class Models:
     """One build of the models and what runs it.
 
     Attributes:
+        backend: what runs them, as the setting names it.
         memory: the memory tier of the cache, wherever the backend has its embeddings.
         transport: how they come to the backend, see `GetServerInfoResponse`.
         text: what text prompts need beside, or why there are none.
         queued_encodes: how many the encoder has taken and not begun, where the queue is in this process.
     """
 
+    backend: str
     manifest: ModelManifest
     encoder: ImageEncoder
     decoder: MaskDecoder
@@ -47,15 +49,32 @@ class Models:
     queued_encodes: Callable[[], int] = lambda: 0
 
 
-class Core(Protocol):
-    """What a backend tells about its models."""
+@dataclass(frozen=True, slots=True)
+class ModelsUnavailable:
+    """The models yielded last, if any, cannot be run at the moment."""
 
-    async def serve(self, models: Models) -> None:
-        """Warm these models up and have them answer what comes in from now on. Raises what the models raise."""
-        ...
 
-    async def set_serving(self, serving: bool) -> None:
-        """The models served last are there again, or are not."""
+ModelsState: TypeAlias = Models | ModelsUnavailable
+
+
+class Backend(Protocol):
+    """What runs the models."""
+
+    def __call__(
+        self, settings: Settings, observer: CacheObserver, tracer: Tracer, resources: AsyncExitStack
+    ) -> AsyncGenerator[ModelsState, None]:
+        """Follow the models as they come, go and are replaced. The first state comes as soon as it is known.
+
+        Args:
+            resources: closes what runs the models, after the iterator's last use.
+
+        Yields:
+            Models that are warmed up, whenever they can be run: the same object again if they were unavailable in
+            between, another one if they were replaced. `ModelsUnavailable` when they cannot.
+
+        Raises:
+            InvalidManifest: the model repository is missing or not whole.
+        """
         ...
 
 
@@ -66,36 +85,33 @@ _HOW_TO_BUILD = (
     "build_engines.py --text-model CHECKPOINT_FOLDER --output REPOSITORY, and restart the gateway"
 )
 
-StartBackend = Callable[[Core], Awaitable[None]]
 
-
-def onnxruntime(settings: Settings, observer: CacheObserver, tracer: Tracer, resources: AsyncExitStack) -> StartBackend:
-    """The models of a repository, in process.
-
-    Raises:
-        InvalidManifest: the repository is missing or not whole.
-    """
-    manifest = ModelManifest.read(settings.model_repository)
-    encoder = OnnxRuntimeImageEncoder(settings.model_repository, settings.onnxruntime_threads)
+async def onnxruntime(
+    settings: Settings, observer: CacheObserver, tracer: Tracer, resources: AsyncExitStack
+) -> AsyncGenerator[ModelsState, None]:
+    """Implements `Backend`: the models of a repository in process, once and for all."""
+    repository, threads = settings.model_repository, settings.onnxruntime_threads
+    manifest = ModelManifest.read(repository)
+    encoder = OnnxRuntimeImageEncoder(repository, threads)
     resources.callback(encoder.close)
-    decoder = OnnxRuntimeMaskDecoder(settings.model_repository, settings.onnxruntime_threads)
+    decoder = OnnxRuntimeMaskDecoder(repository, threads)
     resources.callback(decoder.close)
+
+    async def ranker(clip: ClipManifest) -> TextRanker:
+        ranker = OnnxRuntimeTextRanker(repository, clip, threads)
+        resources.callback(ranker.close)
+        return ranker
+
+    text = await _text_models(settings, ranker)
+    await warm_up(manifest, encoder, decoder)
     memory = MemoryEmbeddingCache(settings.memory_cache_bytes, observer)
-
-    async def start(core: Core) -> None:
-        async def ranker(clip: ClipManifest) -> TextRanker:
-            ranker = OnnxRuntimeTextRanker(settings.model_repository, clip, settings.onnxruntime_threads)
-            resources.callback(ranker.close)
-            return ranker
-
-        text = await _text_models(settings, ranker)
-        await core.serve(Models(manifest, encoder, decoder, memory, "in_process", text, lambda: encoder.queued))
-
-    return start
+    yield Models("onnxruntime", manifest, encoder, decoder, memory, "in_process", text, lambda: encoder.queued)
 
 
-def triton(settings: Settings, observer: CacheObserver, tracer: Tracer, resources: AsyncExitStack) -> StartBackend:
-    """The models on Triton, whenever it is there. Starting looks once, and goes on looking in the background."""
+async def triton(
+    settings: Settings, observer: CacheObserver, tracer: Tracer, resources: AsyncExitStack
+) -> AsyncGenerator[ModelsState, None]:
+    """Implements `Backend`: the models on Triton, whenever it serves them."""
     backend = TritonBackend(
         settings.triton,
         encoder_address=settings.triton_encoder,
@@ -105,30 +121,27 @@ def triton(settings: Settings, observer: CacheObserver, tracer: Tracer, resource
         headers=tracer.headers,
     )
     resources.push_async_callback(backend.aclose)
+    state: ModelsState | None = None
+    served: TritonSession | None = None
+    models: ModelsState = ModelsUnavailable()
+    async with aclosing(backend.sessions()) as sessions:
+        async for session in sessions:
+            if session is not None and session is not served:
+                try:
+                    models, served = await _models_of(session, settings, observer), session
+                except RetryLater as error:
+                    _log.warning("not serving: %s", error)
+                    session = None
+            now = ModelsUnavailable() if session is None else models
+            if now != state:
+                yield now
+                state = now
 
-    async def start(core: Core) -> None:
-        served: TritonSession | None = None
 
-        async def up(session: TritonSession) -> None:
-            nonlocal served
-            if session is served:
-                await core.set_serving(True)
-                return
-            memory = session.embedding_cache(observer) or MemoryEmbeddingCache(settings.memory_cache_bytes, observer)
-            text = await _text_models(settings, session.text_ranker)
-            await core.serve(
-                Models(session.manifest, session.encoder, session.decoder, memory, session.transport, text)
-            )
-            served = session
-
-        async def down() -> None:
-            await core.set_serving(False)
-
-        await backend.look(up, down)
-        following = asyncio.create_task(backend.follow(up, down))
-        resources.push_async_callback(_cancel, following)
-
-    return start
+async def _models_of(session: TritonSession, settings: Settings, observer: CacheObserver) -> Models:
+    text = await _text_models(settings, session.text_ranker)
+    memory = session.embedding_cache(observer) or MemoryEmbeddingCache(settings.memory_cache_bytes, observer)
+    return Models("triton", session.manifest, session.encoder, session.decoder, memory, session.transport, text)
 
 
 async def _text_models(
@@ -147,9 +160,4 @@ async def _text_models(
         return TextUnavailable(f"the server cannot use its CLIP model: {error}")
 
 
-BACKENDS = {"onnxruntime": onnxruntime, "triton": triton}
-
-
-async def _cancel(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    await asyncio.wait((task,))
+BACKENDS: Mapping[str, Backend] = {"onnxruntime": onnxruntime, "triton": triton}

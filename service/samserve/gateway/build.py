@@ -1,11 +1,8 @@
 """The use cases and their gRPC handlers, composed for one build of the models."""
 
-import logging
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
-
-import numpy as np
 
 from samserve.adapters.cache.local_lease import LocalEncodeLease
 from samserve.adapters.cache.tiered import TieredEmbeddingCache
@@ -14,17 +11,14 @@ from samserve.adapters.grpc.handlers.gaze import GazeHandler
 from samserve.adapters.grpc.handlers.interactive import InteractiveHandler
 from samserve.adapters.grpc.handlers.text import TextHandler
 from samserve.adapters.grpc.handlers.tracking import TrackingHandler
-from samserve.adapters.grpc.server import GrpcServer
 from samserve.adapters.grpc.servicer import SegmentationServicer, ServiceLimits
 from samserve.adapters.images.decoder import PillowImageDecoder
 from samserve.adapters.images.mask_renderer import PillowMaskRenderer
 from samserve.adapters.redis import Breaker, GuardedRedis, RedisEmbeddingCache, RedisEncodeLease, connect
 from samserve.domain.automatic import AutomaticMaskParameters
-from samserve.domain.embedding import Embedding
 from samserve.domain.errors import TextUnavailable
 from samserve.domain.gaze.stream import GazeOptions
-from samserve.domain.geometry import ImageFrame, Size
-from samserve.domain.prompts import PromptLimits, click_prompts
+from samserve.domain.prompts import PromptLimits
 from samserve.gateway.backends import Models
 from samserve.gateway.settings import Settings
 from samserve.observability.instrumented import (
@@ -44,31 +38,26 @@ from samserve.usecases.gaze.target import GazeObjects
 from samserve.usecases.interactive import InteractiveSession
 from samserve.usecases.load.admission import Admission
 from samserve.usecases.load.rate_limit import TenantRateLimiter
-from samserve.usecases.ports import DecodedImage, EmbeddingCache, EncodeLease
+from samserve.usecases.ports import EmbeddingCache, EncodeLease
 from samserve.usecases.segmenter import Segmenter
 from samserve.usecases.text_prompts import TextSegmenter
 from samserve.usecases.tracking import TrackingSession
-
-_log = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 1.0
 """What a caller is told who is refused for load."""
 
 
-class GatewayCore:
-    """Composes the use cases anew for each build of the models, so that nothing of one is left for the next."""
+class ServicerBuilder:
+    """Composes the use cases anew for each build of the models, so that nothing of one is left for the next.
 
-    def __init__(
-        self,
-        settings: Settings,
-        metrics: Metrics,
-        server: GrpcServer,
-        requests: Admission,
-        resources: AsyncExitStack,
-    ) -> None:
+    Args:
+        requests: admission of single images and their prompts.
+        resources: closes what the servicers share, after the last of them.
+    """
+
+    def __init__(self, settings: Settings, metrics: Metrics, requests: Admission, resources: AsyncExitStack) -> None:
         self._settings = settings
         self._metrics = metrics
-        self._server = server
         self._image_decoder = PillowImageDecoder(settings.max_image_pixels, settings.image_decode_workers)
         resources.callback(self._image_decoder.close)
         self._mask_renderer = PillowMaskRenderer()
@@ -83,9 +72,8 @@ class GatewayCore:
         self._embedder: ImageEmbedder | None = None
         resources.push_async_callback(self._close)
 
-    async def serve(self, models: Models) -> None:
-        """Warm these models up and have them answer what comes in from now on. Raises what the models raise."""
-        await _warm_up(models)
+    def build(self, models: Models) -> SegmentationServicer:
+        """A servicer that runs these models, to replace the one built before."""
         cache, lease = self._caches(models)
         self._embedder = embedder = InstrumentedImageEmbedder(
             manifest=models.manifest,
@@ -97,16 +85,8 @@ class GatewayCore:
             cache_secret=self._settings.cache_secret.get_secret_value().encode(),
         )
         models = replace(models, decoder=InstrumentedMaskDecoder(models.decoder))
-        self._server.swap(self._servicer(models, embedder))
         self._metrics.load.watch_queue(lambda: self._encodes.waiting + models.queued_encodes())
-        self._metrics.models.model(models.manifest)
-        await self.set_serving(True)
-        _log.info("serving %s (%s) on %s", models.manifest.model, self._settings.backend, self._server.address)
-
-    async def set_serving(self, serving: bool) -> None:
-        """Tell health checks whether the models are there."""
-        await self._server.set_serving(serving)
-        self._metrics.models.ready(serving)
+        return self._servicer(models, embedder)
 
     def _servicer(self, models: Models, embedder: ImageEmbedder) -> SegmentationServicer:
         settings, limits = self._settings, self._prompt_limits
@@ -121,7 +101,7 @@ class GatewayCore:
         return SegmentationServicer(
             segmenter=segmenter,
             manifest=models.manifest,
-            backend=settings.backend,
+            backend=models.backend,
             transport=models.transport,
             limits=ServiceLimits(
                 settings.max_image_bytes, settings.max_image_pixels, settings.max_message_bytes, limits
@@ -264,12 +244,3 @@ def _redis(settings: Settings, metrics: Metrics, resources: AsyncExitStack) -> G
     redis = GuardedRedis(client, Breaker(metrics.caches), metrics.caches)
     resources.push_async_callback(redis.aclose)
     return redis
-
-
-async def _warm_up(models: Models) -> None:
-    """Run both models once, so that the first caller does not pay for what they set up on first use."""
-    side = models.manifest.image_size
-    frame = ImageFrame(Size(side, side), side)
-    encoded = await models.encoder.encode(DecodedImage(np.zeros((3, side, side), dtype=np.uint8), frame, 0.0))
-    click = click_prompts([np.full(2, side / 2)], frame, models.manifest.low_res_size)
-    await models.decoder.decode(Embedding(encoded.values, frame), click)

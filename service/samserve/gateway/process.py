@@ -13,8 +13,9 @@ from threadpoolctl import threadpool_limits
 
 from samserve.adapters.grpc.server import GrpcServer
 from samserve.gateway.backends import BACKENDS
-from samserve.gateway.build import RETRY_AFTER_SECONDS, GatewayCore
+from samserve.gateway.build import RETRY_AFTER_SECONDS, ServicerBuilder
 from samserve.gateway.settings import Settings
+from samserve.gateway.swap import ModelSwapper
 from samserve.observability.call import NoTracer, Tracer
 from samserve.observability.metrics import Metrics
 from samserve.observability.metrics.scrapes import ScrapeHandler
@@ -67,8 +68,9 @@ async def gateway(settings: Settings, tracer: Tracer | None = None) -> AsyncIter
         asyncio.get_running_loop().set_default_executor(compute_threads(settings.cores, "compute"))
         metrics = Metrics()
         tracer = tracer or _tracer(settings, stack)
+        # What runs the models outlives what uses it.
+        model_resources = await stack.enter_async_context(AsyncExitStack())
         resources = await stack.enter_async_context(AsyncExitStack())
-        start_backend = BACKENDS[settings.backend](settings, metrics.caches, tracer, resources)
         requests = Admission("requests", settings.max_requests, RETRY_AFTER_SECONDS)
         streams = Admission("streams", settings.max_streams, RETRY_AFTER_SECONDS)
         for admission in (requests, streams):
@@ -87,11 +89,12 @@ async def gateway(settings: Settings, tracer: Tracer | None = None) -> AsyncIter
             idle_seconds=settings.stream_idle_seconds,
             reuse_port=settings.processes > 1,
         )
-        core = GatewayCore(settings, metrics, server, requests, resources)
+        builder = ServicerBuilder(settings, metrics, requests, resources)
         metrics_port = _serve_metrics(settings, metrics, stack)
         await server.start()
         stack.push_async_callback(server.stop, settings.stop_grace_seconds)
-        await start_backend(core)
+        states = BACKENDS[settings.backend](settings, metrics.caches, tracer, model_resources)
+        await resources.enter_async_context(ModelSwapper(server, builder, metrics).following(states))
         yield Gateway(server.address, server.health_port, metrics_port, metrics)
 
 

@@ -33,7 +33,7 @@ def table(metrics: Metrics) -> str:
 
 def test_the_table_of_metrics_is_that_of_the_code() -> None:
     metrics = Metrics()
-    metrics.models.build("0", "embedded")
+    metrics.models.build("0", "onnxruntime")
     metrics.models.model(ModelManifest.read(default_model_repository()))
     expected = table(metrics)
     assert expected in DOCS.read_text(), f"put this table into {DOCS.name}:\n\n{expected}"

@@ -35,7 +35,7 @@ class GrpcServer:
         address: `host:port`; port 0 takes a free one.
         health_port: of the health service alone, beside the one above; None for none.
         max_message_bytes: of a request and of an answer.
-        max_concurrent_rpcs: what gRPC lets in at all, streams and health checks included; the core admits less.
+        max_concurrent_rpcs: what gRPC lets in at all, streams and health checks included; the use cases admit less.
         requests: admission of single images and their prompts: while it is full, those are refused unparsed.
         streams: admission of bidirectional streams.
         idle_seconds: longest wait for a client to take an answer of a stream.

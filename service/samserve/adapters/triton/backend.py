@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 
 from samserve.adapters.triton.connection import TritonConnection, TritonTimeout
 from samserve.adapters.triton.session import TritonSession
 from samserve.domain.errors import RetryLater
+from samserve.domain.manifest import ModelManifest
+from samserve.usecases.warm_up import warm_up
 
 _log = logging.getLogger(__name__)
 
@@ -14,10 +16,6 @@ _POLL_SECONDS = 0.5
 _ANSWER_SECONDS = 2.0
 _TIMEOUTS_TO_LOSE = 2
 """One late answer is a busy machine; a refused connection needs no second."""
-
-
-Up = Callable[[TritonSession], Awaitable[None]]
-Down = Callable[[], Awaitable[None]]
 
 
 class TritonBackend:
@@ -50,33 +48,16 @@ class TritonBackend:
         self._failure = ""
         self._timeouts = 0
 
-    async def follow(self, up: Up, down: Down) -> None:
-        """Ask how Triton is, twice a second, until cancelled.
+    async def sessions(self) -> AsyncGenerator[TritonSession | None, None]:
+        """Ask how Triton is, twice a second.
 
-        Args:
-            up: is told that Triton serves, and by which session: the one before, if it serves the same build. It may
-                raise what the models raise, and is called again later.
-            down: is told that Triton serves no more.
+        Yields:
+            After each question the session that Triton serves, warmed up: the one before, if it serves the same build.
+            None while it serves none.
         """
         while True:
-            await self.look(up, down)
+            yield await self._look()
             await asyncio.sleep(_POLL_SECONDS)
-
-    async def look(self, up: Up, down: Down) -> None:
-        """Ask once. See `follow`."""
-        try:
-            await self._look(up, down)
-        except TritonTimeout as error:
-            self._timeouts += 1
-            if not self._is_up or self._timeouts >= _TIMEOUTS_TO_LOSE:
-                await self._lose(str(error), down)
-        except RetryLater as error:
-            await self._lose(str(error), down)
-        except Exception as error:
-            _log.exception("following Triton failed")
-            await self._lose(repr(error), down)
-        else:
-            self._timeouts = 0
 
     async def aclose(self) -> None:
         """End the session and close the connection."""
@@ -84,29 +65,54 @@ class TritonBackend:
             await self._session.close()
         await self._connection.aclose()
 
-    async def _look(self, up: Up, down: Down) -> None:
+    async def _look(self) -> TritonSession | None:
+        try:
+            await self._ask()
+        except TritonTimeout as error:
+            self._timeouts += 1
+            if not self._is_up or self._timeouts >= _TIMEOUTS_TO_LOSE:
+                self._lose(str(error))
+        except RetryLater as error:
+            self._lose(str(error))
+        except Exception as error:
+            _log.exception("following Triton failed")
+            self._lose(repr(error))
+        else:
+            self._timeouts = 0
+        return self._session if self._is_up else None
+
+    async def _ask(self) -> None:
         manifest = await self._connection.manifest()
         if self._session is not None and not (self._session.manifest == manifest and await self._session.attach()):
-            await self._lose("it serves another model now", down)
-            await self._session.close()
-            self._session = None
+            self._lose("it serves another model now")
+            session, self._session = self._session, None
+            await session.close()
+            # Whoever follows hears of the end of this one before the next is opened.
+            return
+        if self._is_up:
+            return
         if self._session is None:
-            self._session = await TritonSession.open(self._connection, manifest, self._cache_bytes, self._scratch_bytes)
-        if not self._is_up:
-            self._session.resume()
-            await up(self._session)
-            self._is_up, self._failure = True, ""
-            _log.info("Triton at %s serves %s, tensors by %s", self.address, manifest.model, self._session.transport)
+            self._session = await self._open(manifest)
+        self._session.resume()
+        self._is_up, self._failure = True, ""
+        _log.info("Triton at %s serves %s, tensors by %s", self.address, manifest.model, self._session.transport)
 
-    async def _lose(self, failure: str, down: Down) -> None:
+    async def _open(self, manifest: ModelManifest) -> TritonSession:
+        session = await TritonSession.open(self._connection, manifest, self._cache_bytes, self._scratch_bytes)
+        try:
+            await warm_up(manifest, session.encoder, session.decoder)
+        except BaseException:
+            await session.close()
+            raise
+        return session
+
+    def _lose(self, failure: str) -> None:
         if self._session is not None:
             self._session.suspend(failure)
         if failure != self._failure:
             _log.warning("not serving: %s", failure)
             self._failure = failure
-        if self._is_up:
-            self._is_up = False
-            await down()
+        self._is_up = False
 
     @property
     def address(self) -> str:
