@@ -19,6 +19,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import grpc
+import numpy as np
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
@@ -30,7 +31,8 @@ from samserve.observability.call import CallRecord, NoTracer, Tracer
 from samserve.observability.logs import json_formatter
 from samserve.observability.metrics import Metrics
 from samserve.observability.tracing import OpenTelemetryTracer
-from samserve.usecases.ports import DecodedMasks, Stage, Warmth
+from samserve.usecases.ports import DecodedMasks, Warmth
+from samserve.usecases.timings import Stage, Timings
 from samserve.v1 import segmentation_pb2 as pb
 from samserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
 
@@ -83,16 +85,16 @@ async def compare(rounds: int) -> dict[str, list[float]]:
 
 def counting(calls: int = 5000) -> float:
     """Processor seconds of what metrics count of one warm `Segment`."""
-    observer, nothing = Metrics().requests, DecodedMasks.__new__(DecodedMasks)
-    for name in ("queue_seconds", "decode_seconds"):
-        object.__setattr__(nothing, name, 0.001)
+    observer, nothing = Metrics().requests, np.zeros(0, np.float32)
+    decoded = DecodedMasks(nothing, nothing, Timings({Stage.QUEUE: 0.001, Stage.MASK_DECODE: 0.001}))
+    answered = decoded.timings + Timings({Stage.POST_PROCESS: 0.001})
     started = time.process_time()
     for _ in range(calls):
         call = CallRecord("Segment", "", {}, observer, NoTracer())
         call.warmth = Warmth.WARM
         observer.stage(Stage.CACHE, 0.001)
-        call.decoded(nothing)
-        call.post_processed(0.001)
+        call.decoded(decoded)
+        call.answered(answered)
         call.prompted(1)
         call.ended("OK", 0.02)
     return (time.process_time() - started) / calls

@@ -16,6 +16,7 @@ from samserve.domain.manifest import DECODER, ModelManifest
 from samserve.domain.prompts import PromptBatch, click_prompts
 from samserve.gateway.settings import default_model_repository
 from samserve.usecases.ports import DecodedMasks
+from samserve.usecases.timings import Stage
 
 REPOSITORY = default_model_repository()
 MANIFEST = ModelManifest.read(REPOSITORY)
@@ -108,8 +109,8 @@ async def test_the_wait_for_a_thread_is_told_from_the_computation(one_thread: Co
     before = [asyncio.ensure_future(one_thread.decode(1)) for _ in range(20)]
     await asyncio.sleep(0)
     decoded = await one_thread.decode(17)
-    waited_for = sum(earlier.decode_seconds for earlier in await asyncio.gather(*before))
-    assert decoded.queue_seconds >= 0.9 * waited_for
+    waited_for = sum(earlier.timings[Stage.MASK_DECODE] for earlier in await asyncio.gather(*before))
+    assert decoded.timings[Stage.QUEUE] >= 0.9 * waited_for
 
 
 async def test_prompts_of_a_call_that_is_cancelled_are_not_run(two_threads: Counted) -> None:

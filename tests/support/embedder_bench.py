@@ -10,6 +10,7 @@ from samserve.domain.manifest import ModelManifest
 from samserve.usecases.embedder import ImageEmbedder, ImageSource
 from samserve.usecases.load.admission import Admission
 from samserve.usecases.ports import DecodedImage, EncodedImage, EncodeLease
+from samserve.usecases.timings import Stage, Timings
 from tests.support.fake_models import DictCache, FreeLease
 
 MANIFEST = ModelManifest("tiny", "sha256:" + "a" * 64, "fp32", 64, (4, 8, 8), 32)
@@ -30,7 +31,9 @@ class CountingDecoder:
     async def decode(self, data: bytes, image_size: int, crop_box: CropBox | None = None) -> DecodedImage:
         self.decoded += 1
         self.crops.append(crop_box)
-        return DecodedImage(np.zeros((3, 64, 64), np.uint8), ImageFrame(SIZE, image_size), 0.001)
+        return DecodedImage(
+            np.zeros((3, 64, 64), np.uint8), ImageFrame(SIZE, image_size), Timings({Stage.IMAGE_DECODE: 0.001})
+        )
 
 
 class FakeImageEncoder:
@@ -48,7 +51,7 @@ class FakeImageEncoder:
         await self.let.wait()
         if self.failing:
             raise ModelUnavailable("down", 1.0)
-        return EncodedImage(np.ones((4, 8, 8), np.float16), 0.0, 0.01)
+        return EncodedImage(np.ones((4, 8, 8), np.float16), Timings({Stage.ENCODE: 0.01}))
 
 
 class Bench:

@@ -21,6 +21,7 @@ from samserve.usecases.ports import (
     EmbeddingSource,
     EncodedImage,
 )
+from samserve.usecases.timings import Stage, Timings
 
 MANIFEST = ModelManifest("tiny", "sha256:" + "a" * 64, "fp32", 64, (4, 8, 8), 32)
 SIZE = Size(300, 400)
@@ -41,7 +42,7 @@ class SceneDecoder:
         return Size(int(height), int(width))
 
     async def decode(self, data: bytes, image_size: int, crop_box: CropBox | None = None) -> DecodedImage:
-        return DecodedImage(np.zeros((3, 64, 64), np.uint8), ImageFrame(await self.probe(data), image_size), 0.001)
+        return DecodedImage(np.zeros((3, 64, 64), np.uint8), ImageFrame(await self.probe(data), image_size), Timings())
 
     async def thumbnail(self, data: bytes) -> Thumbnail:
         size = await self.probe(data)
@@ -70,7 +71,7 @@ class FakeImageEncoder:
             await self.let.wait()
         finally:
             self.in_flight -= 1
-        return EncodedImage(np.broadcast_to(self.values[:, None, None], (4, 8, 8)), 0.0, 0.01)
+        return EncodedImage(np.broadcast_to(self.values[:, None, None], (4, 8, 8)), Timings())
 
 
 class FakeMaskDecoder:
@@ -115,7 +116,7 @@ class FakeMaskDecoder:
             for x, y in (coords[0] for coords in prompts.point_coords)
         ]
         ious = np.tile(np.array(self.iou_predictions, np.float32), (len(masks), 1))
-        return DecodedMasks(np.array(masks, np.float32), ious, 0.0, 0.001)
+        return DecodedMasks(np.array(masks, np.float32), ious, Timings({Stage.MASK_DECODE: 0.001}))
 
 
 class DictCache:

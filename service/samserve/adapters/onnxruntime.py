@@ -18,6 +18,7 @@ from samserve.domain.manifest import DECODER, ENCODER, InvalidManifest
 from samserve.domain.prompts import PromptBatch
 from samserve.usecases.load.thread_pools import available_cores, compute_threads
 from samserve.usecases.ports import DecodedImage, DecodedMasks, EncodedImage
+from samserve.usecases.timings import Stage, Timings
 
 _RETRY_AFTER_SECONDS = 1.0
 
@@ -104,7 +105,8 @@ class OnnxRuntimeImageEncoder:
         """See `ImageEncoder.encode`."""
         inputs: Arrays = {"image": image.pixels[None], "input_size": np.array([image.frame.input_size], dtype=np.int32)}
         run = await self._engine.run(inputs)
-        return EncodedImage(run.outputs["image_embeddings"][0], run.began - run.queued, run.ended - run.began)
+        timings = Timings({Stage.QUEUE: run.began - run.queued, Stage.ENCODE: run.ended - run.began})
+        return EncodedImage(run.outputs["image_embeddings"][0], timings)
 
     def close(self) -> None:
         """Stop the worker."""
@@ -153,13 +155,10 @@ class OnnxRuntimeMaskDecoder:
         runs = [done[start] for start in starts]
         # Large copies, which the event loop should not wait for; and none for a click.
         outputs = runs[0].outputs if len(runs) == 1 else await asyncio.to_thread(_joined, runs)
-        began = min(run.began for run in runs)
-        return DecodedMasks(
-            outputs["low_res_masks"][0],
-            outputs["iou_predictions"][0],
-            queue_seconds=began - min(run.queued for run in runs),
-            decode_seconds=max(run.ended for run in runs) - began,
-        )
+        queued, began = min(run.queued for run in runs), min(run.began for run in runs)
+        ended = max(run.ended for run in runs)
+        timings = Timings({Stage.QUEUE: began - queued, Stage.MASK_DECODE: ended - began})
+        return DecodedMasks(outputs["low_res_masks"][0], outputs["iou_predictions"][0], timings)
 
     def close(self) -> None:
         """Stop the workers."""

@@ -12,7 +12,8 @@ from typing import Protocol
 from samserve.api import TENANT_METADATA_KEY
 from samserve.domain.errors import Overloaded, SamserveError
 from samserve.usecases.embedder import EmbeddedImage
-from samserve.usecases.ports import DecodedMasks, EmbeddingSource, RequestObserver, Stage, Warmth
+from samserve.usecases.ports import DecodedMasks, EmbeddingSource, RequestObserver, Warmth
+from samserve.usecases.timings import Stage, Timings
 
 _LOGGED_CHARACTERS = 128
 _WARMTH = {
@@ -71,7 +72,7 @@ class CallRecord:
         metadata: what the client sent along.
         image_id: of its image, or the last of several.
         warmth: cold once anything was encoded for it, see `Warmth`.
-        stages: seconds by stage, summed up.
+        timings: of its stages so far.
         code: of the gRPC status, once it has ended.
     """
 
@@ -86,7 +87,7 @@ class CallRecord:
         self.trace_id = ""
         self.image_id = ""
         self.warmth = Warmth.NONE
-        self.stages: dict[Stage, float] = {}
+        self.timings = Timings()
         self.prompts = 0
         self.request_bytes = self.response_bytes = 0
         self.code = ""
@@ -103,22 +104,20 @@ class CallRecord:
         if self.warmth is not Warmth.COLD:
             self.warmth = _WARMTH[embedded.source]
         self._observer.embedded(embedded.source)
-        self._spent(Stage.CACHE, embedded.cache_seconds)
         # One who waited for another's encode was in none of its stages: its time is counted there.
-        if embedded.source is EmbeddingSource.ENCODED:
-            self._spent(Stage.IMAGE_DECODE, embedded.image_decode_seconds)
-            self._spent(Stage.QUEUE, embedded.queue_seconds)
-            self._spent(Stage.ENCODE, embedded.encode_seconds)
+        is_encoded = embedded.source is EmbeddingSource.ENCODED
+        self._spent(embedded.timings if is_encoded else embedded.timings.only(Stage.CACHE))
 
     def decoded(self, decoded: DecodedMasks) -> None:
         """It got masks."""
-        self._spent(Stage.QUEUE, decoded.queue_seconds)
-        self._spent(Stage.MASK_DECODE, decoded.decode_seconds)
+        self._spent(decoded.timings)
 
-    def post_processed(self, seconds: float) -> None:
-        """Its masks were made what the client asked for."""
-        self._spent(Stage.POST_PROCESS, seconds)
-        self._tracer.past_span(Stage.POST_PROCESS.value, seconds)
+    def answered(self, timings: Timings) -> None:
+        """It, or a message of it, was answered: record the stages that belong to no port of the use cases."""
+        own = timings.only(Stage.RANK, Stage.POST_PROCESS)
+        self._spent(own)
+        if Stage.POST_PROCESS in own.seconds:
+            self._tracer.past_span(Stage.POST_PROCESS.value, own[Stage.POST_PROCESS])
 
     def prompted(self, count: int) -> None:
         """It is a `Segment` that was answered, of so many prompts."""
@@ -164,12 +163,13 @@ class CallRecord:
             "request_bytes": self.request_bytes,
             "response_bytes": self.response_bytes,
         }
-        spent = {f"{stage.value}_seconds": round(seconds, 6) for stage, seconds in self.stages.items()}
+        spent = {f"{stage.value}_seconds": round(seconds, 6) for stage, seconds in self.timings.seconds.items()}
         return {name: value for name, value in described.items() if value not in ("", 0)} | spent
 
-    def _spent(self, stage: Stage, seconds: float) -> None:
-        self.stages[stage] = self.stages.get(stage, 0.0) + seconds
-        self._observer.stage(stage, seconds)
+    def _spent(self, timings: Timings) -> None:
+        self.timings += timings
+        for stage, seconds in timings.seconds.items():
+            self._observer.stage(stage, seconds)
 
 
 _current: ContextVar[CallRecord | None] = ContextVar("call", default=None)

@@ -17,8 +17,8 @@ from samserve.usecases.ports import (
     ImageDecoder,
     ImageEncoder,
     MaskDecoder,
-    Stage,
 )
+from samserve.usecases.timings import Stage
 
 
 class InstrumentedImageEmbedder(ImageEmbedder):

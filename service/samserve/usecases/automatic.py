@@ -28,7 +28,8 @@ from samserve.domain.prompts import click_prompts
 from samserve.domain.rendered_mask import MaskFormat, RenderedMask
 from samserve.usecases.embedder import EmbeddedImage, ImageEmbedder, ImageSource
 from samserve.usecases.load.admission import Admission
-from samserve.usecases.ports import DecodedMasks, MaskDecoder, MaskRenderer
+from samserve.usecases.ports import MaskDecoder, MaskRenderer
+from samserve.usecases.timings import Stage, Timings
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -83,9 +84,7 @@ class GenerationFinished:
 
     embedded: EmbeddedImage
     masks: int
-    decode_queue_seconds: float
-    decode_seconds: float
-    postprocess_seconds: float
+    timings: Timings
 
 
 SearchEvent: TypeAlias = GenerationStarted | GenerationProgress | Candidate | GenerationFinished
@@ -125,17 +124,15 @@ class AutomaticMaskGenerator:
         Args:
             mask_format: any but `LOW_RES_LOGITS`, which are not kept.
         """
-        render_seconds = 0.0
+        rendering = _Spent(Timings())
         async with aclosing(self.search(query)) as events:
             async for event in events:
                 match event:
                     case Candidate():
-                        started = time.perf_counter()
-                        mask = await asyncio.to_thread(self._render, event, mask_format)
-                        render_seconds += time.perf_counter() - started
+                        mask = await rendering.postprocessing(self._render, event, mask_format)
                         yield GeneratedMask(mask, event.point, event.crop_box)
                     case GenerationFinished():
-                        yield replace(event, postprocess_seconds=event.postprocess_seconds + render_seconds)
+                        yield replace(event, timings=event.timings + rendering.timings)
                     case _:
                         yield event
 
@@ -157,7 +154,7 @@ class AutomaticMaskGenerator:
             total = sum(parameters.layer_points_per_side(crop.layer) ** 2 for crop in crops)
             yield GenerationStarted(embedded, total)
             acceptance = Acceptance(parameters, len(crops) > 1)
-            spent, done, masks = _Spent(embedded), 0, 0
+            spent, done, masks = _Spent(embedded.timings), 0, 0
             for crop in crops:
                 embedding = await self._embedding_of(crop, embedded, query, spent)
                 search = CropSearch(parameters, crop, embedding.frame, original_size)
@@ -173,7 +170,7 @@ class AutomaticMaskGenerator:
             for candidate in acceptance.changed():
                 masks += 1
                 yield candidate
-            yield spent.finished(masks)
+            yield GenerationFinished(embedded, masks, spent.timings)
 
     def _render(self, candidate: Candidate, mask_format: MaskFormat) -> RenderedMask:
         return self._mask_renderer.render(candidate.packed.unpack(), mask_format)
@@ -185,7 +182,7 @@ class AutomaticMaskGenerator:
             return embedded.embedding
         image = replace(query.image, image_id=embedded.image_id)
         of_crop = await self._embedder.embed(image, query.tenant, crop_box=crop.box)
-        spent.embedding(of_crop)
+        spent.timings += of_crop.timings
         return of_crop.embedding
 
     async def _ask(
@@ -193,7 +190,7 @@ class AutomaticMaskGenerator:
     ) -> None:
         prompts = click_prompts(points, embedding.frame, self._manifest.low_res_size)
         decoded = await self._mask_decoder.decode(embedding, prompts)
-        spent.decoding(decoded)
+        spent.timings += decoded.timings
         masks, ious = decoded.low_res_masks[:, MULTIMASK], decoded.iou_predictions[:, MULTIMASK]
         # One point at a time, so that a caller who goes away is not worked for.
         for point in range(len(points)):
@@ -206,20 +203,8 @@ class AutomaticMaskGenerator:
 class _Spent:
     """Adds up where the time of one request goes."""
 
-    def __init__(self, embedded: EmbeddedImage) -> None:
-        self._embedded = embedded
-        self._decode_queue_seconds = self._decode_seconds = self._postprocess_seconds = 0.0
-
-    def embedding(self, of_crop: EmbeddedImage) -> None:
-        """A crop was embedded."""
-        names = ("cache_seconds", "image_decode_seconds", "queue_seconds", "encode_seconds")
-        sums = {name: getattr(self._embedded, name) + getattr(of_crop, name) for name in names}
-        self._embedded = replace(self._embedded, **sums)
-
-    def decoding(self, decoded: DecodedMasks) -> None:
-        """A batch was decoded."""
-        self._decode_queue_seconds += decoded.queue_seconds
-        self._decode_seconds += decoded.decode_seconds
+    def __init__(self, timings: Timings) -> None:
+        self.timings = timings
 
     async def postprocessing(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do some work in a thread."""
@@ -227,10 +212,4 @@ class _Spent:
         try:
             return await asyncio.to_thread(work, *args, **kwargs)
         finally:
-            self._postprocess_seconds += time.perf_counter() - started
-
-    def finished(self, masks: int) -> GenerationFinished:
-        """The sums."""
-        return GenerationFinished(
-            self._embedded, masks, self._decode_queue_seconds, self._decode_seconds, self._postprocess_seconds
-        )
+            self.timings += Timings({Stage.POST_PROCESS: time.perf_counter() - started})

@@ -18,6 +18,7 @@ from samserve.domain.prompts import click_prompts
 from samserve.usecases.embedder import EmbeddedImage, ImageEmbedder, ImageSource
 from samserve.usecases.load.admission import Admission
 from samserve.usecases.ports import MaskDecoder
+from samserve.usecases.timings import Stage, Timings
 
 _POINTS_PER_SIDE = 16
 _POINTS_PER_BATCH = 32
@@ -31,9 +32,7 @@ class DetectedEdges:
 
     embedded: EmbeddedImage
     edges: npt.NDArray[np.uint8]
-    decode_queue_seconds: float
-    decode_seconds: float
-    postprocess_seconds: float
+    timings: Timings
 
 
 class EdgeDetector:
@@ -71,14 +70,13 @@ class EdgeDetector:
             frame = embedded.embedding.frame
             points = point_grid(_POINTS_PER_SIDE) * (frame.original_size.width, frame.original_size.height)
             tracer = _Tracer(frame)
-            queue_seconds = decode_seconds = 0.0
+            decoding = Timings()
             started = time.perf_counter()
             for start in range(0, len(points), _POINTS_PER_BATCH):
                 batch = points[start : start + _POINTS_PER_BATCH]
                 prompts = click_prompts(batch, frame, self._manifest.low_res_size)
                 decoded = await self._mask_decoder.decode(embedded.embedding, prompts)
-                queue_seconds += decoded.queue_seconds
-                decode_seconds += decoded.decode_seconds
+                decoding += decoded.timings
                 masks, ious = decoded.low_res_masks[:, MULTIMASK], decoded.iou_predictions[:, MULTIMASK]
                 for low_res_masks, iou_predictions in zip(masks, ious, strict=True):
                     await asyncio.to_thread(tracer.add, low_res_masks, iou_predictions)
@@ -86,8 +84,8 @@ class EdgeDetector:
                 await asyncio.to_thread(tracer.trace, index)
             edges = await asyncio.to_thread(tracer.edges)
             spent = time.perf_counter() - started
-            postprocess_seconds = max(0.0, spent - queue_seconds - decode_seconds)
-            return DetectedEdges(embedded, edges, queue_seconds, decode_seconds, postprocess_seconds)
+            rest = Timings({Stage.POST_PROCESS: max(0.0, spent - sum(decoding.seconds.values()))})
+            return DetectedEdges(embedded, edges, embedded.timings + decoding + rest)
 
 
 class _Tracer:

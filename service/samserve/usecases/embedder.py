@@ -14,6 +14,7 @@ from samserve.domain.manifest import ModelManifest
 from samserve.usecases.load.admission import Admission
 from samserve.usecases.load.single_flight import SingleFlight
 from samserve.usecases.ports import EmbeddingCache, EmbeddingSource, EncodeLease, ImageDecoder, ImageEncoder
+from samserve.usecases.timings import Stage, Timings
 
 _LEASE_POLL_SECONDS = 0.02
 _LEASE_POLL_MAX_SECONDS = 0.25
@@ -39,10 +40,7 @@ class EmbeddedImage:
     image_id: ImageId
     embedding: Embedding
     source: EmbeddingSource
-    cache_seconds: float
-    image_decode_seconds: float = 0.0
-    queue_seconds: float = 0.0
-    encode_seconds: float = 0.0
+    timings: Timings
 
 
 class ImageEmbedder:
@@ -98,10 +96,10 @@ class ImageEmbedder:
         key = EmbeddingKey.derive(self._cache_secret, tenant, image_id, self._manifest.fingerprint, crop_box)
         started = time.perf_counter()
         cached = await self._cache.get(key)
-        cache_seconds = time.perf_counter() - started
+        timings = Timings({Stage.CACHE: time.perf_counter() - started})
         if cached:
             check(cached.embedding.frame.original_size)
-            return EmbeddedImage(image_id, cached.embedding, cached.source, cache_seconds)
+            return EmbeddedImage(image_id, cached.embedding, cached.source, timings)
         if image.data is not None:
             with within(image.field):
                 original_size = await self._image_decoder.probe(image.data)
@@ -112,12 +110,10 @@ class ImageEmbedder:
         with within(image.field):
             made, led = await self._flights.join(key, partial(self._lead, key, image_id, data, crop_box))
         if led:
-            return replace(made, cache_seconds=cache_seconds + made.cache_seconds)
+            return replace(made, timings=timings + made.timings)
         check(made.embedding.frame.original_size)
-        waited_seconds = time.perf_counter() - joined
-        return EmbeddedImage(
-            image_id, made.embedding, EmbeddingSource.COALESCED, cache_seconds, queue_seconds=waited_seconds
-        )
+        timings += Timings({Stage.QUEUE: time.perf_counter() - joined})
+        return EmbeddedImage(image_id, made.embedding, EmbeddingSource.COALESCED, timings)
 
     async def close(self) -> None:
         """Cancel what is being encoded."""
@@ -138,13 +134,12 @@ class ImageEmbedder:
                 async with self._lease.try_acquire(key) as granted:
                     # Whoever held the lease before, here or in another gateway, may just have stored it.
                     cached = await self._cache.get(key)
+                    waited = Timings({Stage.CACHE: time.perf_counter() - started})
                     if cached:
-                        waited_seconds = time.perf_counter() - started
-                        publish(EmbeddedImage(image_id, cached.embedding, cached.source, waited_seconds))
+                        publish(EmbeddedImage(image_id, cached.embedding, cached.source, waited))
                         return
                     if granted:
-                        waited_seconds = time.perf_counter() - started
-                        embedded = await self._encode(image_id, data, crop_box, waited_seconds, begin)
+                        embedded = await self._encode(image_id, data, crop_box, waited, begin)
                         publish(embedded)
                         await self._cache.put(key, embedded.embedding)
                         return
@@ -156,18 +151,11 @@ class ImageEmbedder:
         image_id: ImageId,
         data: bytes,
         crop_box: CropBox | None,
-        waited_seconds: float,
+        waited: Timings,
         begin: Callable[[], None],
     ) -> EmbeddedImage:
         decoded = await self._image_decoder.decode(data, self._manifest.image_size, crop_box)
         begin()
         encoded = await self._image_encoder.encode(decoded)
-        return EmbeddedImage(
-            image_id,
-            Embedding(encoded.values, decoded.frame),
-            EmbeddingSource.ENCODED,
-            cache_seconds=waited_seconds,
-            image_decode_seconds=decoded.seconds,
-            queue_seconds=encoded.queue_seconds,
-            encode_seconds=encoded.encode_seconds,
-        )
+        timings = waited + decoded.timings + encoded.timings
+        return EmbeddedImage(image_id, Embedding(encoded.values, decoded.frame), EmbeddingSource.ENCODED, timings)

@@ -26,6 +26,7 @@ from samserve.domain.prompts import (
 from samserve.domain.rendered_mask import MaskFormat, RenderedMask
 from samserve.usecases.embedder import EmbeddedImage, ImageEmbedder, ImageSource
 from samserve.usecases.ports import MaskDecoder, MaskRenderer
+from samserve.usecases.timings import Stage, Timings
 
 _MAX_WAITING = 64
 _RETRY_AFTER_SECONDS = 1.0
@@ -55,8 +56,7 @@ class SessionMasks:
     masks: list[RenderedMask]
     prompt: Prompt
     undoable_edits: int
-    decode_seconds: float
-    postprocess_seconds: float
+    timings: Timings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -240,7 +240,7 @@ class InteractiveSession:
         try:
             step = self._history.current
             if step.is_empty:
-                return SessionMasks(sequence, embedded, [], step.prompt(), self._history.depth, 0.0, 0.0)
+                return SessionMasks(sequence, embedded, [], step.prompt(), self._history.depth, Timings())
             frame = embedded.embedding.frame
             batch = batch_prompts([step.prompt()], start.coordinate_space, frame, self._manifest.low_res_size)
             decoded = await self._mask_decoder.decode(embedded.embedding, batch)
@@ -250,11 +250,11 @@ class InteractiveSession:
             started = time.perf_counter()
             low_res_masks = decoded.low_res_masks[0, chosen]
             masks = await asyncio.to_thread(self._render_all, low_res_masks, ious, frame, start.mask_format)
-            spent = decoded.decode_seconds, time.perf_counter() - started
+            timings = decoded.timings + Timings({Stage.POST_PROCESS: time.perf_counter() - started})
         except SamserveError as error:
             return RefusedEdit(sequence, error)
         self._history.answered(step, decoded.low_res_masks[0, best].copy())
-        return SessionMasks(sequence, embedded, masks, step.prompt(), self._history.depth, *spent)
+        return SessionMasks(sequence, embedded, masks, step.prompt(), self._history.depth, timings)
 
     def _render_all(
         self,

@@ -20,6 +20,7 @@ from samserve.domain.identity import EmbeddingKey
 from samserve.domain.masks import Mask
 from samserve.domain.prompts import PromptBatch
 from samserve.domain.rendered_mask import MaskFormat, RenderedMask
+from samserve.usecases.timings import Stage, Timings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,12 +30,12 @@ class DecodedImage:
     Attributes:
         pixels: uint8 `[3, S, S]` RGB, longest side resized to S, top left; what lies outside is ignored.
         frame: how the original lies in the square.
-        seconds: what decoding and resizing took.
+        timings: of decoding and resizing.
     """
 
     pixels: npt.NDArray[np.uint8]
     frame: ImageFrame
-    seconds: float
+    timings: Timings
 
 
 class ImageDecoder(Protocol):
@@ -65,8 +66,7 @@ class EncodedImage:
     """What `ImageEncoder` answers: float16 `[C, H, W]`, the wait for a free thread, and the computation."""
 
     values: npt.NDArray[np.float16]
-    queue_seconds: float
-    encode_seconds: float
+    timings: Timings
 
 
 class ImageEncoder(Protocol):
@@ -89,14 +89,12 @@ class DecodedMasks:
     Attributes:
         low_res_masks: float32 logits `[P, 4, M, M]`; mask 0 is SAM's single-mask output, 1 to 3 its multimask output.
         iou_predictions: float32 `[P, 4]`.
-        queue_seconds: the wait for a free thread.
-        decode_seconds: the computation.
+        timings: of the wait for a free thread, and of the computation.
     """
 
     low_res_masks: npt.NDArray[np.float32]
     iou_predictions: npt.NDArray[np.float32]
-    queue_seconds: float
-    decode_seconds: float
+    timings: Timings
 
 
 class MaskDecoder(Protocol):
@@ -226,17 +224,6 @@ class CacheObserver(Protocol):
     def memory(self, entries: int, nbytes: int, max_bytes: int, evicted: int) -> None:
         """The memory tier now holds so much of at most `max_bytes`, after evicting so many entries."""
         ...
-
-
-class Stage(enum.Enum):
-    """Where the time of a request goes."""
-
-    IMAGE_DECODE = "image_decode"
-    CACHE = "cache"
-    QUEUE = "queue"
-    ENCODE = "encode"
-    MASK_DECODE = "mask_decode"
-    POST_PROCESS = "post_process"
 
 
 class Warmth(enum.Enum):

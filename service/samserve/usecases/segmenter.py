@@ -23,6 +23,7 @@ from samserve.usecases.embedder import EmbeddedImage, ImageEmbedder, ImageSource
 from samserve.usecases.load.admission import Admission
 from samserve.usecases.load.deadlines import DeadlineAdmission
 from samserve.usecases.ports import DecodedMasks, MaskDecoder, MaskRenderer
+from samserve.usecases.timings import Stage, Timings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,9 +46,7 @@ class Segmentation:
 
     embedded: EmbeddedImage
     results: list[list[RenderedMask]]
-    decode_queue_seconds: float
-    decode_seconds: float
-    postprocess_seconds: float
+    timings: Timings
 
 
 class Segmenter:
@@ -94,17 +93,15 @@ class Segmenter:
             embedded = await self._embedder.embed(query.image, query.tenant, check)
             frame = embedded.embedding.frame
             results: list[list[RenderedMask]] = []
-            queue_seconds = decode_seconds = postprocess_seconds = 0.0
+            timings = embedded.timings
             for start in range(0, len(query.prompts), PROMPTS_PER_DECODE):
                 prompts = query.prompts[start : start + PROMPTS_PER_DECODE]
                 batch = batch_prompts(prompts, query.coordinate_space, frame, self._manifest.low_res_size)
                 decoded = await self._mask_decoder.decode(embedded.embedding, batch)
-                queue_seconds += decoded.queue_seconds
-                decode_seconds += decoded.decode_seconds
                 started = time.perf_counter()
                 results += await asyncio.to_thread(self._render_all, decoded, frame, query)
-                postprocess_seconds += time.perf_counter() - started
-            return Segmentation(embedded, results, queue_seconds, decode_seconds, postprocess_seconds)
+                timings += decoded.timings + Timings({Stage.POST_PROCESS: time.perf_counter() - started})
+            return Segmentation(embedded, results, timings)
 
     def _render_all(self, decoded: DecodedMasks, frame: ImageFrame, query: SegmentQuery) -> list[list[RenderedMask]]:
         """Render mask by mask, so that a request never holds more than one at full size."""

@@ -26,8 +26,9 @@ from samserve.usecases.automatic import (
     GenerationQuery,
     GenerationStarted,
 )
-from samserve.usecases.embedder import ImageSource
+from samserve.usecases.embedder import EmbeddedImage, ImageSource
 from samserve.usecases.ports import DecodedImage, ImageDecoder, MaskRenderer, TextRanker, TextTokenizer
+from samserve.usecases.timings import Stage, Timings
 
 _PHOTO_SIDE = 2048
 """Longest side at which the photo waits to be cut into crops, 12 MiB whatever its size. SAM sees half of it."""
@@ -59,12 +60,11 @@ class RankedMask:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextSegmentation:
-    """`results[text][mask]`, the most similar first, and where the time went beside `generation`'s own."""
+    """`results[text][mask]`, the most similar first, and where the time went."""
 
-    generation: GenerationFinished
+    embedded: EmbeddedImage
     results: list[list[RankedMask]]
-    rank_seconds: float
-    render_seconds: float
+    timings: Timings
 
 
 class TextSegmenter:
@@ -116,8 +116,9 @@ class TextSegmenter:
                         await comparison.compare()
                         started = time.perf_counter()
                         results = await asyncio.to_thread(self._results, comparison, query)
-                        render_seconds = time.perf_counter() - started
-                        return TextSegmentation(event, results, comparison.seconds, render_seconds)
+                        rendering = Timings({Stage.POST_PROCESS: time.perf_counter() - started})
+                        timings = event.timings + comparison.timings + rendering
+                        return TextSegmentation(event.embedded, results, timings)
         raise AssertionError("unreachable: a generation ends with an event that says so")
 
     def _results(self, comparison: "_Comparison", query: TextQuery) -> list[list[RankedMask]]:
@@ -133,7 +134,8 @@ class TextSegmenter:
         started = time.perf_counter()
         photo = await self._image_decoder.decode(data, _PHOTO_SIDE)
         texts = await self._ranker.embed_texts(tokens)
-        return _Comparison(photo, texts, self._ranker, time.perf_counter() - started)
+        timings = Timings({Stage.RANK: time.perf_counter() - started})
+        return _Comparison(photo, texts, self._ranker, timings)
 
 
 @dataclass(slots=True, eq=False)
@@ -143,7 +145,7 @@ class _Comparison:
     photo: DecodedImage
     texts: npt.NDArray[np.float32]
     ranker: TextRanker
-    seconds: float
+    timings: Timings
     candidates: list[PackedMask] = field(default_factory=list)
     similarities: list[npt.NDArray[np.float32]] = field(default_factory=list)
 
@@ -161,7 +163,7 @@ class _Comparison:
             started = time.perf_counter()
             crops = await asyncio.to_thread(self._crops, waiting)
             self.similarities += list(await self.ranker.embed_crops(crops) @ self.texts.T)
-            self.seconds += time.perf_counter() - started
+            self.timings += Timings({Stage.RANK: time.perf_counter() - started})
 
     def best(self, masks_per_text: int) -> list[list[tuple[PackedMask, float]]]:
         """The most similar candidates of each text, and their similarities."""

@@ -29,6 +29,7 @@ from samserve.domain.rendered_mask import MaskFormat, RenderedMask
 from samserve.domain.tracking import TrackingLimits, appearance, choose, following_prompt
 from samserve.usecases.embedder import EmbeddedImage, ImageEmbedder, ImageSource
 from samserve.usecases.ports import DecodedMasks, MaskDecoder, MaskRenderer
+from samserve.usecases.timings import Stage, Timings
 
 
 class TrackState(Enum):
@@ -79,9 +80,7 @@ class TrackedFrame:
 
     embedded: EmbeddedImage
     objects: list[TrackedObject]
-    decode_queue_seconds: float
-    decode_seconds: float
-    postprocess_seconds: float
+    timings: Timings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,9 +164,8 @@ class TrackingSession:
         # Only now, so that a frame that failed half way has changed nothing.
         self._last_sequence, self._size = query.sequence, frame.original_size
         self._tracks = {step.object_id: self._continued(step, kept.get(step.object_id), frame) for step in steps}
-        return TrackedFrame(
-            embedded, objects, decoded.queue_seconds, decoded.decode_seconds, time.perf_counter() - started
-        )
+        rest = Timings({Stage.POST_PROCESS: time.perf_counter() - started})
+        return TrackedFrame(embedded, objects, embedded.timings + decoded.timings + rest)
 
     def _check(self, query: TrackQuery) -> None:
         if query.sequence <= self._last_sequence:
@@ -201,7 +199,7 @@ class TrackingSession:
         low_res_size = self._manifest.low_res_size
         if not prompts:
             nothing = np.zeros((0, 4, low_res_size, low_res_size), np.float32)
-            return DecodedMasks(nothing, np.zeros((0, 4), np.float32), 0.0, 0.0)
+            return DecodedMasks(nothing, np.zeros((0, 4), np.float32), Timings())
         batch = batch_prompts(prompts, CoordinateSpace.PIXELS, embedded.embedding.frame, low_res_size)
         return await self._mask_decoder.decode(embedded.embedding, batch)
 

@@ -20,6 +20,7 @@ from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.manifest import DECODER, ENCODER
 from samserve.domain.prompts import PROMPTS_PER_DECODE, CoordinateSpace, Prompt, batch_prompts
 from samserve.usecases.ports import DecodedImage
+from samserve.usecases.timings import Timings
 from samserve.v1 import segmentation_pb2 as pb
 from stack.triton_server import TritonInstallation
 from tests.support.gateway import Served, photo, refusal
@@ -107,7 +108,7 @@ async def test_what_triton_still_writes_for_a_cancelled_request_reaches_nobody(t
     assert session.transport == "shared_memory"
     side = manifest.image_size
     frame = ImageFrame(Size(side, side), side)
-    image = DecodedImage(np.full((3, side, side), 99, np.uint8), frame, 0.0)
+    image = DecodedImage(np.full((3, side, side), 99, np.uint8), frame, Timings())
     embedding = Embedding((await session.encoder.encode(image)).values.copy(), frame)
     # So many that their masks would lie over whatever is put into the memory next.
     clicks = [Prompt(np.array([[x, 50.0]]), np.ones(1, np.int32)) for x in range(PROMPTS_PER_DECODE)]

@@ -11,6 +11,7 @@ from samserve.domain.geometry import CropBox, Size
 from samserve.domain.identity import EmbeddingKey, ImageId
 from samserve.usecases.embedder import ImageSource
 from samserve.usecases.ports import EmbeddingSource
+from samserve.usecases.timings import Stage
 from tests.support.embedder_bench import DOG, SIZE, Bench
 from tests.support.fake_models import DictCache
 from tests.support.waiting import eventually, settled
@@ -79,10 +80,13 @@ async def test_concurrent_requests_for_a_new_image_encode_it_once(bench: Bench) 
     callers.append(asyncio.create_task(bench.embedder.embed(ImageSource(image_id=ImageId.of(b"dog")), "")))
     await settled()
     bench.encoder.let.set()
-    sources = [embedded.source for embedded in await asyncio.gather(*callers)]
+    leader, *followers = await asyncio.gather(*callers)
     assert bench.encoder.encoded == 1
-    assert sources.count(EmbeddingSource.ENCODED) == 1
-    assert sources.count(EmbeddingSource.COALESCED) == 20
+    assert leader.source is EmbeddingSource.ENCODED
+    assert {follower.source for follower in followers} == {EmbeddingSource.COALESCED}
+    assert set(leader.timings.seconds) == {Stage.CACHE, Stage.IMAGE_DECODE, Stage.ENCODE}
+    # The wait for the leader is all that an encode costs a follower.
+    assert all(set(follower.timings.seconds) == {Stage.CACHE, Stage.QUEUE} for follower in followers)
 
 
 async def test_cancelled_leader_leaves_followers_unharmed(bench: Bench) -> None:

@@ -12,6 +12,7 @@ from samserve.domain.identity import ImageId
 from samserve.domain.prompts import CoordinateSpace, PointLabel, Prompt, PromptLimits, check_point_count
 from samserve.usecases.embedder import EmbeddedImage, ImageSource
 from samserve.usecases.ports import EmbeddingSource
+from samserve.usecases.timings import Stage, Timings
 from samserve.v1 import segmentation_pb2 as pb
 
 _POINT_LABELS = {
@@ -133,24 +134,17 @@ def is_cached(embedded: EmbeddedImage) -> bool:
     return embedded.source is not EmbeddingSource.ENCODED
 
 
-def timings_message(
-    embedded: EmbeddedImage,
-    total_seconds: float,
-    decode_queue_seconds: float = 0.0,
-    decode_seconds: float = 0.0,
-    postprocess_seconds: float = 0.0,
-    rank_seconds: float = 0.0,
-) -> pb.Timings:
+def timings_message(timings: Timings, total_seconds: float) -> pb.Timings:
     """Where a request's time went."""
     return pb.Timings(
-        cache=duration(embedded.cache_seconds),
-        image_decode=duration(embedded.image_decode_seconds),
-        queue=duration(embedded.queue_seconds + decode_queue_seconds),
-        encode=duration(embedded.encode_seconds),
-        decode=duration(decode_seconds),
-        postprocess=duration(postprocess_seconds),
+        cache=duration(timings[Stage.CACHE]),
+        image_decode=duration(timings[Stage.IMAGE_DECODE]),
+        queue=duration(timings[Stage.QUEUE]),
+        encode=duration(timings[Stage.ENCODE]),
+        decode=duration(timings[Stage.MASK_DECODE]),
+        postprocess=duration(timings[Stage.POST_PROCESS]),
         total=duration(total_seconds),
-        rank=duration(rank_seconds),
+        rank=duration(timings[Stage.RANK]),
     )
 
 

@@ -85,7 +85,7 @@ class SegmentationServicer(SegmentationServiceServicer):
             input_size=size_message(frame.input_size),
             embedding_source=source_message(embedded),
             cached=is_cached(embedded),
-            timings=timings_message(embedded, time.perf_counter() - started),
+            timings=timings_message(embedded.timings, time.perf_counter() - started),
         )
 
     async def GetEmbedding(self, request: pb.GetEmbeddingRequest, context: Context) -> pb.GetEmbeddingResponse:
@@ -102,7 +102,7 @@ class SegmentationServicer(SegmentationServiceServicer):
             fingerprint=self._manifest.fingerprint,
             embedding_source=source_message(embedded),
             cached=is_cached(embedded),
-            timings=timings_message(embedded, time.perf_counter() - started),
+            timings=timings_message(embedded.timings, time.perf_counter() - started),
         )
 
     async def Segment(self, request: pb.SegmentRequest, context: Context) -> pb.SegmentResponse:
@@ -125,7 +125,7 @@ class SegmentationServicer(SegmentationServiceServicer):
         segmentation = await self._segmenter.segment(query)
         embedded = segmentation.embedded
         current_call().prompted(len(request.prompts))
-        current_call().post_processed(segmentation.postprocess_seconds)
+        current_call().answered(segmentation.timings)
         return pb.SegmentResponse(
             image_id=embedded.image_id,
             original_size=size_message(embedded.embedding.frame.original_size),
@@ -138,13 +138,7 @@ class SegmentationServicer(SegmentationServiceServicer):
             ],
             embedding_source=source_message(embedded),
             cached=is_cached(embedded),
-            timings=timings_message(
-                embedded,
-                time.perf_counter() - started,
-                segmentation.decode_queue_seconds,
-                segmentation.decode_seconds,
-                segmentation.postprocess_seconds,
-            ),
+            timings=timings_message(segmentation.timings, time.perf_counter() - started),
         )
 
     def SegmentStream(

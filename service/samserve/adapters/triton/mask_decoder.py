@@ -10,6 +10,7 @@ from samserve.adapters.triton.padding import pad_prompts
 from samserve.domain.embedding import Embedding
 from samserve.domain.prompts import PROMPTS_PER_DECODE, PromptBatch
 from samserve.usecases.ports import DecodedMasks
+from samserve.usecases.timings import Stage, Timings
 
 _MASKS = 4
 """Masks of a prompt: SAM's single one and its three."""
@@ -35,7 +36,8 @@ class TritonMaskDecoder:
         started = time.perf_counter()
         rows = [await self._decode_row(embedding, row) for row in _rows(prompts)]
         masks, scores = rows[0] if len(rows) == 1 else [np.concatenate(parts) for parts in zip(*rows, strict=True)]
-        return DecodedMasks(masks, scores, 0.0, time.perf_counter() - started)
+        timings = Timings({Stage.QUEUE: 0.0, Stage.MASK_DECODE: time.perf_counter() - started})
+        return DecodedMasks(masks, scores, timings)
 
     async def _decode_row(
         self, embedding: Embedding, prompts: PromptBatch

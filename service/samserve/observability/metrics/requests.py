@@ -4,7 +4,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from samserve.api import RPCS
 from samserve.domain.errors import SHED_REASONS
-from samserve.usecases.ports import GATEWAY_CODES, EmbeddingSource, Stage, Warmth
+from samserve.usecases.ports import GATEWAY_CODES, EmbeddingSource, Warmth
+from samserve.usecases.timings import Stage
 
 _LATENCY_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _STAGE_SECONDS = (0.001, *_LATENCY_SECONDS)
@@ -34,7 +35,7 @@ class RequestMetrics:
         self._stage_seconds = Histogram(
             "samserve_stage_seconds",
             "Time spent in a stage, observed once per pass. queue is the wait for a free ONNX Runtime thread; "
-            "time in Triton's queue is part of encode and mask_decode.",
+            "time in Triton's queue is part of encode and mask_decode. rank is comparing masks with text prompts.",
             ("stage",),
             buckets=_STAGE_SECONDS,
             registry=registry,

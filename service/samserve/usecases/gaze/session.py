@@ -23,6 +23,7 @@ from samserve.domain.rendered_mask import RenderedMask
 from samserve.usecases.gaze.frames import GazeFrame, GazeFrames
 from samserve.usecases.gaze.target import GazeObjects
 from samserve.usecases.ports import GazeObserver
+from samserve.usecases.timings import Stage, Timings
 
 _MAX_WAITING_REFUSALS = 64
 """A client that sends nothing but faults and reads nothing is told of the last so many."""
@@ -55,8 +56,7 @@ class GazeAnswer:
     keyframe_sequence: int
     keyframe_pending: bool
     counts: GazeCounts
-    decode_seconds: float
-    postprocess_seconds: float
+    timings: Timings
     total_seconds: float
 
 
@@ -227,19 +227,20 @@ class GazeSession:
 
     async def _answer(self, waiting: _Waiting) -> GazeAnswer | Refusal:
         view, look = self._frames.view, waiting.look
-        decode_seconds = 0.0
+        timings = Timings()
         try:
             if view is None or look is None:
                 state = GazeState.NO_FRAME
             elif look.kind is LookKind.FIXATION and look.point is not None:
-                state, decode_seconds = await self._objects.regard(view, look.point)
+                state, timings = await self._objects.regard(view, look.point)
             else:
                 state = _STATES[look.kind]
                 if state is GazeState.RELEASED:
                     self._objects.release()
             started = self._clock()
             mask = None if view is None else await self._objects.show(view)
-            postprocess_seconds = self._clock() - started
+            if mask is not None:
+                timings += Timings({Stage.POST_PROCESS: self._clock() - started})
         except SamserveError as error:
             self._observer.gaze_sample("failed")
             self._refused += 1
@@ -256,8 +257,7 @@ class GazeSession:
             keyframe_sequence=view.keyframe.sequence if view is not None else 0,
             keyframe_pending=self._frames.pending,
             counts=self._counts(),
-            decode_seconds=decode_seconds,
-            postprocess_seconds=postprocess_seconds,
+            timings=timings,
             total_seconds=self._clock() - waiting.arrived,
         )
 

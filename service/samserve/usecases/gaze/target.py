@@ -22,6 +22,7 @@ from samserve.domain.prompts import click_prompts
 from samserve.domain.rendered_mask import MaskFormat, RenderedMask
 from samserve.usecases.gaze.frames import Keyframe, View
 from samserve.usecases.ports import MaskDecoder, MaskRenderer
+from samserve.usecases.timings import Timings
 
 _SAME_OBJECT_OVERLAP = 0.5
 
@@ -75,11 +76,11 @@ class GazeObjects:
         """Nothing is looked at any more."""
         self._current = None
 
-    async def regard(self, view: View, point: npt.NDArray[np.float64]) -> tuple[GazeState, float]:
+    async def regard(self, view: View, point: npt.NDArray[np.float64]) -> tuple[GazeState, Timings]:
         """Make the object at a point of the frame the one looked at.
 
         Returns:
-            What became of it, and the seconds in the decoder.
+            What became of it, and the time in the decoder.
 
         Raises:
             What `MaskDecoder.decode` raises. A decoder that asks for time gets it: until then the object is held.
@@ -88,15 +89,15 @@ class GazeObjects:
         point = plane.apply(view.to_keyframe, point)
         frame = keyframe.embedding.frame
         if not ((point >= 0) & (point <= frame.original_size[::-1])).all():
-            return GazeState.NO_FRAME, 0.0
+            return GazeState.NO_FRAME, Timings()
         if current is not None and current.keyframe is keyframe:
             # So near to the last prompt that the decoder would see the same one, mask or not.
             pixel = max(frame.original_size) / len(current.low_res_mask)
             near = np.abs(point - current.point).max() < pixel
             if near or contains(current.low_res_mask, frame, point):
-                return GazeState.SAME_OBJECT, 0.0
+                return GazeState.SAME_OBJECT, Timings()
         if self._clock() < self._retry_seconds:
-            return GazeState.HELD, 0.0
+            return GazeState.HELD, Timings()
         click = click_prompts([point], frame, self._manifest.low_res_size)
         try:
             decoded = await self._mask_decoder.decode(keyframe.embedding, click)
@@ -111,7 +112,7 @@ class GazeObjects:
         chosen = low_res_masks[best].copy()
         object_id = self._identify(before, chosen, frame)
         self._current = _Object(object_id, self.decodes, keyframe, point, chosen, float(ious[best]))
-        return GazeState.NEW_MASK, decoded.decode_seconds
+        return GazeState.NEW_MASK, decoded.timings
 
     def _before(self, keyframe: Keyframe) -> npt.NDArray[np.bool_] | None:
         """What was looked at on the keyframe before this one, as this one shows it."""

@@ -26,6 +26,7 @@ from samserve.usecases.automatic import (
     GenerationStarted,
 )
 from samserve.usecases.edges import EdgeDetector
+from samserve.usecases.timings import Stage, Timings
 from samserve.v1 import segmentation_pb2 as pb
 
 _PARAMETERS = {field.name for field in fields(AutomaticMaskParameters)}
@@ -61,7 +62,7 @@ class AutomaticHandler:
         async with aclosing(self._generator.generate(query, mask_format)) as events:
             async for event in events:
                 if isinstance(event, GenerationFinished):
-                    current_call().post_processed(event.postprocess_seconds)
+                    current_call().answered(event.timings)
                 yield _event_message(event, started)
 
     async def detect_edges(self, request: pb.DetectEdgesRequest, tenant: str) -> pb.DetectEdgesResponse:
@@ -71,22 +72,16 @@ class AutomaticHandler:
         detected = await self._edge_detector.detect(image, tenant)
         detected_at = time.perf_counter()
         png = await asyncio.to_thread(_png, detected.edges)
-        postprocess_seconds = detected.postprocess_seconds + time.perf_counter() - detected_at
+        timings = detected.timings + Timings({Stage.POST_PROCESS: time.perf_counter() - detected_at})
         embedded = detected.embedded
-        current_call().post_processed(postprocess_seconds)
+        current_call().answered(timings)
         return pb.DetectEdgesResponse(
             image_id=embedded.image_id,
             original_size=size_message(embedded.embedding.frame.original_size),
             png=png,
             embedding_source=source_message(embedded),
             cached=is_cached(embedded),
-            timings=timings_message(
-                embedded,
-                time.perf_counter() - started,
-                detected.decode_queue_seconds,
-                detected.decode_seconds,
-                postprocess_seconds,
-            ),
+            timings=timings_message(timings, time.perf_counter() - started),
         )
 
 
@@ -116,13 +111,7 @@ def _event_message(event: GenerationEvent, started: float) -> pb.GenerateMasksRe
                 )
             )
         case GenerationFinished():
-            timings = timings_message(
-                event.embedded,
-                time.perf_counter() - started,
-                event.decode_queue_seconds,
-                event.decode_seconds,
-                event.postprocess_seconds,
-            )
+            timings = timings_message(event.timings, time.perf_counter() - started)
             finished = pb.GenerationFinished(mask_count=event.masks, timings=timings)
             return pb.GenerateMasksResponse(finished=finished)
 

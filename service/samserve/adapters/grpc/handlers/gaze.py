@@ -20,6 +20,7 @@ from samserve.domain.keyframes import KeyframePolicy
 from samserve.observability.call import current_call
 from samserve.usecases.gaze.frames import GazeFrame
 from samserve.usecases.gaze.session import GazeAnswer, GazeSession, Refusal
+from samserve.usecases.timings import Stage
 from samserve.v1 import segmentation_pb2 as pb
 
 _DEFAULTS = GazeOptions()
@@ -78,8 +79,8 @@ class GazeHandler:
         session = self._make_session(options, tenant)
         async for answer in converse(session, requests, partial(self._receive, session), self._idle_seconds):
             made = time.perf_counter()
-            if isinstance(answer, GazeAnswer) and answer.mask is not None:
-                current_call().post_processed(answer.postprocess_seconds)
+            if isinstance(answer, GazeAnswer):
+                current_call().answered(answer.timings)
             yield _message(answer)
             # The next answer is asked for once this one has been taken.
             if isinstance(answer, GazeAnswer):
@@ -231,7 +232,7 @@ def _message(answer: Answer) -> pb.SegmentGazeResponse:
             keyframe_sequence=answer.keyframe_sequence,
             keyframe_pending=answer.keyframe_pending,
             counts=_counts(answer.counts),
-            decode=duration(answer.decode_seconds),
+            decode=duration(answer.timings[Stage.MASK_DECODE]),
             total=duration(answer.total_seconds),
         )
     )

@@ -12,6 +12,7 @@ from samserve.domain.errors import InvalidArgument, within
 from samserve.domain.prompts import PointLabel
 from samserve.observability.call import current_call
 from samserve.usecases.interactive import InteractiveSession, RefusedEdit, SessionMasks, SessionStart
+from samserve.usecases.timings import Stage
 from samserve.v1 import segmentation_pb2 as pb
 
 
@@ -41,8 +42,8 @@ class InteractiveHandler:
         session = self._make_session(tenant)
         receive = partial(self._receive, session)
         async for answer in converse(session, requests, receive, self._idle_seconds):
-            if isinstance(answer, SessionMasks) and answer.masks:
-                current_call().post_processed(answer.postprocess_seconds)
+            if isinstance(answer, SessionMasks):
+                current_call().answered(answer.timings)
             yield _message(answer)
 
     def _receive(self, session: InteractiveSession, request: pb.SegmentStreamRequest) -> None:
@@ -112,6 +113,6 @@ def _message(answer: SessionMasks | RefusedEdit) -> pb.SegmentStreamResponse:
             undoable_edits=answer.undoable_edits,
             image_id=embedded.image_id,
             original_size=size_message(embedded.embedding.frame.original_size),
-            decode=duration(answer.decode_seconds),
+            decode=duration(answer.timings[Stage.MASK_DECODE]),
         ),
     )

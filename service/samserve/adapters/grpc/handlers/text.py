@@ -54,24 +54,16 @@ class TextHandler:
             raise TextUnavailable(str(self._segmenter))
         query = TextQuery(image, texts, _MASKS[request.multimask_output], mask_format, tenant)
         found = await self._segmenter.segment(query)
-        generation, embedded = found.generation, found.generation.embedded
-        postprocess_seconds = generation.postprocess_seconds + found.render_seconds
+        embedded = found.embedded
         current_call().prompted(len(texts))
-        current_call().post_processed(postprocess_seconds)
+        current_call().answered(found.timings)
         return pb.SegmentResponse(
             image_id=embedded.image_id,
             original_size=size_message(embedded.embedding.frame.original_size),
             results=[pb.PromptResult(masks=map(_ranked_message, masks)) for masks in found.results],
             embedding_source=source_message(embedded),
             cached=is_cached(embedded),
-            timings=timings_message(
-                embedded,
-                time.perf_counter() - started,
-                generation.decode_queue_seconds,
-                generation.decode_seconds,
-                postprocess_seconds,
-                found.rank_seconds,
-            ),
+            timings=timings_message(found.timings, time.perf_counter() - started),
         )
 
 

@@ -62,7 +62,7 @@ class TrackingHandler:
             except SamserveError as error:
                 yield pb.TrackObjectsResponse(sequence=request.sequence, error=error_message(request.sequence, error))
             else:
-                current_call().post_processed(tracked.postprocess_seconds)
+                current_call().answered(tracked.timings)
                 yield _message(request.sequence, tracked, time.perf_counter() - started)
 
     def _query(self, request: pb.TrackObjectsRequest) -> TrackQuery:
@@ -104,12 +104,6 @@ def _message(sequence: int, tracked: TrackedFrame, total_seconds: float) -> pb.T
                 )
                 for tracked_object in tracked.objects
             ],
-            timings=timings_message(
-                tracked.embedded,
-                total_seconds,
-                tracked.decode_queue_seconds,
-                tracked.decode_seconds,
-                tracked.postprocess_seconds,
-            ),
+            timings=timings_message(tracked.timings, total_seconds),
         ),
     )
