@@ -1,4 +1,4 @@
-# make demo [IMAGE=photo.jpg POINT=x,y OUT=overlay.png]    make test    make test-unit    make serve [FLAGS=...]    make triton    make stack [FLAGS=...]    make load [HOST=...]    make k8s    make lint    make proto    make reference
+# make demo [IMAGE=photo.jpg POINT=x,y OUT=overlay.png]    make test    make test-unit    make serve [FLAGS=...]    make triton    make stack [FLAGS=...]    make load [HOST=...]    make k8s    make lint    make proto    make reference    make unasync
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ STACK := $(VENV)/.installed-stack
 DEV := $(VENV)/.installed-dev
 LOAD := $(VENV)/.installed-load
 
-.PHONY: demo serve triton stack load k8s test test-unit lint proto check-proto reference venv venv-dev clean
+.PHONY: demo serve triton stack load k8s test test-unit lint proto check-proto reference unasync venv venv-dev clean
 
 demo: $(RUNTIME)
 	@$(BIN)/samserve demo $(if $(IMAGE),--image "$(IMAGE)") $(if $(POINT),--point="$(POINT)") $(if $(OUT),--out "$(OUT)")
@@ -71,6 +71,10 @@ check-proto: $(DEV)
 # The API reference in docs/reference, from the proto and the client. A test compares.
 reference: $(DEV)
 	$(BIN)/python -m tools.reference
+
+# The synchronous client, from the asynchronous one. A test compares.
+unasync: $(DEV)
+	$(BIN)/python -m tools.unasync
 
 venv: $(RUNTIME)
 

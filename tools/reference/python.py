@@ -18,9 +18,10 @@ import samserve.client
 PAGES = {
     "python.md": ("Python client", ("Client",)),
     "python-asyncio.md": ("Python client for asyncio", ("AsyncClient",)),
-    "python-streams.md": (
-        "Streams of the Python client",
-        ("GazeStream", "AsyncGazeStream", "InteractiveSession", "AsyncInteractiveSession"),
+    "python-streams.md": ("Streams of the Python client", ("GazeStream", "InteractiveSession")),
+    "python-asyncio-streams.md": (
+        "Streams of the Python client for asyncio",
+        ("AsyncGazeStream", "AsyncInteractiveSession"),
     ),
     "python-arguments.md": (
         "Arguments of the Python client",

@@ -5,7 +5,12 @@
 ...     mask = result.masks[result.best]
 """
 
-from samserve.client.aio import AsyncClient
+from samserve.client._async.client import AsyncClient
+from samserve.client._async.gaze import AsyncGazeStream
+from samserve.client._async.interactive import AsyncInteractiveSession
+from samserve.client._sync.client import Client
+from samserve.client._sync.gaze import GazeStream
+from samserve.client._sync.interactive import InteractiveSession
 from samserve.client.errors import (
     ClientError,
     DeadlineExceeded,
@@ -16,10 +21,10 @@ from samserve.client.errors import (
     ServerError,
     Unavailable,
 )
-from samserve.client.gaze import AsyncGazeStream, GazeAnswer, GazeCounts, GazeStream
+from samserve.client.gaze import GazeAnswer, GazeCounts
 from samserve.client.generation import GeneratedMask, MaskGenerationParameters
 from samserve.client.image import ImageLike
-from samserve.client.interactive import AsyncInteractiveSession, InteractiveSession, SessionMasks
+from samserve.client.interactive import SessionMasks
 from samserve.client.request import Prompt
 from samserve.client.result import (
     CocoRle,
@@ -32,7 +37,6 @@ from samserve.client.result import (
     Timings,
 )
 from samserve.client.streaming import Refused, StreamMask
-from samserve.client.sync import Client
 from samserve.client.tracking import TrackedFrame, TrackedObject
 from samserve.domain.identity import ImageId
 

@@ -61,6 +61,24 @@ def channel_options(target: str, extra: ChannelOptions = ()) -> list[tuple[str, 
     return list((options | dict(extra)).items())
 
 
+def channel(
+    target: str, credentials: grpc.ChannelCredentials | None, options: list[tuple[str, str | int]]
+) -> grpc.Channel:
+    """A channel for threads; plain text without credentials."""
+    if credentials is None:
+        return grpc.insecure_channel(target, options)
+    return grpc.secure_channel(target, credentials, options)
+
+
+def async_channel(
+    target: str, credentials: grpc.ChannelCredentials | None, options: list[tuple[str, str | int]]
+) -> grpc.aio.Channel:
+    """A channel for the running event loop; plain text without credentials."""
+    if credentials is None:
+        return grpc.aio.insecure_channel(target, options)
+    return grpc.aio.secure_channel(target, credentials, options)
+
+
 def about(image_id: ImageId | None, metadata: Metadata) -> Metadata:
     """The metadata of a call about this image, or of one about none."""
     return metadata if image_id is None else (*metadata, (IMAGE_ID_METADATA_KEY, image_id))

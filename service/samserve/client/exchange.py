@@ -58,6 +58,21 @@ Steps: TypeAlias = Generator[Call | Wait, Any, _T]
 
 
 @dataclass(frozen=True, slots=True)
+class Done(Generic[_T]):
+    """What the call has come to."""
+
+    result: _T
+
+
+def advance(steps: Steps[_T], outcome: Any) -> Call | Wait | Done[_T]:
+    """The next step after an answer; StopIteration itself cannot leave a thread for a coroutine."""
+    try:
+        return steps.send(outcome)
+    except StopIteration as stop:
+        return Done(stop.value)
+
+
+@dataclass(frozen=True, slots=True)
 class ImageCall(Generic[_T]):
     """A method that works on an image.
 

@@ -1,6 +1,5 @@
 """Gaze streams as the client has them."""
 
-import asyncio
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,14 +7,9 @@ import numpy.typing as npt
 from google.protobuf.duration_pb2 import Duration
 
 from samserve.client.errors import InvalidRequest
-from samserve.client.image import ImageLike, ImageSource
 from samserve.client.request import message_of
 from samserve.client.streaming import (
-    AsyncOpenCall,
-    AsyncStream,
-    OpenCall,
     Refused,
-    Stream,
     StreamMask,
     read_error,
     read_mask,
@@ -69,7 +63,7 @@ class GazeAnswer:
     total_seconds: float
 
 
-class _GazeMessages:
+class GazeMessages:
     """The messages of one stream, numbered, the configuration before the first."""
 
     def __init__(self, config: pb.GazeConfig) -> None:
@@ -109,64 +103,7 @@ class _GazeMessages:
         return [*waiting, request]
 
 
-class GazeStream(Stream[GazeAnswer | Refused]):
-    """`SegmentGaze`: send frames and samples, iterate for answers. Sending and iterating belong in separate threads."""
-
-    def __init__(self, open_call: OpenCall, target: str, config: pb.GazeConfig) -> None:
-        super().__init__(open_call, target)
-        self._messages = _GazeMessages(config)
-
-    def frame(self, image: ImageLike, reference_homography: npt.ArrayLike | None = None) -> int:
-        """Send the next frame and return its number.
-
-        Args:
-            reference_homography: `[3, 3]`, from this frame's pixels to a plane that stays fixed during the stream;
-                without it the server estimates the camera's motion from the frames.
-        """
-        source = ImageSource.of(image)
-        self._send(*self._messages.frame(source.message, reference_homography), image_id=source.image_id)
-        return self._messages.frames
-
-    def sample(
-        self, timestamp_nanoseconds: int, x: float, y: float, valid: bool = True, confidence: float | None = None
-    ) -> int:
-        """Send the next gaze sample, on the last frame sent, and return its number. Timestamps must rise."""
-        self._send(*self._messages.sample(timestamp_nanoseconds, x, y, valid, confidence))
-        return self._messages.samples
-
-    def _read(self, message: pb.SegmentGazeResponse) -> GazeAnswer | Refused:
-        return _read_answer(message)
-
-
-class AsyncGazeStream(AsyncStream[GazeAnswer | Refused]):
-    """As `GazeStream`; sending and iterating belong in separate tasks."""
-
-    def __init__(self, open_call: AsyncOpenCall, target: str, config: pb.GazeConfig) -> None:
-        super().__init__(open_call, target)
-        self._messages = _GazeMessages(config)
-
-    async def frame(self, image: ImageLike, reference_homography: npt.ArrayLike | None = None) -> int:
-        """As `GazeStream.frame`."""
-        source = await asyncio.to_thread(ImageSource.of, image)
-        requests = self._messages.frame(source.message, reference_homography)
-        number = self._messages.frames
-        await self._send(*requests, image_id=source.image_id)
-        return number
-
-    async def sample(
-        self, timestamp_nanoseconds: int, x: float, y: float, valid: bool = True, confidence: float | None = None
-    ) -> int:
-        """As `GazeStream.sample`."""
-        requests = self._messages.sample(timestamp_nanoseconds, x, y, valid, confidence)
-        number = self._messages.samples
-        await self._send(*requests)
-        return number
-
-    def _read(self, message: pb.SegmentGazeResponse) -> GazeAnswer | Refused:
-        return _read_answer(message)
-
-
-def _read_answer(message: pb.SegmentGazeResponse) -> GazeAnswer | Refused:
+def read_answer(message: pb.SegmentGazeResponse) -> GazeAnswer | Refused:
     if message.WhichOneof("message") == "error":
         return Refused(message.error.sequence, read_error(message.error), message.error.field)
     answer, counts = message.answer, message.answer.counts

@@ -4,10 +4,11 @@ A stream is opened like any other call: refusals come before its first answer, s
 the retries are those of `exchange`. After that it is read as it comes.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypedDict, Unpack
+from itertools import chain
+from typing import Any, Self, TypedDict, Unpack
 
 import grpc
 import numpy as np
@@ -69,12 +70,27 @@ class GeneratedMask:
         return decode_rle(self.rle["counts"], (height, width))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class OpenedStream:
-    """A stream whose first answer has come; `call` gives the others."""
+    """A stream whose first answer has come; `call` gives the others. Iterate over it once for all of them."""
 
-    first: pb.GenerateMasksResponse
+    first: Any
     call: Any
+
+    def __iter__(self) -> Iterator[pb.GenerateMasksResponse]:
+        return chain([self.first], self.call)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> pb.GenerateMasksResponse:
+        response, self.first = self.first, None
+        if response is None:
+            response = await self.call.read()
+        if response is grpc.aio.EOF:
+            raise StopAsyncIteration
+        answer: pb.GenerateMasksResponse = response
+        return answer
 
 
 def generation_call(**parameters: Unpack[MaskGenerationParameters]) -> ImageCall[OpenedStream]:
@@ -104,7 +120,7 @@ def opening(method: Any) -> Callable[..., OpenedStream]:
     return opened
 
 
-def opening_async(method: Any) -> Callable[..., Awaitable[OpenedStream]]:
+def async_opening(method: Any) -> Callable[..., Awaitable[OpenedStream]]:
     """As `opening`, to be awaited."""
 
     async def opened(request: pb.GenerateMasksRequest, **options: Any) -> OpenedStream:

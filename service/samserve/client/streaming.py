@@ -1,4 +1,8 @@
-"""What the client's streams have in common."""
+"""What the client's streams have in common.
+
+`Stream` and `AsyncStream` are both written by hand: gRPC takes the requests of a synchronous call from an iterator,
+in a thread of its own, and those of an asynchronous call by `write`.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -30,11 +34,8 @@ from samserve.v1 import segmentation_pb2 as pb
 
 _A = TypeVar("_A")
 
-OpenCall: TypeAlias = Callable[[Iterator[Any], ImageId | None], Any]
-"""Makes a call of these requests, about this image if it is about one."""
-
-AsyncOpenCall: TypeAlias = Callable[[ImageId | None], Any]
-"""The same where requests are written to the call."""
+OpenCall: TypeAlias = Callable[..., Any]
+"""Makes a call about an image, or about None; of an iterator of requests, where they are not written to the call."""
 
 _MAX_UNSENT = 16
 _POLL_SECONDS = 0.1
@@ -129,7 +130,7 @@ class Stream(Generic[_A]):
     def _begin(self, image_id: ImageId | None = None) -> Any:
         """The call; it is made by the first who sends, and named by that one's image."""
         if not self._opened.done():
-            self._opened.set_result(self._open_call(iter(self._unsent.get, None), image_id))
+            self._opened.set_result(self._open_call(image_id, iter(self._unsent.get, None)))
         return self._opened.result()
 
     def _send(self, *messages: Any, image_id: ImageId | None = None) -> None:
@@ -157,7 +158,7 @@ class Stream(Generic[_A]):
 class AsyncStream(Generic[_A]):
     """`Stream` with `await`: use it in an `async with` statement and iterate with `async for`."""
 
-    def __init__(self, open_call: AsyncOpenCall, target: str) -> None:
+    def __init__(self, open_call: OpenCall, target: str) -> None:
         self._open_call = open_call
         self._target = target
         self._opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()

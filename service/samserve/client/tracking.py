@@ -1,13 +1,12 @@
 """Objects followed through a video, as the client has them."""
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from samserve.client.errors import ServerError
-from samserve.client.image import ImageLike, ImageSource
+from samserve.client.image import ImageSource
 from samserve.client.request import Prompt, prompt_message
-from samserve.client.streaming import AsyncStream, Stream, StreamMask, read_error, read_mask
+from samserve.client.streaming import StreamMask, read_error, read_mask
 from samserve.v1 import segmentation_pb2 as pb
 
 
@@ -36,43 +35,11 @@ class TrackedFrame:
     total_seconds: float
 
 
-class Tracking(Stream[TrackedFrame]):
-    """`TrackObjects`, one frame at a time."""
-
-    def track(self, sequence: int, frame: ImageLike, prompts: Mapping[int, Prompt], normalized: bool) -> TrackedFrame:
-        """Follow the objects onto the next frame."""
-        source = ImageSource.of(frame)
-        self._send(_request(sequence, source, prompts, normalized), image_id=source.image_id)
-        for tracked in self:
-            return tracked
-        raise _unanswered()
-
-    def _read(self, message: pb.TrackObjectsResponse) -> TrackedFrame:
-        return read_tracked(message)
-
-
-class AsyncTracking(AsyncStream[TrackedFrame]):
-    """As `Tracking`."""
-
-    async def track(
-        self, sequence: int, frame: ImageLike, prompts: Mapping[int, Prompt], normalized: bool
-    ) -> TrackedFrame:
-        """As `Tracking.track`."""
-        source = await asyncio.to_thread(ImageSource.of, frame)
-        await self._send(_request(sequence, source, prompts, normalized), image_id=source.image_id)
-        async for tracked in self:
-            return tracked
-        raise _unanswered()
-
-    def _read(self, message: pb.TrackObjectsResponse) -> TrackedFrame:
-        return read_tracked(message)
-
-
-def _unanswered() -> ServerError:
+def unanswered() -> ServerError:
     return ServerError("the server closed the stream without a response", "UNKNOWN")
 
 
-def _request(
+def track_request(
     sequence: int, frame: ImageSource, prompts: Mapping[int, Prompt], normalized: bool
 ) -> pb.TrackObjectsRequest:
     return pb.TrackObjectsRequest(

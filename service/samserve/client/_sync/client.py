@@ -1,8 +1,7 @@
-"""The client for threads."""
+# Generated from samserve/client/_async by `make unasync`; do not edit.
+"""The connection and its calls."""
 
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar, Unpack
 
@@ -11,9 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from samserve.client import exchange
-from samserve.client.channel import ChannelOptions, about, channel_options, methods, tenant_metadata
+from samserve.client._sync.gaze import GazeStream
+from samserve.client._sync.interactive import InteractiveSession
+from samserve.client._sync.tracking import Tracking
+from samserve.client.channel import ChannelOptions, about, channel, channel_options, methods, tenant_metadata
 from samserve.client.errors import from_rpc_error
-from samserve.client.gaze import GazeStream, gaze_config
+from samserve.client.gaze import gaze_config
 from samserve.client.generation import (
     GeneratedMask,
     MaskGenerationParameters,
@@ -23,17 +25,20 @@ from samserve.client.generation import (
     read_event,
 )
 from samserve.client.image import ImageLike, KnownImages
-from samserve.client.interactive import InteractiveSession
 from samserve.client.request import Prompt
 from samserve.client.result import EmbeddedImage, ImageEmbedding, Segmentation, ServerInfo
 from samserve.client.streaming import OpenCall
-from samserve.client.tracking import TrackedFrame, Tracking
+from samserve.client.tracking import TrackedFrame
+from samserve.client.waiting import Frames, each, run, sleep
 
 _T = TypeVar("_T")
 
 
 class Client:
-    """A connection to samserve; may be shared by threads. Close it, or use it in a `with` statement.
+    """A connection to samserve. Close it, or use it as a context manager.
+
+    It may be shared by threads or, with asyncio, by the tasks of the event loop in which it is made. There, reading,
+    hashing and unpacking run in threads, so that they do not block the loop.
 
     Each call hashes the image and sends the id alone where the server may know it, and the image where it does not.
     Unavailable servers are tried again by gRPC's retry policy, overloaded ones when they say. Every call raises:
@@ -64,10 +69,7 @@ class Client:
             extra_channel_options: gRPC channel arguments, which win over the client's.
         """
         metadata, options = tenant_metadata(tenant), channel_options(target, extra_channel_options)
-        if credentials is None:
-            self._channel = grpc.insecure_channel(target, options)
-        else:
-            self._channel = grpc.secure_channel(target, credentials, options)
+        self._channel = channel(target, credentials, options)
         self._methods = {**methods(self._channel)}
         self._methods["GenerateMasks"] = opening(self._methods["GenerateMasks"])
         self._target = target
@@ -106,14 +108,15 @@ class Client:
             timeout_seconds: deadline of this call.
         """
         prompt = Prompt(point_coords, point_labels, box, mask_input, text=text)
-        return self.segment_many(
+        results = self.segment_many(
             image,
             [prompt],
             multimask_output,
             normalized=normalized,
             low_res_masks=low_res_masks and text is None,
             timeout_seconds=timeout_seconds,
-        )[0]
+        )
+        return results[0]
 
     def segment_many(
         self,
@@ -142,7 +145,7 @@ class Client:
         on_progress: OnProgress | None = None,
         timeout_seconds: float = exchange.GENERATION_TIMEOUT_SECONDS,
         **parameters: Unpack[MaskGenerationParameters],
-    ) -> Iterator[GeneratedMask]:
+    ) -> Generator[GeneratedMask, None]:
         """The masks of everything in an image, with the parameters of SAM's `SamAutomaticMaskGenerator`.
 
         They come crop by crop, the smallest crops first, each once it has been searched. The call is made with the
@@ -154,7 +157,7 @@ class Client:
         """
         opened = self._on_image(generation_call(**parameters), image, timeout_seconds)
         try:
-            for response in chain([opened.first], opened.call):
+            for response in opened:
                 mask = read_event(response, on_progress)
                 if mask is not None:
                     yield mask
@@ -206,11 +209,12 @@ class Client:
         self, image: ImageLike, *, multimask_output: bool = True, normalized: bool = False
     ) -> InteractiveSession:
         """Edit a prompt on one image: clicks and a box, added, moved and undone, each answer refining the last."""
-        return InteractiveSession(self._opening("SegmentStream"), self._target, image, normalized, multimask_output)
+        open_call = self._opening("SegmentStream")
+        return InteractiveSession(open_call, self._target, image, normalized, multimask_output)
 
     def track(
-        self, frames: Iterable[ImageLike], prompts: Mapping[int, Prompt], *, normalized: bool = False
-    ) -> Iterator[TrackedFrame]:
+        self, frames: Frames, prompts: Mapping[int, Prompt], *, normalized: bool = False
+    ) -> Generator[TrackedFrame, None]:
         """Follow objects through the frames of a video, one answer for each frame as it is asked for.
 
         Args:
@@ -219,8 +223,9 @@ class Client:
             normalized: coordinates are [0, 1] across a frame's width and height.
         """
         with Tracking(self._opening("TrackObjects"), self._target) as stream:
-            for sequence, frame in enumerate(frames, start=1):
-                yield stream.track(sequence, frame, prompts if sequence == 1 else {}, normalized)
+            for frame in each(frames):
+                yield stream.track(frame, prompts, normalized)
+                prompts = {}
             stream.end()
 
     def server_info(self, *, timeout_seconds: float | None = None) -> ServerInfo:
@@ -249,7 +254,7 @@ class Client:
         return self._timeout_seconds if timeout_seconds is None else timeout_seconds
 
     def _opening(self, rpc: str) -> OpenCall:
-        return lambda requests, image_id: self._methods[rpc](requests, metadata=about(image_id, self._metadata))
+        return lambda image_id, *requests: self._methods[rpc](*requests, metadata=about(image_id, self._metadata))
 
     def _on_image(self, call: exchange.ImageCall[_T], image: ImageLike, timeout_seconds: float | None) -> _T:
         return self._run(exchange.on_image(call, image, self._known, self._timeout(timeout_seconds, call)))
@@ -257,13 +262,11 @@ class Client:
     def _run(self, steps: exchange.Steps[_T]) -> _T:
         outcome = None
         while True:
-            try:
-                step = steps.send(outcome)
-            except StopIteration as stop:
-                result: _T = stop.value
-                return result
+            step = run(exchange.advance, steps, outcome)
+            if isinstance(step, exchange.Done):
+                return step.result
             if isinstance(step, exchange.Wait):
-                time.sleep(step.seconds)
+                sleep(step.seconds)
                 outcome = None
                 continue
             method = self._methods[step.rpc]

@@ -1,42 +1,52 @@
-"""The client for asyncio."""
+"""The connection and its calls."""
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Generic, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 
 import grpc
 import numpy as np
 import numpy.typing as npt
 
 from samserve.client import exchange
-from samserve.client.channel import ChannelOptions, about, channel_options, methods, tenant_metadata
+from samserve.client._async.gaze import AsyncGazeStream
+from samserve.client._async.interactive import AsyncInteractiveSession
+from samserve.client._async.tracking import AsyncTracking
+from samserve.client.channel import ChannelOptions, about, async_channel, channel_options, methods, tenant_metadata
 from samserve.client.errors import from_rpc_error
-from samserve.client.gaze import AsyncGazeStream, gaze_config
+from samserve.client.gaze import gaze_config
 from samserve.client.generation import (
     GeneratedMask,
     MaskGenerationParameters,
     OnProgress,
+    async_opening,
     generation_call,
-    opening_async,
     read_event,
 )
 from samserve.client.image import ImageLike, KnownImages
-from samserve.client.interactive import AsyncInteractiveSession
 from samserve.client.request import Prompt
 from samserve.client.result import EmbeddedImage, ImageEmbedding, Segmentation, ServerInfo
-from samserve.client.streaming import AsyncOpenCall
-from samserve.client.tracking import AsyncTracking, TrackedFrame
+from samserve.client.streaming import OpenCall
+from samserve.client.tracking import TrackedFrame
+from samserve.client.waiting import AsyncFrames, async_each, async_run, async_sleep
 
 _T = TypeVar("_T")
 
 
 class AsyncClient:
-    """`Client` with `await`: the same calls, arguments and errors.
+    """A connection to samserve. Close it, or use it as a context manager.
 
-    Make it inside a running event loop, and close it or use it in an `async with` statement. Reading, hashing and
-    unpacking run in threads, so that they do not hold up the loop.
+    It may be shared by threads or, with asyncio, by the tasks of the event loop in which it is made. There, reading,
+    hashing and unpacking run in threads, so that they do not block the loop.
+
+    Each call hashes the image and sends the id alone where the server may know it, and the image where it does not.
+    Unavailable servers are tried again by gRPC's retry policy, overloaded ones when they say. Every call raises:
+
+        InvalidRequest: the request can never succeed as it is.
+        ImageNotFound: an image was given by an id that the server does not know any more.
+        Unavailable, Overloaded, DeadlineExceeded: no answer within the deadline and the retries.
+        ServerError: anything else.
+        OSError: the image file cannot be read.
     """
 
     def __init__(
@@ -48,14 +58,19 @@ class AsyncClient:
         credentials: grpc.ChannelCredentials | None = None,
         extra_channel_options: ChannelOptions = (),
     ) -> None:
-        """As `Client`."""
+        """Prepare a connection; it is made with the first call.
+
+        Args:
+            target: `host:port`, or any gRPC name such as `dns:///samserve:50051`, whose addresses are used in turn.
+            tenant: whose images these are; tenants never see each other's.
+            timeout_seconds: deadline of a whole call, upload and retries included, unless the call gives its own.
+            credentials: for TLS; without, the connection is plain text.
+            extra_channel_options: gRPC channel arguments, which win over the client's.
+        """
         metadata, options = tenant_metadata(tenant), channel_options(target, extra_channel_options)
-        if credentials is None:
-            self._channel = grpc.aio.insecure_channel(target, options)
-        else:
-            self._channel = grpc.aio.secure_channel(target, credentials, options)
+        self._channel = async_channel(target, credentials, options)
         self._methods = {**methods(self._channel)}
-        self._methods["GenerateMasks"] = opening_async(self._methods["GenerateMasks"])
+        self._methods["GenerateMasks"] = async_opening(self._methods["GenerateMasks"])
         self._target = target
         self._metadata = metadata
         self._timeout_seconds = timeout_seconds
@@ -75,7 +90,22 @@ class AsyncClient:
         low_res_masks: bool = True,
         timeout_seconds: float | None = None,
     ) -> Segmentation:
-        """As `Client.segment`."""
+        """Segment one object, with the arguments of SAM's `SamPredictor.predict`.
+
+        Args:
+            image: path, file bytes, RGB pixels uint8 `[H, W, 3]`, or an `ImageId`.
+            point_coords: `[N, 2]` (x, y) in pixels of the image after EXIF orientation, origin at the top left.
+            point_labels: `[N]`, 1 foreground or 0 background; all foreground where it is None.
+            box: `[4]` XYXY in pixels.
+            mask_input: logits `[M, M]` or `[1, M, M]`, one of an earlier answer's `low_res_masks`.
+            multimask_output: three masks instead of one: what a single point may mean, in no order of size or of
+                certainty (`best` is the surest). Of a text the best three.
+            text: what the object is, such as `a dog`, instead of all that; `low_res_masks` is then empty. It takes as
+                long as `generate_masks`, and so does its deadline.
+            normalized: coordinates are [0, 1] across the image's width and height instead.
+            low_res_masks: whether to bring the logits, half a megabyte of SAM's; without them `low_res_masks` is empty.
+            timeout_seconds: deadline of this call.
+        """
         prompt = Prompt(point_coords, point_labels, box, mask_input, text=text)
         results = await self.segment_many(
             image,
@@ -97,7 +127,11 @@ class AsyncClient:
         low_res_masks: bool = False,
         timeout_seconds: float | None = None,
     ) -> list[Segmentation]:
-        """As `Client.segment_many`."""
+        """Segment many objects of one image in one call; one answer for each prompt, in their order.
+
+        The arguments are those of `segment`. The logits of many prompts may be more than one message holds, so they
+        come only when asked for.
+        """
         call = exchange.segment_call(
             prompts, multimask_output=multimask_output, normalized=normalized, low_res_masks=low_res_masks
         )
@@ -111,30 +145,36 @@ class AsyncClient:
         timeout_seconds: float = exchange.GENERATION_TIMEOUT_SECONDS,
         **parameters: Unpack[MaskGenerationParameters],
     ) -> AsyncGenerator[GeneratedMask, None]:
-        """As `Client.generate_masks`."""
+        """The masks of everything in an image, with the parameters of SAM's `SamAutomaticMaskGenerator`.
+
+        They come crop by crop, the smallest crops first, each once it has been searched. The call is made with the
+        first mask asked for; closing the iterator ends it. A caller that takes too long for a mask loses the call.
+
+        Args:
+            on_progress: is called with how many points have been asked, and of how many.
+            timeout_seconds: deadline of the whole stream.
+        """
         opened = await self._on_image(generation_call(**parameters), image, timeout_seconds)
         try:
-            response: Any = opened.first
-            while response is not grpc.aio.EOF:
+            async for response in opened:
                 mask = read_event(response, on_progress)
                 if mask is not None:
                     yield mask
-                response = await opened.call.read()
         except grpc.RpcError as error:
             raise from_rpc_error(error, self._target) from error
         finally:
             opened.call.cancel()
 
     async def detect_edges(self, image: ImageLike, *, timeout_seconds: float | None = None) -> npt.NDArray[np.uint8]:
-        """As `Client.detect_edges`."""
+        """The edges in an image, uint8 `[H, W]`: 0 where there is none, 255 on the strongest."""
         return await self._on_image(exchange.DETECT_EDGES, image, timeout_seconds)
 
     async def embed(self, image: ImageLike, *, timeout_seconds: float | None = None) -> EmbeddedImage:
-        """As `Client.embed`."""
+        """Have an image encoded ahead of its first prompt."""
         return await self._on_image(exchange.EMBED, image, timeout_seconds)
 
     async def get_embedding(self, image: ImageLike, *, timeout_seconds: float | None = None) -> ImageEmbedding:
-        """As `Client.get_embedding`."""
+        """The embedding itself, for a decoder that runs elsewhere."""
         return await self._on_image(exchange.GET_EMBEDDING, image, timeout_seconds)
 
     def gaze(
@@ -146,7 +186,15 @@ class AsyncClient:
         min_confidence: float = 0.0,
         hold_seconds: float = 0.3,
     ) -> AsyncGazeStream:
-        """As `Client.gaze`."""
+        """Segment what a person looks at: send frames and gaze samples, iterate over the stream for answers.
+
+        Args:
+            normalized: points are [0, 1] across a frame's width and height.
+            field_of_view_degrees: that a frame spans horizontally.
+            max_mask_side: masks are scaled down to this longest side; 0 leaves them at the frame's size.
+            min_confidence: samples below it count as invalid.
+            hold_seconds: how long invalid samples hold the object.
+        """
         config = gaze_config(
             normalized=normalized,
             field_of_view_degrees=field_of_view_degrees,
@@ -159,32 +207,32 @@ class AsyncClient:
     def interactive(
         self, image: ImageLike, *, multimask_output: bool = True, normalized: bool = False
     ) -> AsyncInteractiveSession:
-        """As `Client.interactive`."""
-        return AsyncInteractiveSession(
-            self._opening("SegmentStream"), self._target, image, normalized, multimask_output
-        )
+        """Edit a prompt on one image: clicks and a box, added, moved and undone, each answer refining the last."""
+        open_call = self._opening("SegmentStream")
+        return AsyncInteractiveSession(open_call, self._target, image, normalized, multimask_output)
 
     async def track(
-        self,
-        frames: AsyncIterable[ImageLike] | Iterable[ImageLike],
-        prompts: Mapping[int, Prompt],
-        *,
-        normalized: bool = False,
+        self, frames: AsyncFrames, prompts: Mapping[int, Prompt], *, normalized: bool = False
     ) -> AsyncGenerator[TrackedFrame, None]:
-        """As `Client.track`."""
+        """Follow objects through the frames of a video, one answer for each frame as it is asked for.
+
+        Args:
+            frames: all of one size.
+            prompts: what to follow, by a number of the caller's that is not 0, on the first frame.
+            normalized: coordinates are [0, 1] across a frame's width and height.
+        """
         async with AsyncTracking(self._opening("TrackObjects"), self._target) as stream:
-            sequence = 0
-            async for frame in _each(frames):
-                sequence += 1
-                yield await stream.track(sequence, frame, prompts if sequence == 1 else {}, normalized)
+            async for frame in async_each(frames):
+                yield await stream.track(frame, prompts, normalized)
+                prompts = {}
             await stream.end()
 
     async def server_info(self, *, timeout_seconds: float | None = None) -> ServerInfo:
-        """As `Client.server_info`."""
+        """The served model and the server's limits."""
         return await self._run(exchange.server_info(self._timeout(timeout_seconds)))
 
     async def healthy(self, *, timeout_seconds: float = 2.0) -> bool:
-        """As `Client.healthy`."""
+        """Whether the server is reachable and ready; raises nothing."""
         return await self._run(exchange.healthy(timeout_seconds))
 
     async def close(self) -> None:
@@ -204,8 +252,8 @@ class AsyncClient:
             timeout_seconds = call.timeout_seconds
         return self._timeout_seconds if timeout_seconds is None else timeout_seconds
 
-    def _opening(self, rpc: str) -> AsyncOpenCall:
-        return lambda image_id: self._methods[rpc](metadata=about(image_id, self._metadata))
+    def _opening(self, rpc: str) -> OpenCall:
+        return lambda image_id, *requests: self._methods[rpc](*requests, metadata=about(image_id, self._metadata))
 
     async def _on_image(self, call: exchange.ImageCall[_T], image: ImageLike, timeout_seconds: float | None) -> _T:
         return await self._run(exchange.on_image(call, image, self._known, self._timeout(timeout_seconds, call)))
@@ -213,11 +261,11 @@ class AsyncClient:
     async def _run(self, steps: exchange.Steps[_T]) -> _T:
         outcome = None
         while True:
-            step = await asyncio.to_thread(_advance, steps, outcome)
-            if isinstance(step, _Done):
+            step = await async_run(exchange.advance, steps, outcome)
+            if isinstance(step, exchange.Done):
                 return step.result
             if isinstance(step, exchange.Wait):
-                await asyncio.sleep(step.seconds)
+                await async_sleep(step.seconds)
                 outcome = None
                 continue
             method = self._methods[step.rpc]
@@ -226,25 +274,3 @@ class AsyncClient:
                 outcome = await method(step.request, timeout=step.timeout_seconds, metadata=metadata)
             except grpc.RpcError as error:
                 outcome = from_rpc_error(error, self._target)
-
-
-async def _each(frames: AsyncIterable[_T] | Iterable[_T]) -> AsyncGenerator[_T, None]:
-    if isinstance(frames, AsyncIterable):
-        async for frame in frames:
-            yield frame
-    else:
-        for frame in frames:
-            yield frame
-
-
-@dataclass(frozen=True, slots=True)
-class _Done(Generic[_T]):
-    result: _T
-
-
-def _advance(steps: exchange.Steps[_T], outcome: Any) -> exchange.Call | exchange.Wait | _Done[_T]:
-    """The next step; StopIteration itself cannot leave a thread for a coroutine."""
-    try:
-        return steps.send(outcome)
-    except StopIteration as stop:
-        return _Done(stop.value)

@@ -1,0 +1,1 @@
+"""The connection, its calls and its streams."""

@@ -1,0 +1,43 @@
+"""The gaze stream."""
+
+import numpy.typing as npt
+
+from samserve.client.gaze import GazeAnswer, GazeMessages, read_answer
+from samserve.client.image import ImageLike, ImageSource
+from samserve.client.streaming import AsyncStream, OpenCall, Refused
+from samserve.client.waiting import async_run
+from samserve.v1 import segmentation_pb2 as pb
+
+
+class AsyncGazeStream(AsyncStream[GazeAnswer | Refused]):
+    """`SegmentGaze`: send frames and samples, iterate for answers. Sending and iterating belong in separate
+    threads or tasks."""
+
+    def __init__(self, open_call: OpenCall, target: str, config: pb.GazeConfig) -> None:
+        super().__init__(open_call, target)
+        self._messages = GazeMessages(config)
+
+    async def frame(self, image: ImageLike, reference_homography: npt.ArrayLike | None = None) -> int:
+        """Send the next frame and return its number.
+
+        Args:
+            reference_homography: `[3, 3]`, from this frame's pixels to a plane that stays fixed during the stream;
+                without it the server estimates the camera's motion from the frames.
+        """
+        source = await async_run(ImageSource.of, image)
+        requests = self._messages.frame(source.message, reference_homography)
+        number = self._messages.frames
+        await self._send(*requests, image_id=source.image_id)
+        return number
+
+    async def sample(
+        self, timestamp_nanoseconds: int, x: float, y: float, valid: bool = True, confidence: float | None = None
+    ) -> int:
+        """Send the next gaze sample, on the last frame sent, and return its number. Timestamps must rise."""
+        requests = self._messages.sample(timestamp_nanoseconds, x, y, valid, confidence)
+        number = self._messages.samples
+        await self._send(*requests)
+        return number
+
+    def _read(self, message: pb.SegmentGazeResponse) -> GazeAnswer | Refused:
+        return read_answer(message)

@@ -1,0 +1,86 @@
+# Generated from samserve/client/_async by `make unasync`; do not edit.
+"""The interactive session."""
+
+from samserve.client.image import ImageLike, ImageSource
+from samserve.client.interactive import (
+    CLEAR,
+    REMOVE_BOX,
+    UNDO,
+    Edit,
+    SessionMasks,
+    SessionMessages,
+    add_point,
+    move_point,
+    read_answer,
+    remove_point,
+    session_ended,
+    set_box,
+)
+from samserve.client.streaming import OpenCall, Refused, Stream
+from samserve.client.waiting import run
+from samserve.v1 import segmentation_pb2 as pb
+
+
+class InteractiveSession(Stream[SessionMasks | Refused]):
+    """`SegmentStream`: edit a prompt on one image. An edit returns at once; `masks` waits for what it leads to.
+
+    >>> with client.interactive("photo.jpg") as session:
+    ...     session.add_point(320, 240)
+    ...     session.add_point(80, 60, label=0)
+    ...     result = session.masks()
+    """
+
+    def __init__(
+        self, open_call: OpenCall, target: str, image: ImageLike, normalized: bool, multimask_output: bool
+    ) -> None:
+        super().__init__(open_call, target)
+        self._messages = SessionMessages(image, normalized, multimask_output)
+
+    def add_point(self, x: float, y: float, label: int = 1) -> None:
+        """Add a click: label 1 on the object, 0 beside it."""
+        self._edit(add_point(x, y, label))
+
+    def move_point(self, index: int, x: float, y: float) -> None:
+        """Move the click at this index."""
+        self._edit(move_point(index, x, y))
+
+    def remove_point(self, index: int) -> None:
+        """Remove the click at this index."""
+        self._edit(remove_point(index))
+
+    def set_box(self, x0: float, y0: float, x1: float, y1: float) -> None:
+        """Set the box, or change it."""
+        self._edit(set_box(x0, y0, x1, y1))
+
+    def remove_box(self) -> None:
+        """Remove the box."""
+        self._edit(REMOVE_BOX)
+
+    def clear(self) -> None:
+        """Remove everything."""
+        self._edit(CLEAR)
+
+    def undo(self) -> None:
+        """Take the last edit back."""
+        self._edit(UNDO)
+
+    def masks(self) -> SessionMasks:
+        """The masks after the last edit sent; those of earlier ones are passed over.
+
+        Raises:
+            ClientError: the last edit was refused, or the stream ended.
+        """
+        for answer in self:
+            latest = self._messages.latest(answer)
+            if latest is not None:
+                return latest
+        raise session_ended()
+
+    def _edit(self, edit: Edit) -> None:
+        if self._messages.unsent is not None:
+            source = run(ImageSource.of, self._messages.unsent)
+            self._send(self._messages.start(source.message), image_id=source.image_id)
+        self._send(self._messages.number(edit))
+
+    def _read(self, message: pb.SegmentStreamResponse) -> SessionMasks | Refused:
+        return read_answer(message)

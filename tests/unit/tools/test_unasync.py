@@ -1,0 +1,30 @@
+"""The synchronous client is the asynchronous one without `await`."""
+
+from pathlib import Path
+
+from tools.unasync import CLIENT, modules, stale, write
+
+
+def test_the_committed_modules_are_up_to_date() -> None:
+    assert stale() == [], "run `make unasync` and commit the modules"
+
+
+def test_nothing_asynchronous_is_left_in_code_and_docstrings() -> None:
+    for text in modules().values():
+        code = text.split("\n", 1)[1]
+        assert "async " not in code
+        assert "await" not in code
+        assert "Async" not in code
+
+
+def test_drift_is_found_and_mended(tmp_path: Path) -> None:
+    write(tmp_path)
+    assert stale(tmp_path) == []
+    changed, removed = tmp_path / "client.py", tmp_path / "gaze.py"
+    changed.write_text(changed.read_text() + "\n")
+    removed.unlink()
+    (tmp_path / "extra.py").touch()
+    assert stale(tmp_path) == ["client.py", "extra.py", "gaze.py"]
+    write(tmp_path)
+    assert stale(tmp_path) == []
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in (CLIENT / "_async").glob("*.py")}
