@@ -31,7 +31,8 @@ from samserve.observability.call import CallRecord, NoTracer, Tracer
 from samserve.observability.logs import json_formatter
 from samserve.observability.metrics import Metrics
 from samserve.observability.tracing import OpenTelemetryTracer
-from samserve.usecases.ports import DecodedMasks, Warmth
+from samserve.usecases.observers import Warmth
+from samserve.usecases.ports import DecodedMasks
 from samserve.usecases.timings import Stage, Timings
 from samserve.v1 import segmentation_pb2 as pb
 from samserve.v1.segmentation_pb2_grpc import SegmentationServiceStub

@@ -15,7 +15,8 @@ from samserve.domain.errors import RetryLater, TextUnavailable
 from samserve.domain.manifest import InvalidManifest, ModelManifest
 from samserve.gateway.settings import Settings
 from samserve.observability.call import Tracer
-from samserve.usecases.ports import CacheObserver, EmbeddingCache, ImageEncoder, MaskDecoder, TextRanker, TextTokenizer
+from samserve.usecases.observers import CacheObserver
+from samserve.usecases.ports import EmbeddingCache, ImageEncoder, MaskDecoder, TextRanker, TextTokenizer
 from samserve.usecases.warm_up import warm_up
 
 

@@ -12,7 +12,8 @@ from typing import Protocol
 from samserve.api import TENANT_METADATA_KEY
 from samserve.domain.errors import Overloaded, SamserveError
 from samserve.usecases.embedder import EmbeddedImage
-from samserve.usecases.ports import DecodedMasks, EmbeddingSource, RequestObserver, Warmth
+from samserve.usecases.observers import RequestObserver, Warmth
+from samserve.usecases.ports import DecodedMasks, EmbeddingSource
 from samserve.usecases.timings import Stage, Timings
 
 _LOGGED_CHARACTERS = 128

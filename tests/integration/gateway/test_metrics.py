@@ -15,7 +15,7 @@ from samserve.domain import errors
 from samserve.domain.manifest import ModelManifest
 from samserve.gateway.settings import default_model_repository
 from samserve.observability.metrics.scrapes import ScrapeHandler
-from samserve.usecases.ports import GATEWAY_CODES, GAZE_FRAME_OUTCOMES
+from samserve.usecases.observers import GATEWAY_CODES, GAZE_FRAME_OUTCOMES
 from samserve.v1 import segmentation_pb2 as pb
 from tests.support.gateway import LARGE, PNG_CLICK, Served, photo, refusal, serving
 from tests.support.redis_server import RedisServer

@@ -15,7 +15,7 @@ from PIL import Image
 
 from samserve.gateway.process import gateway
 from samserve.gateway.settings import Settings
-from samserve.usecases.ports import GAZE_SAMPLE_OUTCOMES
+from samserve.usecases.observers import GAZE_SAMPLE_OUTCOMES
 from samserve.v1 import segmentation_pb2 as pb
 from samserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
 from tests.support.gateway import (

@@ -10,7 +10,8 @@ from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.identity import ImageId
 from samserve.observability.call import CallRecord, NoTracer
 from samserve.usecases.embedder import EmbeddedImage
-from samserve.usecases.ports import DecodedMasks, EmbeddingSource, Warmth
+from samserve.usecases.observers import Warmth
+from samserve.usecases.ports import DecodedMasks, EmbeddingSource
 from samserve.usecases.timings import Stage, Timings
 
 

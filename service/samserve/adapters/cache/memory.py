@@ -6,7 +6,8 @@ import numpy as np
 
 from samserve.domain.embedding import Embedding
 from samserve.domain.identity import EmbeddingKey
-from samserve.usecases.ports import CachedEmbedding, CacheObserver, EmbeddingSource
+from samserve.usecases.observers import CacheObserver
+from samserve.usecases.ports import CachedEmbedding, EmbeddingSource
 
 
 class MemoryEmbeddingCache:

@@ -23,7 +23,7 @@ from samserve.api import REQUEST_ID_METADATA_KEY, RPCS, SERVICE_NAME
 from samserve.domain.errors import ModelUnavailable, SamserveError, ShuttingDown, StreamIdle
 from samserve.observability.call import CallRecord, Tracer, begin
 from samserve.usecases.load.admission import Admission
-from samserve.usecases.ports import RequestObserver
+from samserve.usecases.observers import RequestObserver
 from samserve.v1.segmentation_pb2_grpc import SegmentationServiceServicer
 
 _log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from samserve.adapters.grpc.servicer import SegmentationServicer
 from samserve.api import LIVENESS_SERVICE_NAME, SERVICE_NAME
 from samserve.observability.call import Tracer
 from samserve.usecases.load.admission import Admission
-from samserve.usecases.ports import RequestObserver
+from samserve.usecases.observers import RequestObserver
 
 _PROBES = 16
 _READINESS = ("", SERVICE_NAME)

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from samserve.usecases.ports import CacheObserver
+from samserve.usecases.observers import CacheObserver
 
 _log = logging.getLogger(__name__)
 

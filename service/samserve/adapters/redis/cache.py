@@ -4,7 +4,8 @@ from samserve.adapters.redis.guard import GuardedRedis, RedisUnavailable
 from samserve.domain.embedding import Embedding, RejectedEmbedding, pack, unpack
 from samserve.domain.identity import EmbeddingKey
 from samserve.domain.manifest import ModelManifest
-from samserve.usecases.ports import CachedEmbedding, CacheObserver, EmbeddingSource
+from samserve.usecases.observers import CacheObserver
+from samserve.usecases.ports import CachedEmbedding, EmbeddingSource
 
 KEY_PREFIX = "samserve:embedding:"
 

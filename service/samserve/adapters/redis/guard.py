@@ -11,7 +11,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from samserve.adapters.redis.breaker import Breaker
 from samserve.adapters.redis.connection import MAX_CONNECTIONS, RedisClient
-from samserve.usecases.ports import CacheObserver
+from samserve.usecases.observers import CacheObserver
 
 _log = logging.getLogger(__name__)
 _CLOSE_SECONDS = 0.2

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from samserve.adapters.redis.guard import GuardedRedis, RedisUnavailable
 from samserve.domain.identity import EmbeddingKey
-from samserve.usecases.ports import CacheObserver
+from samserve.usecases.observers import CacheObserver
 
 KEY_PREFIX = "samserve:lease:"
 

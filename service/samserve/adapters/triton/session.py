@@ -21,7 +21,7 @@ from samserve.domain.errors import TextUnavailable
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.manifest import DECODER, ENCODER, ModelManifest
 from samserve.domain.prompts import PROMPTS_PER_DECODE, PromptBatch, click_prompts
-from samserve.usecases.ports import CacheObserver
+from samserve.usecases.observers import CacheObserver
 
 _log = logging.getLogger(__name__)
 

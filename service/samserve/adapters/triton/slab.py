@@ -10,7 +10,8 @@ from samserve.adapters.triton.slots import SlotTable
 from samserve.domain.embedding import Embedding
 from samserve.domain.geometry import ImageFrame
 from samserve.domain.identity import EmbeddingKey
-from samserve.usecases.ports import CachedEmbedding, CacheObserver, EmbeddingSource
+from samserve.usecases.observers import CacheObserver
+from samserve.usecases.ports import CachedEmbedding, EmbeddingSource
 
 
 class SlabEmbeddingCache:

@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter
 
-from samserve.usecases.ports import GAZE_FRAME_OUTCOMES, GAZE_SAMPLE_OUTCOMES
+from samserve.usecases.observers import GAZE_FRAME_OUTCOMES, GAZE_SAMPLE_OUTCOMES
 
 
 class GazeMetrics:

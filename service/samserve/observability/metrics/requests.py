@@ -4,7 +4,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from samserve.api import RPCS
 from samserve.domain.errors import SHED_REASONS
-from samserve.usecases.ports import GATEWAY_CODES, EmbeddingSource, Warmth
+from samserve.usecases.observers import GATEWAY_CODES, Warmth
+from samserve.usecases.ports import EmbeddingSource
 from samserve.usecases.timings import Stage
 
 _LATENCY_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)

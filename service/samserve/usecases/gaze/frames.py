@@ -17,7 +17,8 @@ from samserve.domain.homography import Homography
 from samserve.domain.keyframes import KeyframePolicy, motion, scene_change
 from samserve.usecases.embedder import ImageEmbedder, ImageSource
 from samserve.usecases.load.rate_limit import TenantRateLimiter
-from samserve.usecases.ports import EmbeddingSource, GazeObserver, ThumbnailReader
+from samserve.usecases.observers import GazeObserver
+from samserve.usecases.ports import EmbeddingSource, ThumbnailReader
 
 EstimateMotion: TypeAlias = Callable[[Thumbnail, Thumbnail, Homography], Homography | None]
 

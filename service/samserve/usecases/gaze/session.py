@@ -22,7 +22,7 @@ from samserve.domain.prompts import CoordinateSpace
 from samserve.domain.rendered_mask import RenderedMask
 from samserve.usecases.gaze.frames import GazeFrame, GazeFrames
 from samserve.usecases.gaze.target import GazeObjects
-from samserve.usecases.ports import GazeObserver
+from samserve.usecases.observers import GazeObserver
 from samserve.usecases.timings import Stage, Timings
 
 _MAX_WAITING_REFUSALS = 64
