@@ -1517,14 +1517,16 @@ class GazeSample(_message.Message):
     sequence: _builtins.int
     """The client's number of the sample; comes back."""
     timestamp_nanoseconds: _builtins.int
-    """The device's clock; rises."""
+    """The device's clock; rises. A sample up to 0.1 s older than the last one is refused. If it is older still, the clock was
+    set back: time starts again with this sample, and the object stays.
+    """
     x: _builtins.float
-    """May lie outside the frame. Not looked at where the sample is invalid."""
+    """May lie outside the frame. Not read if `valid` is false."""
     y: _builtins.float
     valid: _builtins.bool
     """False while the eyes are closed or not tracked."""
     confidence: _builtins.float
-    """From 0 to 1, where the tracker tells; counts as 1 where it does not."""
+    """From 0 to 1, where the tracker tells; counts as 1 where it does not. Not read if `valid` is false."""
     def __init__(
         self,
         *,

@@ -33,7 +33,11 @@ class AsyncGazeStream(AsyncStream[GazeAnswer | Refused]):
     async def sample(
         self, timestamp_nanoseconds: int, x: float, y: float, valid: bool = True, confidence: float | None = None
     ) -> int:
-        """Send the next gaze sample, on the last frame sent, and return its number. Timestamps must rise."""
+        """Send the next gaze sample, on the last frame sent, and return its number. Timestamps rise.
+
+        A sample up to 0.1 s older than the last one is refused; if it is older still, the clock was set back, and time
+        starts again with it. Of a sample that is not valid, `x`, `y` and `confidence` are not read.
+        """
         requests = self._messages.sample(timestamp_nanoseconds, x, y, valid, confidence)
         number = self._messages.samples
         await self._send(*requests)

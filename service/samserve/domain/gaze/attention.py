@@ -44,6 +44,7 @@ class Attention:
         self._smoothing = smoothing
         self._classifier = classifier
         self._hold_seconds = hold_seconds
+        self._last_seconds = 0.0
         self._seen_seconds: float | None = None
         self._blinking = False
 
@@ -54,6 +55,7 @@ class Attention:
             seconds: the device's clock; rises.
             point: (x, y) in pixels, or None for a sample that is not valid.
         """
+        self._last_seconds = seconds
         if point is None:
             held = self._seen_seconds is not None and seconds - self._seen_seconds <= self._hold_seconds
             self._blinking = True
@@ -66,6 +68,13 @@ class Attention:
         smooth = point if self._smoothing is None else self._smoothing.filter(seconds, point)
         movement = self._classifier.classify(seconds, smooth)
         return Look(LookKind.FIXATION if movement is Movement.FIXATION else LookKind.SACCADE, smooth)
+
+    def restart_clock(self) -> None:
+        """Start the device's clock again at 0. How much time has passed is not known, so it counts as none."""
+        self._reset()
+        if self._seen_seconds is not None:
+            self._seen_seconds -= self._last_seconds
+        self._last_seconds = 0.0
 
     def _reset(self) -> None:
         self._classifier.reset()

@@ -37,12 +37,17 @@ class GazeOptions:
     keyframes: KeyframePolicy = field(default_factory=KeyframePolicy)
 
 
+MAX_SAMPLE_DELAY_NANOSECONDS = 100_000_000
+"""A sample up to this much older than the last one was overtaken by it. If older still, the clock was set back."""
+
+
 @dataclass(frozen=True, slots=True)
 class GazeSample:
     """One sample of the tracker, as the client sent it.
 
     Attributes:
         timestamp_nanoseconds: of the device's clock.
+        x: read only if `valid`, as `y` and `confidence`: trackers fill them with NaN while the eyes are closed.
         confidence: 1 where the tracker does not tell.
     """
 

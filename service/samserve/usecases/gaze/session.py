@@ -15,7 +15,7 @@ import numpy.typing as npt
 from samserve.domain.errors import InvalidPrompt, SamserveError
 from samserve.domain.gaze.attention import Attention, Look, LookKind
 from samserve.domain.gaze.one_euro import OneEuroFilter, OneEuroParameters
-from samserve.domain.gaze.stream import GazeCounts, GazeOptions, GazeSample, GazeState
+from samserve.domain.gaze.stream import MAX_SAMPLE_DELAY_NANOSECONDS, GazeCounts, GazeOptions, GazeSample, GazeState
 from samserve.domain.gaze.viewing import Viewing
 from samserve.domain.geometry import Size
 from samserve.domain.prompts import CoordinateSpace
@@ -190,15 +190,8 @@ class GazeSession:
                 return
 
     def _look(self, sample: GazeSample) -> Look | None:
-        if self._last_timestamp is not None and sample.timestamp_nanoseconds <= self._last_timestamp:
-            raise InvalidPrompt(
-                "timestamp_nanoseconds",
-                f"must be above the last sample's {self._last_timestamp}, got {sample.timestamp_nanoseconds}; use a"
-                " monotonic clock",
-            )
-        if not 0 <= sample.confidence <= 1:
-            raise InvalidPrompt("confidence", f"must be between 0 and 1, got {sample.confidence:g}")
-        seen = sample.valid and sample.confidence >= self._options.min_confidence
+        set_back = self._is_set_back(sample.timestamp_nanoseconds)
+        seen = sample.valid and self._is_certain(sample)
         if seen:
             for axis, value in (("x", sample.x), ("y", sample.y)):
                 if not math.isfinite(value):
@@ -208,10 +201,35 @@ class GazeSession:
             return None
         if self._attention is None or self._epoch is None:
             self._attention, self._epoch = self._attend(self._frames.size), sample.timestamp_nanoseconds
+        elif set_back:
+            self._attention.restart_clock()
+            self._epoch = sample.timestamp_nanoseconds
         point = np.array([sample.x, sample.y], dtype=np.float64) * self._unit(self._frames.size) if seen else None
         if point is not None and not ((point >= 0) & (point <= self._frames.size[::-1])).all():
             point = None
         return self._attention.look((sample.timestamp_nanoseconds - self._epoch) / 1e9, point)
+
+    def _is_set_back(self, timestamp_nanoseconds: int) -> bool:
+        """Whether the device's clock was set back since the last sample, which ends no stream.
+
+        Raises:
+            InvalidPrompt: the sample is only a little older than the last one, which has overtaken it.
+        """
+        last = self._last_timestamp
+        if last is None or timestamp_nanoseconds > last:
+            return False
+        if last - timestamp_nanoseconds > MAX_SAMPLE_DELAY_NANOSECONDS:
+            return True
+        raise InvalidPrompt(
+            "timestamp_nanoseconds",
+            f"must be above the last sample's {last}, got {timestamp_nanoseconds}; send samples in the order of a"
+            " monotonic clock",
+        )
+
+    def _is_certain(self, sample: GazeSample) -> bool:
+        if not 0 <= sample.confidence <= 1:
+            raise InvalidPrompt("confidence", f"must be between 0 and 1 if valid is true, got {sample.confidence:g}")
+        return sample.confidence >= self._options.min_confidence
 
     def _attend(self, size: Size) -> Attention:
         options, viewing = self._options, Viewing(size, self._options.field_of_view_degrees)

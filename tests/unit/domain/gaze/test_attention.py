@@ -38,6 +38,25 @@ def test_hold_counts_from_the_last_valid_sample_of_the_devices_clock() -> None:
     assert subject.look(last + 0.5, None).kind is LookKind.HELD
 
 
+def test_a_clock_that_starts_again_holds_the_object_as_if_no_time_had_passed() -> None:
+    subject = attention()
+    last = rest(subject, 1e6)
+    subject.look(last + 0.1, None)
+    subject.restart_clock()
+    assert subject.look(0.0, None).kind is LookKind.HELD
+    assert subject.look(0.19, None).kind is LookKind.HELD
+    assert subject.look(0.21, None).kind is LookKind.AWAY
+
+
+def test_nothing_is_smoothed_across_a_restart_of_the_clock() -> None:
+    subject = attention()
+    rest(subject, 1e6)
+    subject.restart_clock()
+    look = subject.look(0.0, THERE)
+    assert look.point is not None
+    np.testing.assert_array_equal(look.point, THERE)
+
+
 def test_nobody_there_from_the_start_is_away() -> None:
     assert attention().look(0.0, None).kind is LookKind.AWAY
 

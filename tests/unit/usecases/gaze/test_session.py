@@ -6,12 +6,22 @@ from collections.abc import AsyncIterator
 from functools import partial
 
 import numpy as np
+import pytest
 import pytest_asyncio
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from samserve.adapters.images.mask_renderer import PillowMaskRenderer
 from samserve.domain import homography as plane
 from samserve.domain.camera_motion import Thumbnail
-from samserve.domain.errors import EmbeddingNotFound, InvalidArgument, InvalidImage, ModelUnavailable, SamserveError
+from samserve.domain.errors import (
+    EmbeddingNotFound,
+    InvalidArgument,
+    InvalidImage,
+    InvalidPrompt,
+    ModelUnavailable,
+    SamserveError,
+)
 from samserve.domain.gaze.stream import GazeOptions, GazeSample, GazeState
 from samserve.domain.geometry import Size
 from samserve.domain.homography import Homography
@@ -279,6 +289,72 @@ async def test_bad_samples_are_refused_one_by_one_and_the_stream_goes_on() -> No
         assert "between 0 and 1" in str((await bench.refusal()).error)
     answer = await bench.look(HERE)
     assert (answer.state, answer.counts.samples_refused) == (GazeState.SAME_OBJECT, 6)
+
+
+@pytest.mark.parametrize("confidence", [float("nan"), float("inf"), -1.0, 0.0])
+async def test_nothing_is_read_of_a_sample_that_is_not_valid(confidence: float) -> None:
+    bench = await started()
+    await bench.fixate(HERE)
+    for x in (float("nan"), float("-inf"), 1e30):
+        bench.sequence += 1
+        bench.session.sample(GazeSample(bench.sequence, bench.sequence * 10_000_000, x, x, False, confidence))
+        assert await state(bench) is GazeState.HELD
+
+
+@given(
+    steps=st.lists(
+        st.tuples(st.integers(-(2**62), 2**62) | st.integers(-(10**9), 10**9), st.booleans()), min_size=1, max_size=20
+    )
+)
+@settings(max_examples=50, deadline=None)
+def test_no_clock_keeps_a_stream_from_going_on(steps: list[tuple[int, bool]]) -> None:
+    async def run() -> None:
+        bench = await started()
+        await bench.fixate(HERE)
+        now = bench.sequence * 10_000_000
+        for step, valid in steps:
+            now = max(-(2**63), min(now + step, 2**63 - 10**9))
+            bench.session.sample(GazeSample(1, now, *HERE, valid))
+            await anext(bench.answers)
+        # Whatever the clock has shown, a tenth of a second later the object is found.
+        for late in range(1, 22):
+            bench.session.sample(GazeSample(2, now + late * 10_000_000, *HERE))
+            answer = await anext(bench.answers)
+        assert isinstance(answer, GazeAnswer)
+        assert answer.state in (GazeState.SAME_OBJECT, GazeState.NEW_MASK)
+        await bench.session.close()
+
+    asyncio.run(run())
+
+
+async def test_a_clock_that_is_set_back_holds_the_object_until_the_eyes_have_come_to_rest_again() -> None:
+    bench = await started()
+    await bench.fixate(HERE)
+    bench.session.sample(GazeSample(1, 2**62, *HERE))
+    assert await state(bench) is GazeState.SAME_OBJECT
+    states = []
+    for index in range(6):
+        bench.session.sample(GazeSample(2, -(10**18) + index * 10_000_000, *HERE))
+        states.append(await state(bench))
+    assert states == [GazeState.SACCADE] * 4 + [GazeState.SAME_OBJECT] * 2
+
+
+async def test_a_sample_that_was_overtaken_is_refused_and_the_clock_goes_on() -> None:
+    bench = await started()
+    await bench.fixate(HERE)
+    now = bench.sequence * 10_000_000
+    for late in (0, 1, 100_000_000):
+        bench.session.sample(GazeSample(1, now - late, *HERE))
+        refused = await bench.refusal()
+        assert isinstance(refused.error, InvalidPrompt)
+        assert refused.error.field == "timestamp_nanoseconds"
+    assert (await bench.look(HERE)).state is GazeState.SAME_OBJECT
+
+
+async def state(bench: Bench) -> GazeState:
+    answer = await anext(bench.answers)
+    assert isinstance(answer, GazeAnswer), answer
+    return answer.state
 
 
 async def test_bad_frames_are_refused_and_the_old_keyframe_serves() -> None:
