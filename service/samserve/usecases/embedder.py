@@ -115,6 +115,23 @@ class ImageEmbedder:
         timings += Timings({Stage.QUEUE: time.perf_counter() - joined})
         return EmbeddedImage(image_id, made.embedding, EmbeddingSource.COALESCED, timings)
 
+    async def inspect(self, image: ImageSource, check: Callable[[Size], None]) -> ImageId:
+        """The id of an image whose embedding is not needed. Its file, where there is one, is judged by its header.
+
+        Args:
+            check: is called with the original size; what it raises refuses the request.
+
+        Raises:
+            InvalidImage: the file cannot be served; of `image.field`.
+        """
+        if image.data is None:
+            assert image.image_id is not None
+            return image.image_id
+        with within(image.field):
+            original_size = await self._image_decoder.probe(image.data)
+        check(original_size)
+        return await asyncio.to_thread(ImageId.of, image.data)
+
     async def close(self) -> None:
         """Cancel what is being encoded."""
         await self._flights.close()

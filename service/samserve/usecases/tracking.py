@@ -13,6 +13,7 @@ import numpy.typing as npt
 from samserve.domain.embedding import Embedding
 from samserve.domain.errors import InvalidImage, InvalidPrompt, within
 from samserve.domain.geometry import ImageFrame, Size
+from samserve.domain.identity import ImageId
 from samserve.domain.low_res_masks import LowResMask, visible
 from samserve.domain.manifest import ModelManifest
 from samserve.domain.masks import MULTIMASK, upsample_mask
@@ -78,7 +79,7 @@ class TrackedObject:
 class TrackedFrame:
     """All objects on one frame, in the order in which they were started, and where the time went."""
 
-    embedded: EmbeddedImage
+    image_id: ImageId
     objects: list[TrackedObject]
     timings: Timings
 
@@ -134,17 +135,20 @@ class TrackingSession:
         self._last_sequence = -1
 
     async def track(self, query: TrackQuery) -> TrackedFrame:
-        """Follow the objects onto the next frame.
+        """Follow the objects onto the next frame. After the last one was removed, frames are answered without objects.
 
         Raises:
-            InvalidPrompt: a prompt is malformed or outside the image, there are too many objects, or none.
+            InvalidPrompt: a prompt is malformed or outside the image, there are too many objects, or no prompt has
+                started one yet.
             InvalidImage: the file cannot be served, is of another size than the first, or its number does not rise.
             Also what `ImageEmbedder.embed` and `MaskDecoder.decode` raise.
         """
         self._check(query)
+        kept = {name: track for name, track in self._tracks.items() if name not in query.removed}
+        if not kept and not query.prompts:
+            return await self._pass(query)
         embedded = await self._embedder.embed(query.image, self._tenant, partial(self._check_size, query))
         frame = embedded.embedding.frame
-        kept = {name: track for name, track in self._tracks.items() if name not in query.removed}
         prompts = {name: following_prompt(track.low_res_mask, frame) for name, track in kept.items()}
         prompts |= {
             name: in_pixels(prompt, query.coordinate_space, frame.original_size)
@@ -165,7 +169,13 @@ class TrackingSession:
         self._last_sequence, self._size = query.sequence, frame.original_size
         self._tracks = {step.object_id: self._continued(step, kept.get(step.object_id), frame) for step in steps}
         rest = Timings({Stage.POST_PROCESS: time.perf_counter() - started})
-        return TrackedFrame(embedded, objects, embedded.timings + decoded.timings + rest)
+        return TrackedFrame(embedded.image_id, objects, embedded.timings + decoded.timings + rest)
+
+    async def _pass(self, query: TrackQuery) -> TrackedFrame:
+        """Take a frame in on which nothing is tracked."""
+        image_id = await self._embedder.inspect(query.image, partial(self._check_size, query))
+        self._last_sequence, self._tracks = query.sequence, {}
+        return TrackedFrame(image_id, [], Timings())
 
     def _check(self, query: TrackQuery) -> None:
         if query.sequence <= self._last_sequence:
@@ -176,7 +186,7 @@ class TrackingSession:
             with within(f"prompts[{index}].prompt"):
                 check_prompt(prompt, self._prompt_limits, self._manifest.low_res_size)
         names = set(self._tracks).difference(query.removed) | set(query.prompts)
-        if not names:
+        if not names and self._size is None:
             raise InvalidPrompt("prompts", "empty, and no object is tracked yet; give at least one prompt")
         if len(names) > self._max_objects:
             limit = self._max_objects

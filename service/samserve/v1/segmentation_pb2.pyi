@@ -1771,7 +1771,9 @@ class TrackObjectsRequest(_message.Message):
 
     @_builtins.property
     def removed_object_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Objects that are followed no longer."""
+        """Objects that are followed no longer. Once the last one is removed, frames are answered without objects, and not encoded,
+        until a prompt starts another.
+        """
 
     def __init__(
         self,

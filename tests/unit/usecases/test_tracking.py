@@ -6,7 +6,9 @@ import pytest
 from samserve.adapters.images.mask_renderer import PillowMaskRenderer
 from samserve.domain.errors import InvalidArgument, InvalidImage, InvalidPrompt, ModelUnavailable
 from samserve.domain.geometry import Size
+from samserve.domain.identity import ImageId
 from samserve.domain.prompts import CoordinateSpace, PointLabel, Prompt, PromptLimits
+from samserve.usecases.embedder import ImageSource
 from samserve.usecases.tracking import TrackedFrame, TrackingSession, TrackQuery, TrackState
 from tests.support.fake_models import MANIFEST, FakeImageEncoder, FakeMaskDecoder, SceneDecoder, embedder, image
 
@@ -154,9 +156,44 @@ async def test_objects_start_start_anew_and_are_removed_on_any_frame() -> None:
     assert [(o.object_id, o.state) for o in anew.objects] == [(1, TrackState.STARTED), (2, TrackState.TRACKED)]
     left = await bench.track(removed=[1])
     assert [o.object_id for o in left.objects] == [2]
+
+
+async def test_after_the_last_object_was_removed_frames_pass_without_work_until_another_starts() -> None:
+    bench = Bench()
+    await bench.track({1: click(100, 100), 2: click(300, 200)})
+    encoded, decoded = bench.encoder.encoded, bench.decoder.begun
+    for removed in ([1, 2], [], [2, 7]):
+        passed = await bench.track(removed=removed)
+        assert not passed.objects
+    assert (bench.encoder.encoded, bench.decoder.begun) == (encoded, decoded)
+    again = await bench.track({2: click(300, 200)})
+    assert [(o.object_id, o.state) for o in again.objects] == [(2, TrackState.STARTED)]
+
+
+async def test_the_last_object_may_be_removed_where_another_starts() -> None:
+    bench = Bench()
+    await bench.track({1: click(100, 100)})
+    swapped = await bench.track({2: click(300, 200)}, removed=[1])
+    assert [(o.object_id, o.state) for o in swapped.objects] == [(2, TrackState.STARTED)]
+
+
+async def test_frames_without_objects_are_checked_as_others_are() -> None:
+    bench = Bench()
     with pytest.raises(InvalidPrompt, match="no object is tracked"):
-        await bench.track(removed=[2])
-    assert [o.object_id for o in (await bench.track()).objects] == [2]
+        await bench.track(removed=[1])
+    await bench.track({1: click(100, 100)})
+    await bench.track(removed=[1])
+    refused = {
+        "sequence": TrackQuery(1, image(1)),
+        "frame": TrackQuery(9, image(1, Size(100, 100))),
+        "image": TrackQuery(9, ImageSource(data=b"broken")),
+    }
+    for field, query in refused.items():
+        with pytest.raises(InvalidImage) as raised:
+            await bench.session.track(query)
+        assert raised.value.field.partition(".")[0] == field
+    known = ImageId.of(b"known")
+    assert (await bench.session.track(TrackQuery(9, ImageSource(image_id=known)))).image_id == known
 
 
 async def test_all_objects_are_decoded_together() -> None:

@@ -204,6 +204,7 @@ class FakeServicer(SegmentationServiceServicer):
     ) -> Iterator[pb.TrackObjectsResponse]:
         with self._call("TrackObjects", None, context):
             objects: dict[int, tuple[pb.Prompt, pb.CoordinateSpace.ValueType]] = {}
+            ever_tracked = False
             for request in request_iterator:
                 try:
                     image = self._image(request.frame)
@@ -211,8 +212,9 @@ class FakeServicer(SegmentationServiceServicer):
                         objects.pop(removed, None)
                     for prompt in request.prompts:
                         objects[prompt.object_id] = prompt.prompt, request.coordinate_space
-                    if not objects:
+                    if not (objects or ever_tracked):
                         raise InvalidRequest("prompts", "no object is followed: give at least one")
+                    ever_tracked = True
                     started = {prompt.object_id for prompt in request.prompts}
                     frame = pb.TrackedFrame(image_id=image.id)
                     for number, (each, space) in objects.items():

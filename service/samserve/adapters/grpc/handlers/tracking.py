@@ -94,7 +94,7 @@ def _message(sequence: int, tracked: TrackedFrame, total_seconds: float) -> pb.T
     return pb.TrackObjectsResponse(
         sequence=sequence,
         frame=pb.TrackedFrame(
-            image_id=tracked.embedded.image_id,
+            image_id=tracked.image_id,
             objects=[
                 pb.TrackedObject(
                     object_id=tracked_object.object_id,
