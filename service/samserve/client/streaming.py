@@ -47,7 +47,8 @@ class StreamMask:
 
     Attributes:
         rle: as it travels, COCO RLE; its size may be smaller than the frame's, where the stream was told so.
-        box: XYXY in pixels of the mask, right and bottom exclusive; zeros for an empty mask.
+        box: XYXY, right and bottom exclusive; zeros for an empty mask. In pixels of the mask, or [0, 1] across it if
+            the stream is `normalized`.
         area: pixels of the mask.
     """
 

@@ -48,10 +48,11 @@ class SessionMasks:
 
     Attributes:
         masks: none for an empty prompt.
-        prompt: in the session's coordinate space.
+        prompt: in `coordinate_space`, the session's.
     """
 
     sequence: int
+    coordinate_space: CoordinateSpace
     embedded: EmbeddedImage
     masks: list[RenderedMask]
     prompt: Prompt
@@ -240,7 +241,9 @@ class InteractiveSession:
         try:
             step = self._history.current
             if step.is_empty:
-                return SessionMasks(sequence, embedded, [], step.prompt(), self._history.depth, Timings())
+                return SessionMasks(
+                    sequence, start.coordinate_space, embedded, [], step.prompt(), self._history.depth, Timings()
+                )
             frame = embedded.embedding.frame
             batch = batch_prompts([step.prompt()], start.coordinate_space, frame, self._manifest.low_res_size)
             decoded = await self._mask_decoder.decode(embedded.embedding, batch)
@@ -254,7 +257,9 @@ class InteractiveSession:
         except SamserveError as error:
             return RefusedEdit(sequence, error)
         self._history.answered(step, decoded.low_res_masks[0, best].copy())
-        return SessionMasks(sequence, embedded, masks, step.prompt(), self._history.depth, timings)
+        return SessionMasks(
+            sequence, start.coordinate_space, embedded, masks, step.prompt(), self._history.depth, timings
+        )
 
     def _render_all(
         self,

@@ -523,7 +523,9 @@ class Mask(_message.Message):
     def low_res_logits(self) -> Global___LowResMask: ...
     @_builtins.property
     def bbox(self) -> Global___Box:
-        """Tight box of the mask in pixels, x1 and y1 exclusive; all zero for an empty mask."""
+        """Tight box of the mask, x1 and y1 exclusive; all zero for an empty mask. In pixels, or in a stream's coordinate space:
+        [0, 1] across the mask where that is NORMALIZED.
+        """
 
     @_builtins.property
     def low_res_mask(self) -> Global___LowResMask:
@@ -1025,6 +1027,7 @@ class StartSession(_message.Message):
     MASK_FORMAT_FIELD_NUMBER: _builtins.int
     MULTIMASK_OUTPUT_FIELD_NUMBER: _builtins.int
     coordinate_space: Global___CoordinateSpace.ValueType
+    """Of the edits, the prompt that comes back, and the `bbox` of masks."""
     mask_format: Global___MaskFormat.ValueType
     multimask_output: _builtins.bool
     """Three masks while the prompt is a single point, which may mean any of them."""
@@ -1423,7 +1426,7 @@ class GazeConfig(_message.Message):
     MAX_MASK_SIDE_FIELD_NUMBER: _builtins.int
     KEYFRAMES_FIELD_NUMBER: _builtins.int
     coordinate_space: Global___CoordinateSpace.ValueType
-    """Of gaze points and masks' boxes."""
+    """Of gaze points and the `bbox` of masks."""
     field_of_view_degrees: _builtins.float
     """Horizontal angle that a frame spans; 60 degrees where it is not given."""
     min_confidence: _builtins.float
@@ -1760,6 +1763,7 @@ class TrackObjectsRequest(_message.Message):
     sequence: _builtins.int
     """The client's number of the frame; rises."""
     coordinate_space: Global___CoordinateSpace.ValueType
+    """Of the prompts, and of the `bbox` of this frame's masks."""
     mask_format: Global___MaskFormat.ValueType
     @_builtins.property
     def frame(self) -> Global___Image:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 import pytest_asyncio
 from PIL import Image
 
+from samserve.domain.identity import ImageId
 from samserve.gateway.process import gateway
 from samserve.gateway.settings import Settings
 from samserve.usecases.observers import GAZE_SAMPLE_OUTCOMES
@@ -308,6 +310,62 @@ async def test_objects_are_tracked_and_bad_frames_are_skipped(served: Served) ->
     [tracked] = answer.frame.objects
     assert (tracked.object_id, tracked.state) == (1, pb.TRACK_STATE_TRACKED)
     assert iou(pixels_of(tracked.mask), disc()) >= FOUND_IOU
+    call.cancel()
+
+
+@pytest.mark.parametrize("rpc", RPCS)
+async def test_boxes_of_masks_are_in_the_streams_coordinate_space(served: Served, rpc: str) -> None:
+    boxes = {space: await box_of_the_disc(served, rpc, space) for space in ("PIXELS", "NORMALIZED")}
+    height, width = boxes["PIXELS"][1]
+    np.testing.assert_allclose(
+        np.array(boxes["NORMALIZED"][0]) * [width, height, width, height], boxes["PIXELS"][0], atol=1.0
+    )
+    assert max(boxes["NORMALIZED"][0]) <= 1 < max(boxes["PIXELS"][0])
+
+
+async def box_of_the_disc(served: Served, rpc: str, space: str) -> tuple[list[float], tuple[int, int]]:
+    """The box of the mask that a click on the disc gives in this space, and the size of the mask."""
+    coordinates = pb.CoordinateSpace.Value(f"COORDINATE_SPACE_{space}")
+    x, y = (0.5, 0.5) if space == "NORMALIZED" else (32.0, 24.0)
+    click = pb.Point(x=x, y=y, label=pb.POINT_LABEL_FOREGROUND)
+    call: Any = getattr(served.stub, rpc)()
+    if rpc == "SegmentGaze":
+        config = pb.GazeConfig(coordinate_space=coordinates, max_mask_side=32)
+        await call.write(pb.SegmentGazeRequest(config=config))
+        await call.write(frame(1))
+        sequence, mask = 0, None
+        while mask is None:
+            sequence += 1
+            await call.write(sample(sequence, x, y))
+            answer = (await call.read()).answer
+            mask = answer.mask if answer.HasField("mask") else None
+            await asyncio.sleep(0.002)
+    elif rpc == "SegmentStream":
+        image = pb.Image(data=photo(1))
+        start = pb.StartSession(image=image, coordinate_space=coordinates)
+        await call.write(pb.SegmentStreamRequest(sequence=1, start_session=start))
+        await call.read()
+        await call.write(pb.SegmentStreamRequest(sequence=2, add_point=click))
+        mask = (await call.read()).masks.masks[0]
+    else:
+        prompts = [pb.TrackedPrompt(object_id=1, prompt=pb.Prompt(points=[click]))]
+        await call.write(track(1, prompts=prompts, coordinate_space=coordinates))
+        mask = (await call.read()).frame.objects[0].mask
+    call.cancel()
+    box, size = mask.bbox, mask.coco_rle.size
+    return [box.x0, box.y0, box.x1, box.y1], (size.height, size.width)
+
+
+async def test_tracking_goes_on_after_the_last_object_was_removed(served: Served) -> None:
+    call = await opened(served, "TrackObjects")
+    for request in (track(2, removed_object_ids=[1]), track(3, pb.Image(data=photo(2)))):
+        await call.write(request)
+        answer = await call.read()
+        assert (answer.sequence, answer.WhichOneof("answer")) == (request.sequence, "frame")
+        assert not answer.frame.objects
+        assert answer.frame.image_id == ImageId.of(request.frame.data)
+    await call.write(track(4, prompts=START_TRACKING.prompts))
+    assert (await call.read()).frame.objects[0].state == pb.TRACK_STATE_STARTED
     call.cancel()
 
 

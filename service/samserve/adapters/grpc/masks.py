@@ -1,6 +1,7 @@
 """Between the API's masks and the domain's."""
 
 from samserve.domain.errors import InvalidPrompt
+from samserve.domain.prompts import CoordinateSpace
 from samserve.domain.rendered_mask import (
     LogitsMask,
     MaskFormat,
@@ -35,13 +36,18 @@ def read_mask_format(mask_format: pb.MaskFormat.ValueType) -> MaskFormat:
     return _FORMATS[mask_format]
 
 
-def mask_message(mask: RenderedMask) -> pb.Mask:
-    """A rendered mask as a message."""
+def mask_message(mask: RenderedMask, coordinate_space: CoordinateSpace = CoordinateSpace.PIXELS) -> pb.Mask:
+    """A rendered mask as a message.
+
+    Args:
+        coordinate_space: of `bbox`.
+    """
+    height, width = mask.original_size if coordinate_space is CoordinateSpace.NORMALIZED else (1, 1)
     x0, y0, x1, y1 = mask.bbox
     message = pb.Mask(
         iou_prediction=mask.iou_prediction,
         stability_score=mask.stability_score,
-        bbox=pb.Box(x0=x0, y0=y0, x1=x1, y1=y1),
+        bbox=pb.Box(x0=x0 / width, y0=y0 / height, x1=x1 / width, y1=y1 / height),
         area=mask.area,
         low_res_mask=_logits(mask.logits) if mask.logits is not None else None,
     )

@@ -44,9 +44,18 @@ def box_masks(prompt: Prompt, size: tuple[int, int]) -> list[BoolMask]:
     return masks
 
 
-def mask_messages(masks: Sequence[BoolMask], low_res: bool = False) -> list[pb.Mask]:
-    """The masks as they are sent, with falling `iou_prediction`."""
-    return [_mask_message(mask, 0.9 / (index + 1), low_res) for index, mask in enumerate(masks)]
+def mask_messages(
+    masks: Sequence[BoolMask],
+    low_res: bool = False,
+    space: "pb.CoordinateSpace.ValueType" = pb.COORDINATE_SPACE_PIXELS,
+) -> list[pb.Mask]:
+    """The masks as they are sent, with falling `iou_prediction`, and `bbox` in this space."""
+    messages = [_mask_message(mask, 0.9 / (index + 1), low_res) for index, mask in enumerate(masks)]
+    if space == pb.COORDINATE_SPACE_NORMALIZED:
+        for message, (height, width) in zip(messages, (mask.shape for mask in masks), strict=True):
+            box = message.bbox
+            box.x0, box.y0, box.x1, box.y1 = box.x0 / width, box.y0 / height, box.x1 / width, box.y1 / height
+    return messages
 
 
 def prompt_in_pixels(message: pb.Prompt, size: tuple[int, int], space: "pb.CoordinateSpace.ValueType") -> Prompt:

@@ -219,7 +219,7 @@ class FakeServicer(SegmentationServiceServicer):
                     frame = pb.TrackedFrame(image_id=image.id)
                     for number, (each, space) in objects.items():
                         state = pb.TRACK_STATE_STARTED if number in started else pb.TRACK_STATE_TRACKED
-                        masks = mask_messages(self._masks(each, image, space, False))
+                        masks = mask_messages(self._masks(each, image, space, False), space=request.coordinate_space)
                         if masks:
                             frame.objects.add(object_id=number, state=state, mask=masks[0], overlap=1.0)
                         else:
@@ -276,7 +276,7 @@ class FakeServicer(SegmentationServiceServicer):
         )
         if edited.prompt != pb.Prompt():
             masks = self._masks(edited.prompt, image, edited.start.coordinate_space, edited.multimask_output)
-            answer.masks.extend(mask_messages(masks))
+            answer.masks.extend(mask_messages(masks, space=edited.start.coordinate_space))
         return pb.SegmentStreamResponse(sequence=sequence, masks=answer)
 
     def _look(
@@ -306,7 +306,7 @@ class FakeServicer(SegmentationServiceServicer):
             return None
         answer.state = pb.GAZE_STATE_NEW_MASK
         answer.object_id += 1
-        answer.mask.CopyFrom(mask_messages(masks)[0])
+        answer.mask.CopyFrom(mask_messages(masks, space=config.coordinate_space)[0])
         return masks[0]
 
 

@@ -6,6 +6,7 @@ import pytest
 from samserve.adapters.grpc.masks import mask_message, read_mask_format
 from samserve.domain.errors import InvalidPrompt
 from samserve.domain.geometry import Size
+from samserve.domain.prompts import CoordinateSpace
 from samserve.domain.rendered_mask import (
     LogitsMask,
     MaskFormat,
@@ -31,6 +32,12 @@ def test_scores_box_and_area_come_with_every_form() -> None:
         written = message(content)
         assert (written.iou_prediction, written.stability_score, written.area) == (0.5, 0.25, 30)
         assert written.bbox == pb.Box(x0=4, y0=3, x1=10, y1=8)
+
+
+def test_a_normalized_box_is_a_fraction_of_the_mask() -> None:
+    mask = RenderedMask(RLE, Size(20, 40), (4.0, 3.0, 10.0, 20.0), 30, 0.5, 0.25, None)
+    assert mask_message(mask, CoordinateSpace.PIXELS).bbox == pb.Box(x0=4, y0=3, x1=10, y1=20)
+    assert mask_message(mask, CoordinateSpace.NORMALIZED).bbox == pb.Box(x0=0.1, y0=0.15, x1=0.25, y1=1)
 
 
 def test_each_form_has_its_field() -> None:

@@ -17,6 +17,7 @@ from samserve.domain.gaze.one_euro import OneEuroParameters
 from samserve.domain.gaze.stream import GazeCounts, GazeOptions, GazeSample, GazeState
 from samserve.domain.gaze.viewing import Viewing
 from samserve.domain.keyframes import KeyframePolicy
+from samserve.domain.prompts import CoordinateSpace
 from samserve.observability.call import current_call
 from samserve.usecases.gaze.frames import GazeFrame
 from samserve.usecases.gaze.session import GazeAnswer, GazeSession, Refusal
@@ -81,7 +82,7 @@ class GazeHandler:
             made = time.perf_counter()
             if isinstance(answer, GazeAnswer):
                 current_call().answered(answer.timings)
-            yield _message(answer)
+            yield _message(answer, options.coordinate_space)
             # The next answer is asked for once this one has been taken.
             if isinstance(answer, GazeAnswer):
                 current_call().gaze_answered(answer.total_seconds + time.perf_counter() - made)
@@ -212,7 +213,7 @@ def _sample(sample: pb.GazeSample) -> GazeSample:
     )
 
 
-def _message(answer: Answer) -> pb.SegmentGazeResponse:
+def _message(answer: Answer, coordinate_space: CoordinateSpace) -> pb.SegmentGazeResponse:
     if isinstance(answer, Refusal):
         error = answer.error
         if answer.message and isinstance(error, InvalidArgument):
@@ -225,7 +226,7 @@ def _message(answer: Answer) -> pb.SegmentGazeResponse:
             timestamp_nanoseconds=answer.sample.timestamp_nanoseconds,
             state=_STATES[answer.state],
             object_id=answer.object_id,
-            mask=mask_message(answer.mask) if answer.mask is not None else None,
+            mask=mask_message(answer.mask, coordinate_space) if answer.mask is not None else None,
             x=x,
             y=y,
             frame_sequence=answer.frame_sequence,

@@ -107,7 +107,7 @@ def _message(answer: SessionMasks | RefusedEdit) -> pb.SegmentStreamResponse:
     return pb.SegmentStreamResponse(
         sequence=answer.sequence,
         masks=pb.SessionMasks(
-            masks=map(mask_message, answer.masks),
+            masks=[mask_message(mask, answer.coordinate_space) for mask in answer.masks],
             points=points,
             box=box,
             undoable_edits=answer.undoable_edits,

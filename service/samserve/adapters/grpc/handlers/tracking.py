@@ -58,12 +58,13 @@ class TrackingHandler:
         while (request := await next_request(requests, self._idle_seconds)) is not None:
             started = time.perf_counter()
             try:
-                tracked = await session.track(self._query(request))
+                query = self._query(request)
+                tracked = await session.track(query)
             except SamserveError as error:
                 yield pb.TrackObjectsResponse(sequence=request.sequence, error=error_message(request.sequence, error))
             else:
                 current_call().answered(tracked.timings)
-                yield _message(request.sequence, tracked, time.perf_counter() - started)
+                yield _message(query, tracked, time.perf_counter() - started)
 
     def _query(self, request: pb.TrackObjectsRequest) -> TrackQuery:
         mask_format = read_mask_format(request.mask_format)
@@ -90,16 +91,18 @@ class TrackingHandler:
         )
 
 
-def _message(sequence: int, tracked: TrackedFrame, total_seconds: float) -> pb.TrackObjectsResponse:
+def _message(query: TrackQuery, tracked: TrackedFrame, total_seconds: float) -> pb.TrackObjectsResponse:
     return pb.TrackObjectsResponse(
-        sequence=sequence,
+        sequence=query.sequence,
         frame=pb.TrackedFrame(
             image_id=tracked.image_id,
             objects=[
                 pb.TrackedObject(
                     object_id=tracked_object.object_id,
                     state=_STATES[tracked_object.state],
-                    mask=mask_message(tracked_object.mask) if tracked_object.mask is not None else None,
+                    mask=mask_message(tracked_object.mask, query.coordinate_space)
+                    if tracked_object.mask is not None
+                    else None,
                     overlap=tracked_object.overlap,
                 )
                 for tracked_object in tracked.objects
