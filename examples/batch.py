@@ -1,4 +1,4 @@
-"""Segment many photos at once: `AsyncClient` with a bound on the calls in flight.
+"""Segment many photos concurrently with `AsyncClient`, with a limit on the calls in flight.
 
 python examples/batch.py photos/*.jpg --in-flight 4
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from samserve.client import AsyncClient, ClientError, Prompt
 
-# One call can hold many prompts: these are clicks on the four quarters of each photo.
+# One call can have many prompts: here one click on each quarter of the photo.
 QUARTERS = [Prompt(point_coords=[(x, y)]) for x in (0.25, 0.75) for y in (0.25, 0.75)]
 
 
@@ -23,7 +23,7 @@ async def segment(client: AsyncClient, photo: Path, in_flight: asyncio.Semaphore
 
 
 async def main() -> None:
-    parser = argparse.ArgumentParser(description="Segment many photos at once.")
+    parser = argparse.ArgumentParser(description="Segment many photos concurrently.")
     parser.add_argument("image", type=Path, nargs="+")
     parser.add_argument("--in-flight", type=int, default=4)
     parser.add_argument("--server", default="localhost:50051")

@@ -25,7 +25,7 @@ def main() -> None:
         prompts.append(Prompt(box=[x, y, x + width, y + height], detection=given))
 
     with Client(arguments.server) as client:
-        # One mask a box: a box says what is meant, and needs no three guesses.
+        # A box is rarely ambiguous, so request one mask instead of three.
         segmentations = client.segment_many(arguments.image, prompts, multimask_output=False)
 
     results = []

@@ -1,4 +1,4 @@
-"""Find the masks of everything in a photo, as they come, and paint them.
+"""Generate the masks of everything in a photo, with progress, and draw them.
 
 python examples/generate.py photo.jpg --out everything.png
 """
@@ -13,7 +13,7 @@ from samserve.client import Client
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Find the masks of everything in a photo.")
+    parser = argparse.ArgumentParser(description="Generate the masks of everything in a photo.")
     parser.add_argument("image", type=Path)
     parser.add_argument("--points-per-side", type=int, default=16)
     parser.add_argument("--out", type=Path, default=Path("everything.png"))
@@ -26,14 +26,14 @@ def main() -> None:
                 arguments.image,
                 on_progress=lambda done, total: print(f"{done} of {total} points"),
                 points_per_side=arguments.points_per_side,
-                # The bundled model is small and less sure than SAM, whose thresholds are the defaults.
+                # The defaults are SAM's thresholds; the small bundled model predicts lower scores.
                 pred_iou_thresh=0.5,
                 stability_score_thresh=0.7,
             )
         )
 
     with Image.open(arguments.image) as photo:
-        # Masks lie on the photo after EXIF orientation.
+        # Masks refer to the photo after EXIF orientation.
         picture = np.array(ImageOps.exif_transpose(photo).convert("RGB"))
     colors = np.random.default_rng(0).integers(0, 256, (len(masks), 3))
     for mask, color in sorted(zip(masks, colors, strict=True), key=lambda pair: -pair[0].area):

@@ -1,4 +1,4 @@
-"""Edit a prompt in a session: each edit is small, and only the last one's masks are waited for.
+"""Edit a prompt in an interactive session, and get the masks after each edit.
 
 python examples/interactive.py photo.jpg
 """
@@ -15,7 +15,7 @@ def report(edit: str, answer: SessionMasks) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Edit a prompt in a session.")
+    parser = argparse.ArgumentParser(description="Edit a prompt in an interactive session.")
     parser.add_argument("image", type=Path)
     parser.add_argument("--server", default="localhost:50051")
     arguments = parser.parse_args()
@@ -25,7 +25,7 @@ def main() -> None:
         report("click", session.masks())
         session.add_point(0.05, 0.05, label=0)
         report("click beside the object", session.masks())
-        # As a box is dragged: edits that another one overtakes cost nothing.
+        # Dragging a box: the server cancels the decode of an edit when the next edit arrives.
         for right in (0.6, 0.7, 0.8):
             session.set_box(0.2, 0.2, right, 0.9)
         report("box", session.masks())

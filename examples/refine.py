@@ -1,4 +1,4 @@
-"""Refine a mask: a first click, then a second one with the logits of the first answer.
+"""Refine a mask with a second click and the logits of the first answer.
 
 python examples/refine.py photo.jpg --object 0.5,0.5 --background 0.05,0.05
 """
@@ -15,16 +15,16 @@ def point(text: str) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Refine a mask by a second click. Coordinates are from 0 to 1.")
+    parser = argparse.ArgumentParser(description="Refine a mask with a second click. Coordinates are from 0 to 1.")
     parser.add_argument("image", type=Path)
     parser.add_argument("--object", type=point, default=(0.5, 0.5), help="X,Y on the object")
-    parser.add_argument("--background", type=point, default=(0.05, 0.05), help="X,Y beside it")
+    parser.add_argument("--background", type=point, default=(0.05, 0.05), help="X,Y on the background")
     parser.add_argument("--server", default="localhost:50051")
     arguments = parser.parse_args()
 
     with Client(arguments.server) as client:
         first = client.segment(arguments.image, [arguments.object], [1], normalized=True)
-        # The server has the image's embedding now: the second call sends the image's id and costs a decoder run.
+        # The server has now cached the embedding: the second call sends only the image id and runs only the decoder.
         refined = client.segment(
             arguments.image,
             [arguments.object, arguments.background],

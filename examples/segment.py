@@ -21,7 +21,7 @@ def main() -> None:
     x, y = (float(number) for number in arguments.point.split(","))
 
     with Client(arguments.server) as client:
-        # A single point may mean several objects: the answer has three masks, each with the IoU that the model expects.
+        # A single point may refer to several objects, so the result has three masks, each with its predicted IoU.
         result = client.segment(arguments.image, [(x, y)], [1], normalized=max(x, y) <= 1)
 
     for index, iou in enumerate(result.iou_predictions):

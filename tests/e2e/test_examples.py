@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -10,10 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from google.protobuf import json_format
 from PIL import Image
 
-from samserve.v1 import segmentation_pb2 as pb
 from tests.support.gateway_process import PHOTO
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -93,12 +90,6 @@ def test_node_segments_by_the_proto_alone(gateway_address: str, tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     assert "600 x 400" in done.stdout
     assert done.stdout.count("mask ") == 3
-
-
-def test_the_request_for_grpcurl_is_one_that_the_proto_knows() -> None:
-    (text,) = re.findall(r"printf '(.*)'", (EXAMPLES / "README.md").read_text())
-    request = json_format.Parse(text % "AAAA", pb.SegmentRequest())
-    assert request.prompts[0].points[0].label == pb.POINT_LABEL_FOREGROUND
 
 
 def test_every_example_is_run_here() -> None:
