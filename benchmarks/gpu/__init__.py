@@ -1,1 +1,1 @@
-"""GPU evidence kit: what one GPU tells about SAM's encoder and decoder, in minutes, by one command."""
+"""GPU benchmark: measure SAM's encoder and decoder on one GPU in minutes, with one command."""

@@ -1,4 +1,4 @@
-"""Measure SAM's encoder and decoder on a GPU, stage by stage, within a budget of seconds.
+"""Measure SAM's encoder and decoder on a GPU in stages, within a time budget in seconds.
 
     python -m benchmarks.gpu --budget 400 --out figures.jsonl
     python -m benchmarks.gpu --budget 120 --out figures.jsonl --device cpu --model tiny    only checks that it runs
@@ -19,13 +19,13 @@ from benchmarks.gpu.plan import MODEL_NAMES, STAGES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code: 0, or 2 where the device is not there."""
+    """Run the command and return its exit code: 0, or 2 if the device is not available."""
     started = time.monotonic()
     options = _options(arguments)
     if options.device == "cpu":
-        # Triton decides when it is imported whether it compiles kernels or interprets them.
+        # Triton reads this variable on import to choose between compiling and interpreting kernels.
         os.environ["TRITON_INTERPRET"] = "1"
-    # All stages' imports, once, before their processes are forked.
+    # Import the modules of all stages once, before their processes are forked.
     from benchmarks.gpu import parity, profile  # noqa: F401
     from benchmarks.gpu.figures import FigureFile, describe
     from benchmarks.gpu.stages import run_stages

@@ -1,4 +1,4 @@
-"""Attention alone: what each way to bring in relative positions costs, on the whole grid and in windows."""
+"""Measure implementations of relative positions in attention, on the whole grid and in windows."""
 
 import math
 from collections.abc import Callable
@@ -23,14 +23,14 @@ BATCH = 4
 
 
 def run(bench: Bench) -> None:
-    """Measure attention between the projections, for a whole grid and for windows, batch 4 (1 on a processor)."""
+    """Measure attention without the projections, for the whole grid and for windows, at batch 4 (1 on a CPU)."""
     shapes = shapes_of(bench.model)
     batch = BATCH if bench.on_gpu else 1
     tiles = -(-shapes.grid // shapes.window)
     for kind, side, squares in (("whole grid", shapes.grid, 1), ("windows", shapes.window, tiles**2)):
         inputs = Inputs(shapes, side, batch * squares, bench.device)
         about = {"batch": batch, "squares": squares, "side": side, "heads": shapes.heads, "head": shapes.head_width}
-        # The two products of the plain formulation, without padding of any kind.
+        # FLOPs of the plain formulation's two products, without padding.
         cells = shapes.tokens * batch
         flop = 4.0 * cells * side * side * shapes.hidden
         images = {"images": float(batch), "flop": flop}
@@ -40,7 +40,7 @@ def run(bench: Bench) -> None:
 
 
 class Inputs:
-    """Query, key and value of squares `[squares, heads, side·side, D]` and tables of relative positions, all random."""
+    """Random query, key and value `[squares, heads, side·side, D]`, and random tables of relative positions."""
 
     def __init__(self, shapes: VitShapes, side: int, squares: int, device: str) -> None:
         def random(*size: int) -> Tensor:
@@ -53,7 +53,8 @@ class Inputs:
         self.table_h, self.table_w = (random(2 * side - 1, shapes.head_width) * 0.2 for _ in range(2))
 
     def folded(self, value_width: int | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Wider heads, padded to a multiple of 8; values widened to `value_width`, or as they are."""
+        """Widen the heads by the folded positions, padded to a multiple of 8. Values are widened to `value_width` if
+        given."""
         by_row, by_column = position_terms(self.query, self.table_h, self.table_w)
         query = torch.cat([self.query * self.scale, by_row, by_column], dim=-1)
         cells = torch.arange(self.side**2, device=query.device)
@@ -66,7 +67,7 @@ class Inputs:
 
 
 def candidates(inputs: Inputs, device: str) -> list[tuple[str, Callable[[], Callable[[], Any]]]]:
-    """Everything but the streamed kernel, which takes its inputs as the projection leaves them."""
+    """List all implementations except the streamed kernel, whose inputs have the layout of the projection's output."""
     width = math.ceil((inputs.query.shape[-1] + 2 * inputs.side) / 8) * 8
 
     def folded(value_width: int | None, backend: SDPBackend | None) -> Callable[[], Callable[[], Any]]:
@@ -99,7 +100,7 @@ def candidates(inputs: Inputs, device: str) -> list[tuple[str, Callable[[], Call
 def attend(
     query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float, backend: SDPBackend | None
 ) -> Tensor:
-    """Scaled dot product attention by one backend, or by the one that PyTorch chooses."""
+    """Compute scaled dot product attention with the given backend, or with PyTorch's choice."""
     if backend is None:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
     with sdpa_kernel(backend):
@@ -107,7 +108,7 @@ def attend(
 
 
 def flex(inputs: Inputs, device: str) -> Callable[[], Any]:
-    """FlexAttention that adds both terms to each logit; compiled on a GPU, as it is meant to be."""
+    """Compute FlexAttention with both position terms added to each logit. Compiled on a GPU."""
     from torch.nn.attention.flex_attention import flex_attention
 
     by_row, by_column = position_terms(inputs.query, inputs.table_h, inputs.table_w)

@@ -1,12 +1,12 @@
-"""Attention with SAM's decomposed relative positions, streamed, in the Triton language.
+"""Attention with SAM's decomposed relative positions, added tile by tile, in the Triton language.
 
-The logits of SAM's image attention are `q·k·scale + rel_h[q, row(k)] + rel_w[q, column(k)]`. Keys are visited in rows
-of the square that attends to itself, so `rel_w` is one tile for the whole loop and `rel_h` one value a row: no bias is
-ever held, and no head is widened (a head of 80 is a product of 64 and one of 16).
+The logits of SAM's image attention are `q·k·scale + rel_h[q, row(k)] + rel_w[q, column(k)]`. The kernel visits keys row
+by row, so `rel_w` is one tile for the whole loop and `rel_h` is one value per row. The bias is never materialised and
+heads are not widened (a head width of 80 is computed as a product of width 64 and one of width 16).
 
-Both kernels read the output of the `qkv` projection as it lies, `[B, G, G, 3, heads, D]`, and find windows by
-addressing: no copy makes windows. Cells beyond the grid, which SAM fills with zeros before the projection, have the
-projection's bias for key and value.
+Both kernels read the output of the `qkv` projection in place, `[B, G, G, 3, heads, D]`, and address windows without
+copying them. Cells beyond the grid, which SAM pads with zeros before the projection, have the projection's bias as key
+and value.
 """
 
 from typing import Any
@@ -25,7 +25,8 @@ def _relative_positions(
     G: tl.constexpr, S: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, G_PAD: tl.constexpr, S_PAD: tl.constexpr,
     D_LOW: tl.constexpr, D_HIGH: tl.constexpr, OF_ROWS: tl.constexpr,
 ):  # fmt: skip
-    """Terms of the queries of one row of the grid (or column, for `rel_w`), for one head, in units of log2.
+    """Compute the position terms of all queries in one row (or, for `rel_w`, one column) of the grid, for one head,
+    times log2(e).
 
     All of them have the same distances to the keys' rows (columns), so they are one product with `S` embeddings.
     """
@@ -45,7 +46,7 @@ def _relative_positions(
         product += tl.dot(e_high, tl.trans(q_high)) if OF_ROWS else tl.dot(q_high, tl.trans(e_high))
     product = (product * LOG2_E).to(terms.dtype.element_ty)
     start = terms + (batch * HEADS + head).to(tl.int64) * G * G * S
-    # In both layouts neighbours in memory are written, and later read, together.
+    # Both layouts write, and later read, neighbouring addresses together.
     if OF_ROWS:
         tl.store(start + k[:, None] * G * G + cell[None, :], product, mask=in_square[:, None] & here[None, :])
     else:
@@ -53,15 +54,15 @@ def _relative_positions(
 
 
 def interpreted() -> bool:
-    """True if Triton interprets kernels with numpy, as it must without a GPU."""
+    """Return True if Triton interprets kernels with numpy, which is the only option without a GPU."""
     return bool(triton.knobs.runtime.interpret)
 
 
 def _configs() -> list[Any]:
     if interpreted():
-        # It has no clock to choose by, and prefers few operations on large tiles.
+        # The interpreter cannot autotune, and is fastest with few operations on large tiles.
         return [triton.Config({"M": 256})]
-    # With at most 168 registers, three programs of four warps share a multiprocessor.
+    # With at most 168 registers, three programs of four warps fit on a multiprocessor.
     candidates = ((64, 4, 2, None), (64, 4, 3, None), (64, 4, 3, 168), (128, 8, 2, None), (128, 8, 3, None))
     return [
         triton.Config({"M": m}, num_warps=warps, num_stages=stages, maxnreg=registers)
@@ -77,7 +78,7 @@ def _attention(
     ROW: tl.constexpr, ROWS: tl.constexpr, D_LOW: tl.constexpr, D_HIGH: tl.constexpr,
     WHOLE: tl.constexpr, ACCUMULATE_HALF: tl.constexpr, M: tl.constexpr,
 ):  # fmt: skip
-    """M queries of one square and head against all of its keys, `ROWS` rows at a time, each padded to `ROW`."""
+    """Attend M queries of one square and head to all of its keys, `ROWS` rows at a time, each row padded to `ROW`."""
     N: tl.constexpr = ROW * ROWS
     SQUARES: tl.constexpr = (G + S - 1) // S
     STRIDE: tl.constexpr = 3 * HEADS * D
@@ -92,7 +93,7 @@ def _attention(
     cell = tl.where(here, y * G + x, 0)
     image = qkv + batch.to(tl.int64) * G * G * STRIDE + head * D
     query = image + cell[:, None] * STRIDE
-    # Logits are in units of log2, for exp2.
+    # Logits are scaled by log2(e), because exp2 is used.
     q_low = (tl.load(query + low[None, :]).to(tl.float32) * (scale * LOG2_E)).to(qkv.dtype.element_ty)
     q_high = q_low
     if D > D_LOW:
@@ -161,7 +162,7 @@ def _attention(
 
 
 def relative_positions(qkv: Tensor, table_h: Tensor, table_w: Tensor, heads: int, side: int) -> tuple[Tensor, Tensor]:
-    """Products of each query with the embeddings of its distances to rows and to columns of its square.
+    """Compute the products of each query with the embeddings of its distances to the rows and columns of its square.
 
     Args:
         qkv: half `[B, G, G, 3·C]`, contiguous.
@@ -194,7 +195,7 @@ def streamed_attention(
     side: int,
     accumulate_half: bool = False,
 ) -> Tensor:
-    """SAM's image attention between the projections `qkv` and `proj`.
+    """Compute SAM's image attention between the projections `qkv` and `proj`.
 
     Args:
         qkv: half `[B, G, G, 3·C]`, contiguous, of the cells of the image alone.
@@ -232,7 +233,7 @@ def _(qkv: Tensor, *others: Any) -> Tensor:
 
 
 def _halves(head_width: int) -> tuple[int, int]:
-    """Powers of two that a head's width is the sum of; the second is of no account where the first is enough."""
+    """Split a head's width into a sum of two powers of two. If one is enough, the second is ignored."""
     low = 1 << (head_width.bit_length() - 1)
     rest = head_width - low
     if low < 16 or (rest and (rest < 16 or rest & (rest - 1))):

@@ -1,4 +1,4 @@
-"""One stage's view of the run: its device and model, the time left, and the file of figures."""
+"""The context of one stage: device, model, remaining time, and the file of figures."""
 
 import time
 import traceback
@@ -12,7 +12,8 @@ from benchmarks.gpu.figures import FigureFile
 from benchmarks.gpu.timing import SECONDS, Task, Timing, measure
 
 Make = Callable[[], Task]
-"""Sets up a task and returns it: weights, inputs, compilation. It is not timed; if it raises, the figure failed."""
+"""Sets up a task and returns it: weights, inputs, compilation. Setting up is not timed. If it raises, the figure
+failed."""
 
 
 @dataclass
@@ -36,7 +37,7 @@ class Bench:
 
     @property
     def on_gpu(self) -> bool:
-        """True on a GPU; on a processor the run only checks the code."""
+        """True on a GPU. On a CPU the run only checks that the code works."""
         return self.device == "cuda"
 
     def time(
@@ -50,7 +51,7 @@ class Bench:
         seconds: float = SECONDS,
         **more: Any,
     ) -> Timing | None:
-        """Measure one figure and write its line; None if it was skipped or failed, which is a line too.
+        """Measure one figure and write its line. Returns None, after writing a line, if it was skipped or failed.
 
         Args:
             name: of the figure, unique in its stage together with `shapes` and `precision`.
@@ -73,7 +74,8 @@ class Bench:
         return timing
 
     def attempt(self, about: Mapping[str, Any], part: Callable[[], Any]) -> Any:
-        """Run one part of a stage in inference mode; a line says so if it is skipped for want of time or fails.
+        """Run one part of a stage in inference mode. If it fails, or if too little time is left, write a line with the
+        reason.
 
         Compiled code is made for tensors of inference mode or for others, not for both, so inputs are made in it too.
         """
@@ -90,7 +92,7 @@ class Bench:
             return None
 
     def write(self, line: Mapping[str, Any]) -> None:
-        """Write a line that is no timing."""
+        """Write a line that is not a timing."""
         self.file.write({"stage": self.stage, **line})
 
 

@@ -1,4 +1,4 @@
-"""Ceilings: the rates that one matrix product and one copy reach on this device."""
+"""Ceilings: the highest rates of matrix products and copies on this device."""
 
 from collections.abc import Callable, Iterator
 
@@ -14,7 +14,7 @@ BATCHES = (1, 4, 8)
 
 
 def run(bench: Bench) -> None:
-    """Measure products in FP16, BF16 and FP8, then copies on the device and to and from the host."""
+    """Measure matrix products in FP16, BF16 and FP8, then copies on the device and between host and device."""
     side = 8192 if bench.on_gpu else 256
     for precision, make in products(bench.device, side, side, side):
         _product(bench, precision, make, side, side, side)
@@ -25,7 +25,7 @@ def run(bench: Bench) -> None:
 
 
 def vit_products(shapes: VitShapes, batches: tuple[int, ...]) -> Iterator[tuple[int, int, int]]:
-    """(rows, columns, inner) of a block's four products; the first two also with windows filled up before them."""
+    """List (rows, columns, inner) of a block's four products; the first two also with windows padded before them."""
     hidden, mlp = shapes.hidden, shapes.mlp
     for batch in batches:
         for tokens in (shapes.tokens, shapes.padded_tokens):
@@ -36,7 +36,7 @@ def vit_products(shapes: VitShapes, batches: tuple[int, ...]) -> Iterator[tuple[
 
 
 def products(device: str, rows: int, columns: int, inner: int) -> Iterator[tuple[str, Make]]:
-    """One product `[rows, inner] × [inner, columns]` in each precision."""
+    """Measure one product `[rows, inner] × [inner, columns]` in each precision."""
 
     def plain(dtype: torch.dtype) -> Make:
         def make() -> Callable[[], Tensor]:
@@ -77,7 +77,7 @@ def _copies(bench: Bench) -> None:
         "copy, device to device", copy("device", "device", large, pinned=False),
         shapes={"mib": large // MIB}, precision="bytes", work={"bytes": 2.0 * large},
     )  # fmt: skip
-    # 2 MiB is an embedding of SAM's size, 1 MiB the masks of one prompt in float32.
+    # An embedding of SAM's size has 2 MiB, and the masks of one prompt in float32 have 1 MiB.
     for nbytes in (large // 4, 2 * MIB, MIB):
         for pinned in (True, False):
             for source, target in (("host", "device"), ("device", "host")):

@@ -1,4 +1,4 @@
-"""The decoder: prompts a second in each formulation, and with embeddings from where a server keeps them."""
+"""The decoder: prompts per second by formulation, alone and including the copies of embeddings and masks."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -26,12 +26,12 @@ FORMULATIONS: Mapping[str, type[MaskDecoderGraph]] = {
     NO_MASK_INPUT: FusedDecoderGraph,
 }
 SHAPES = ((1, 1), (8, 1), (32, 1), (64, 1), (1, 8), (1, 64))
-"""(images, prompts of each)."""
+"""Pairs of the number of images and the number of prompts per image."""
 SMOKE_SHAPES = ((2, 1), (1, 2))
 
 
 def run(bench: Bench) -> None:
-    """Measure formulations and modes by shape, then whole ways from an embedding's place to the masks on the host."""
+    """Measure formulations and modes by shape, then the decoder including copies between host and device."""
     model = kit_model(bench.model, bench.seed, bench.device)
     shapes = SHAPES if bench.on_gpu else SMOKE_SHAPES
     for formulation in (NO_MASK_INPUT, "fused", "absorbed", "exported") if bench.on_gpu else ("fused",):
@@ -39,9 +39,9 @@ def run(bench: Bench) -> None:
     for formulation in (NO_MASK_INPUT, "absorbed"):
         if measure_sources(bench, formulation, decoder_module(model, formulation, bench.device, "CUDA graph")):
             break
-    # A processor would trace for half a minute each.
+    # On a CPU, tracing each shape would take half a minute.
     for formulation in ("absorbed", "exported") if bench.on_gpu else ("absorbed",):
-        # One image is a shape of its own to the compiler, and so is every number of prompts.
+        # The compiler specialises on a batch of one image, and on each number of prompts.
         many = [(images, prompts) for images, prompts in shapes if images > 1 and prompts == 1]
         _mode(bench, model, formulation, "compiled, CUDA graph", many)
     for formulation in ("exported", "absorbed"):
@@ -49,7 +49,8 @@ def run(bench: Bench) -> None:
 
 
 def decoder_module(model: SamModel, formulation: str, device: str, mode: str) -> MaskDecoderGraph:
-    """`sam_mask_decoder` in half precision, compiled where the mode says so; `dynamic_batch` says for what."""
+    """Build `sam_mask_decoder` in half precision, compiled if the mode says so. `dynamic_batch` makes the batch size
+    dynamic."""
     graph = with_fixed_positions(FORMULATIONS[formulation](model, FP16).to(device))
     if isinstance(graph, FusedDecoderGraph):
         graph.with_mask_input = formulation != NO_MASK_INPUT

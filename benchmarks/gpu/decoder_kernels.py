@@ -1,9 +1,9 @@
-"""The mask decoder's passes over an image, in the Triton language, each reading the image once.
+"""The mask decoder's passes over an image, in the Triton language. Each pass reads the image once.
 
-With its projections absorbed into the tokens (`modeling.absorbed_decoder`), the decoder touches an image `[L, C]` in
-five passes: three from tokens to image, which sum over cells, and two from image to tokens, which update each cell; and
-one more that makes the masks. Tokens are padded to a power of two and come heads first, so a row of `H·T` logits is a
-tile.
+With the projections absorbed into the tokens (`modeling.absorbed_decoder`), the decoder passes over an image `[L, C]`
+six times: three attentions from tokens to image, which sum over cells; two from image to tokens, which update each
+cell; and the computation of the masks. Tokens are padded to a power of two and heads come first, so that a row of `H·T`
+logits is one tile.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmarks.gpu.attention_kernels import interpreted
 
 CELLS = 128 if interpreted() else 64
-"""Cells in one tile. The interpreter prefers few operations on large tiles."""
+"""Number of cells per tile. The interpreter is fastest with few operations on large tiles."""
 
 
 @triton.jit
@@ -24,7 +24,8 @@ def _placed(
     embeddings, features, weight, constant, out,
     L: tl.constexpr, C: tl.constexpr, K: tl.constexpr, K_PAD: tl.constexpr, P: tl.constexpr, M: tl.constexpr,
 ):  # fmt: skip
-    """The image of one prompt, `[L, C]`: the embedding `[C, L]` and the dense prompt, a product of K factors."""
+    """Compute the image of one prompt, `[L, C]`: the embedding `[C, L]` plus the dense prompt, a product of K
+    factors."""
     cell, row = tl.program_id(0) * M + tl.arange(0, M), tl.program_id(1)
     c, k = tl.arange(0, C), tl.arange(0, K_PAD)
     here = cell < L
@@ -47,7 +48,7 @@ def _to_image(
     queries, image, position, sums, largest_out, total_out,
     L: tl.constexpr, C: tl.constexpr, HT: tl.constexpr, SPLITS: tl.constexpr, N: tl.constexpr,
 ):  # fmt: skip
-    """Attention of all tokens and heads of one prompt to one part of its image: unnormalised sums of cells."""
+    """Attend all tokens and heads of one prompt to one part of its image. Writes unnormalised sums over cells."""
     part, row = tl.program_id(0), tl.program_id(1)
     SPAN: tl.constexpr = (L + SPLITS * N - 1) // (SPLITS * N) * N
     t, c, n = tl.arange(0, HT), tl.arange(0, C), tl.arange(0, N)
@@ -77,7 +78,7 @@ def _to_image(
 
 @triton.jit
 def _joined(sums, largest, total, out, C: tl.constexpr, HT: tl.constexpr, SPLITS: tl.constexpr, T: tl.constexpr):
-    """T tokens' sums of all parts as one."""
+    """Combine the sums of all parts for T tokens."""
     row, c = tl.program_id(1), tl.arange(0, C)
     t = tl.program_id(0) * T + tl.arange(0, T)
     peak = tl.full([T], -1e30, tl.float32)
@@ -99,7 +100,7 @@ def _from_image(
     image, position, keys, bias, values, norm_weight, norm_bias, eps, out,
     L: tl.constexpr, C: tl.constexpr, H: tl.constexpr, T: tl.constexpr, M: tl.constexpr,
 ):  # fmt: skip
-    """Cells of one prompt's image, each after its attention to the tokens, its residual and its norm."""
+    """Attend cells of one prompt's image to the tokens, add the residual and apply the norm."""
     HT: tl.constexpr = H * T
     cell, row = tl.program_id(0) * M + tl.arange(0, M), tl.program_id(1)
     t, c = tl.arange(0, HT), tl.arange(0, C)
@@ -131,7 +132,7 @@ def _masks(
     L: tl.constexpr, C: tl.constexpr, G: tl.constexpr, C1: tl.constexpr, C2: tl.constexpr,
     FIRST: tl.constexpr, COUNT: tl.constexpr, M: tl.constexpr,
 ):  # fmt: skip
-    """Both upscalings and the masks of some cells: 16 pixels of `COUNT` masks each, put in place."""
+    """Upscale some cells twice and compute their pixels of `COUNT` masks: 16 pixels per cell and mask."""
     cell, row = tl.program_id(0) * M + tl.arange(0, M), tl.program_id(1)
     c, c1, n = tl.arange(0, C), tl.arange(0, C1), tl.arange(0, 16)
     wide = tl.arange(0, 4 * C2)
@@ -158,7 +159,7 @@ def _masks(
 
 
 def placed_image(embeddings: Tensor, features: Tensor | None, weight: Tensor, prompts: int) -> Tensor:
-    """Images of prompts, half `[R, L, C]`.
+    """Compute the images of all prompts, half `[R, L, C]`.
 
     Args:
         embeddings: half `[B, C, L]`.
@@ -178,7 +179,7 @@ def placed_image(embeddings: Tensor, features: Tensor | None, weight: Tensor, pr
 
 
 def tokens_to_image(queries: Tensor, image: Tensor, position: Tensor) -> Tensor:
-    """Softmax of `queries · (image + position)ᵀ`, logits in units of log2, times the image.
+    """Compute softmax(`queries · (image + position)ᵀ`) times the image. Logits are scaled by log2(e).
 
     Args:
         queries: half `[R, H·T, C]`.
@@ -190,7 +191,7 @@ def tokens_to_image(queries: Tensor, image: Tensor, position: Tensor) -> Tensor:
     """
     rows, tokens, channels = queries.shape
     cells = image.shape[1]
-    # Enough parts that few prompts fill a GPU too.
+    # Split the image into enough parts that a few prompts use the whole GPU.
     splits = 2 if interpreted() else 4 if rows >= 32 else 16
     sums = torch.empty((rows, splits, tokens, channels), dtype=torch.float32, device=image.device)
     largest, total = (sums.new_empty((rows, splits, tokens)) for _ in range(2))
@@ -206,7 +207,7 @@ def tokens_to_image(queries: Tensor, image: Tensor, position: Tensor) -> Tensor:
 def image_to_tokens(
     image: Tensor, position: Tensor, keys: Tensor, bias: Tensor, values: Tensor, heads: int, norm: Any
 ) -> Tensor:
-    """The image after each cell's attention to the tokens, its residual and its norm, half `[R, L, C]`.
+    """Attend each cell to the tokens, add the residual and apply the norm: half `[R, L, C]`.
 
     Args:
         image, position: as for `tokens_to_image`.
@@ -225,7 +226,7 @@ def image_to_tokens(
 
 
 def upscaled_masks(image: Tensor, decoder: Any, hyper_in: Tensor, first: int, count: int, dtype: torch.dtype) -> Tensor:
-    """Some of the four masks, `[R, count, 4·G, 4·G]`.
+    """Compute `count` of the four masks, `[R, count, 4·G, 4·G]`.
 
     Args:
         image: half `[R, G·G, C]`.
@@ -242,7 +243,7 @@ def upscaled_masks(image: Tensor, decoder: Any, hyper_in: Tensor, first: int, co
     )
     norm = decoder.upscale_layer_norm
     narrow = hyper_in.shape[2]
-    # Column `place · 4 + mask` has the mask's vector in the rows of that place.
+    # Column `place · 4 + mask` contains the mask's vector in the rows of that place.
     hyper = torch.einsum("rkc,pq->rpcqk", hyper_in, torch.eye(4, dtype=hyper_in.dtype, device=hyper_in.device))
     out = torch.empty((rows, count, 4 * grid, 4 * grid), dtype=dtype, device=image.device)
     _masks[(triton.cdiv(cells, CELLS), rows)](

@@ -1,4 +1,4 @@
-"""The encoder: images a second in each formulation, eager, as a CUDA graph, and compiled by regions."""
+"""The encoder: images per second by formulation, in eager mode, as a CUDA graph, and compiled block by block."""
 
 import functools
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ BEST: Formulation = "fused"
 
 
 def run(bench: Bench) -> None:
-    """Measure the most telling first: the best formulation at batch 4, then its rivals, then other batches."""
+    """Measure the most important first: the best formulation at batch 4, then the baselines, then other batch sizes."""
     model = kit_model(bench.model, bench.seed, bench.device)
     shapes = shapes_of(bench.model)
     flop = encoder_flop(shapes)
@@ -34,7 +34,7 @@ def run(bench: Bench) -> None:
     measure("folded", first, modes=(compiled, graph, "eager"))
     measure("padded late", first, modes=(compiled, graph))
     if bench.on_gpu:
-        # Inductor times its own kernels for each product: a minute, so it comes last.
+        # Autotuning takes about a minute per run, so this comes last.
         measure("segment-anything-fast", first, modes=(compiled,), compile_mode="max-autotune-no-cudagraphs")
 
 
@@ -48,7 +48,7 @@ def _formulation(
     modes: Sequence[str],
     compile_mode: str | None = None,
 ) -> None:
-    """All modes and batches of one formulation, on one copy of the weights."""
+    """Measure all modes and batch sizes of one formulation, on one copy of the weights."""
 
     def prepared(mode: str) -> Any:
         graph = encoder_graph(model, formulation)
@@ -73,7 +73,8 @@ def _formulation(
 
 
 def compile_regions(graph: Any, device: str, mode: str | None = None) -> None:
-    """Compile each kind of block once; blocks of one kind share the code, so 32 layers take as long as two."""
+    """Compile each kind of block once. Blocks of one kind share the code, so 32 layers take as long to compile as
+    two."""
     encoder: Any = graph.vision_encoder
     for layer in encoder.layers:
         layer.compile(**compile_options(device, mode=mode))
@@ -81,7 +82,7 @@ def compile_regions(graph: Any, device: str, mode: str | None = None) -> None:
 
 @torch.inference_mode()
 def encoder_inputs(side: int, batch: int, device: str) -> tuple[Tensor, Tensor]:
-    """Images uint8 `[B, 3, S, S]` and their sizes int32 `[B, 2]`."""
+    """Create images uint8 `[B, 3, S, S]` and their sizes int32 `[B, 2]`."""
     probes = probe_images(min(batch, 4), side)
     images = torch.from_numpy(np.stack([probes[index % len(probes)].image for index in range(batch)]))
     sizes = torch.tensor([probes[index % len(probes)].input_size for index in range(batch)], dtype=torch.int32)
@@ -89,7 +90,8 @@ def encoder_inputs(side: int, batch: int, device: str) -> tuple[Tensor, Tensor]:
 
 
 def encoder_flop(shapes: VitShapes) -> float:
-    """Operations of one image as SAM writes it: products of blocks, attention, patches, neck (ViT-H: 5.96 T)."""
+    """Count the FLOPs of one image in SAM's own formulation: blocks, attention, patch embedding and neck (ViT-H: 5.96
+    T)."""
     hidden, padded, tokens = shapes.hidden, shapes.padded_tokens, shapes.tokens
     whole, windowed = len(shapes.global_layers), shapes.layers - len(shapes.global_layers)
     projections = 8.0 * hidden**2 * (whole * tokens + windowed * padded)

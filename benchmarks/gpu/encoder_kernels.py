@@ -1,4 +1,5 @@
-"""Kernels between the encoder's matrix products, in the Triton language: patches, and residuals with their norms."""
+"""Kernels between the encoder's matrix products, in the Triton language: patch embedding input, and residuals with
+norms."""
 
 from typing import Any
 
@@ -12,7 +13,7 @@ from benchmarks.gpu.attention_kernels import interpreted
 
 @triton.jit
 def _patches(image, input_size, mean, std, out, S: tl.constexpr, PATCH: tl.constexpr, S_PAD: tl.constexpr):
-    """One row of patches, one colour: normalised, zero where the image does not reach, sorted into its patches."""
+    """Normalise one row of patches of one colour channel, zero it beyond the image, and reorder it into patches."""
     colour, patch_y, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     within, x = tl.arange(0, PATCH)[:, None], tl.arange(0, S_PAD)[None, :]
     y = patch_y * PATCH + within
@@ -31,7 +32,7 @@ def _add_norm(
     hidden, update, weight, bias, total, normed, eps, rows,
     C: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr, ADD: tl.constexpr, R: tl.constexpr,
 ):  # fmt: skip
-    """R rows: sums of residuals and their updates, and the sums' layer norms. A row is two powers of two long."""
+    """Add updates to R rows of residuals and compute the layer norms. A row is split into two powers of two."""
     row = tl.program_id(0) * R + tl.arange(0, R)[:, None]
     low, high = tl.arange(0, LOW)[None, :], LOW + tl.arange(0, HIGH)[None, :]
     low_here, high_here = (row < rows) & (low < C), (row < rows) & (high < C)
@@ -56,7 +57,7 @@ def _add_norm(
 
 
 def patches(image: Tensor, input_size: Tensor, mean: Tensor, std: Tensor, patch: int) -> Tensor:
-    """Rows of the patch embedding's matrix product.
+    """Arrange an image as the rows of the patch embedding's matrix product.
 
     Args:
         image: uint8 `[B, 3, S, S]`.
@@ -75,7 +76,8 @@ def patches(image: Tensor, input_size: Tensor, mean: Tensor, std: Tensor, patch:
 
 
 def add_norm(hidden: Tensor, update: Tensor | None, norm: Any) -> tuple[Tensor, Tensor]:
-    """A residual plus its update, and the layer norm of the sum, in one pass; statistics in single precision.
+    """Add an update to a residual and compute the layer norm of the sum, in one pass. Statistics are in single
+    precision.
 
     Args:
         hidden: half `[rows, C]`.
@@ -89,7 +91,7 @@ def add_norm(hidden: Tensor, update: Tensor | None, norm: Any) -> tuple[Tensor, 
     total, normed = hidden if update is None else hidden.new_empty(hidden.shape), hidden.new_empty(hidden.shape)
     low = 1 << (channels.bit_length() - 1)
     high = max(1 << (channels - low - 1).bit_length(), 1) if channels > low else 1
-    # A warp a row; the interpreter takes as long for many rows as for one.
+    # One warp per row. In the interpreter, the number of rows per program hardly matters.
     together = 1024 if interpreted() else 4
     _add_norm[(triton.cdiv(rows, together),)](
         hidden, hidden if update is None else update, norm.weight, norm.bias, total, normed, norm.eps, rows,

@@ -1,4 +1,4 @@
-"""The file of figures: one JSON object a line, each flushed when it is known."""
+"""The file of figures: one JSON object per line, flushed as soon as the figure is measured."""
 
 import json
 import os
@@ -13,7 +13,7 @@ Line = Mapping[str, Any]
 
 
 class FigureFile:
-    """Appends lines to a file, from several processes, each line by one write.
+    """Append lines to a file, also from several processes. Each line is one write.
 
     Args:
         path: created when the first line is written.
@@ -26,7 +26,7 @@ class FigureFile:
         self.started = time.monotonic()
 
     def write(self, line: Line) -> None:
-        """Append a line, on disk when this returns, and show the short form of it on stdout."""
+        """Append a line, flush it to disk, and print a short form to stdout."""
         line = {**line, "at_s": round(time.monotonic() - self.started, 1)}
         text = json.dumps({**line, **self.common}) + "\n"
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -38,17 +38,17 @@ class FigureFile:
 
 
 def read_figures(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file of figures."""
+    """Read the lines of a file of figures."""
     return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
 
 
 def describe(device: str) -> dict[str, Any]:
-    """Device, driver and versions. Initialises CUDA, so that a process that forks later must not call it.
+    """Describe device, driver and versions. Initialises CUDA, so a process that forks later must not call it.
 
     Raises:
         RuntimeError: PyTorch cannot use a GPU, and `device` is one.
     """
-    # Here, since figures are also read where PyTorch is not installed.
+    # Imported here, because figures are also read where PyTorch is not installed.
     import torch
 
     common: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""FP8 products for the blocks' projections: their rate, and how far they are from half precision."""
+"""FP8 products for the projections of the blocks: their rate, and their error against half precision."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -11,13 +11,13 @@ from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.models import shapes_of
 
 LARGEST = 448.0
-"""Largest finite float8_e4m3fn."""
+"""Largest finite value of float8_e4m3fn."""
 
 FP8 = torch.float8_e4m3fn
 
 
 def run(bench: Bench) -> None:
-    """Measure qkv and both products of the MLP with scales by tensor and by row, against half precision."""
+    """Measure qkv and both products of the MLP, with scales per tensor and per row, against half precision."""
     shapes = shapes_of(bench.model)
     batch = 4 if bench.on_gpu else 1
     rows = shapes.tokens * batch
@@ -58,7 +58,8 @@ def _compare(bench: Bench, about: Mapping[str, object], *, gelu: bool) -> None:
 
 
 def activations_of(rows: int, inner: int, device: str, *, gelu: bool) -> Tensor:
-    """Half `[rows, inner]` as a projection sees them: normalised, with a few large channels, or after a GELU."""
+    """Create half `[rows, inner]` inputs as a projection sees them: normalised with a few large channels, or after a
+    GELU."""
     values = torch.randn(rows, inner, device=device)
     if gelu:
         return F.gelu(values).half()
@@ -67,20 +68,20 @@ def activations_of(rows: int, inner: int, device: str, *, gelu: bool) -> Tensor:
 
 
 def quantised(values: Tensor, *, by_row: bool) -> tuple[Tensor, Tensor]:
-    """FP8 values and their scale, one for all or `[rows, 1]`."""
+    """Quantise to FP8. Returns the values and their scale, a scalar or `[rows, 1]`."""
     largest = values.abs().amax(dim=1, keepdim=True) if by_row else values.abs().amax()
     scale = (largest.float() / LARGEST).clamp(min=1e-12)
     return (values / scale).clamp(-LARGEST, LARGEST).to(FP8), scale
 
 
 def fp8_product(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
-    """`first · secondᵀ` in half precision. A processor multiplies the same numbers in single precision."""
+    """Compute `first · secondᵀ` with a half-precision result. A CPU multiplies the same values in single precision."""
     (a, scale_a), (b, scale_b) = first, second
     if a.device.type != "cuda":
         return ((a.float() * scale_a) @ (b.float() * scale_b).t()).half()
     if scale_a.dim():
         scale_b = scale_b.t().contiguous()
-        # Scales by row are implemented for BF16 results alone.
+        # PyTorch implements per-row scales only for BF16 results.
         product: Tensor = torch._scaled_mm(a, b.t(), scale_a, scale_b, out_dtype=torch.bfloat16, use_fast_accum=True)
         return product
     scaled: Tensor = torch._scaled_mm(a, b.t(), scale_a, scale_b, out_dtype=torch.float16, use_fast_accum=True)
@@ -88,7 +89,7 @@ def fp8_product(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> 
 
 
 def fp8_task(device: str, rows: int, columns: int, inner: int) -> Callable[[], Tensor]:
-    """One product of FP8 values that are there already."""
+    """Create a task that multiplies values that are already in FP8."""
     first = quantised(torch.randn(rows, inner, device=device), by_row=False)
     second = quantised(torch.randn(columns, inner, device=device), by_row=False)
     return lambda: fp8_product(first, second)

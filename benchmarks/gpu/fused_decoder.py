@@ -1,4 +1,4 @@
-"""The absorbed decoder with one Triton-language kernel for each pass over the image."""
+"""The absorbed decoder with one Triton-language kernel per pass over the image."""
 
 import math
 from typing import Any
@@ -43,7 +43,7 @@ class FusedDecoderGraph(AbsorbedDecoderGraph):
         low_res, rows = self.sizes.low_res_size, batch * prompts
         labels, coords = point_labels.flatten(0, 1), point_coords.flatten(0, 1)
         outputs = 1 + self.mask_decoder.num_mask_tokens
-        # Absent tokens fill the row up to a power of two, which is what a tile is.
+        # Absent tokens pad the row to a power of two, as required for a tile.
         missing = max(8, 1 << (outputs + points - 1).bit_length()) - outputs - points
         labels = torch.nn.functional.pad(labels, (0, missing), value=ABSENT)
         coords = torch.nn.functional.pad(coords, (0, 0, 0, missing))
@@ -62,7 +62,7 @@ class FusedDecoderGraph(AbsorbedDecoderGraph):
         return masks.unflatten(0, (batch, prompts)), iou_predictions.unflatten(0, (batch, prompts)).to(torch.float32)
 
     def _passes(self, tokens: Tensor, image: Tensor, absence: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens `[R, T, C]` and images `[R, L, C]` after SAM's two-way transformer; `absence` is `[R, 1, T, 1]`."""
+        """Run SAM's two-way transformer on tokens `[R, T, C]` and images `[R, L, C]`. `absence` is `[R, 1, T, 1]`."""
         transformer: Any = self.mask_decoder.transformer
         position = self._image_position()[0, 0].contiguous()
         bias = torch.where(absence < 0, NEVER, 0.0).to(torch.float32)
@@ -82,12 +82,12 @@ class FusedDecoderGraph(AbsorbedDecoderGraph):
 
 
 def _heads_first(projected: Tensor, weight: Tensor, heads: int) -> Tensor:
-    """`[R, T, H·D]` times `[H, D, C]` head by head: `[R, H, T, C]`."""
+    """Multiply `[R, T, H·D]` by `[H, D, C]` head by head, giving `[R, H, T, C]`."""
     return projected.unflatten(-1, (heads, -1)).transpose(1, 2) @ weight
 
 
 def _look(attention: Any, queries: Tensor, image: Tensor, position: Tensor) -> Tensor:
-    """Attention from tokens to image, `[R, T, C]`."""
+    """Attend from tokens to image: `[R, T, C]`."""
     heads = attention.num_attention_heads
     asked = attention.q_proj(queries) * (attention.scaling * LOG2_E)
     wanted = _heads_first(asked, attention.k_proj.weight.unflatten(0, (heads, -1)), heads)
@@ -98,7 +98,7 @@ def _look(attention: Any, queries: Tensor, image: Tensor, position: Tensor) -> T
 
 
 def _update(layer: Any, image: Tensor, position: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-    """Attention from image to tokens with the residual and the norm after it."""
+    """Attend from image to tokens, then add the residual and apply the norm."""
     attention = layer.cross_attn_image_to_token
     heads = attention.num_attention_heads
     key = attention.k_proj(keys) * (attention.scaling * LOG2_E)
@@ -106,7 +106,7 @@ def _update(layer: Any, image: Tensor, position: Tensor, keys: Tensor, values: T
     query_bias = attention.q_proj.bias.unflatten(0, (heads, -1))[:, :, None]
     offset = _heads_first(key, query_bias, heads).to(torch.float32) + bias
     value = _heads_first(attention.v_proj(values), attention.out_proj.weight.t().unflatten(0, (heads, -1)), heads)
-    # The weights of one head sum to 1, so a share of the bias with each head adds up to the bias.
+    # The weights of one head sum to 1, so adding an equal share of the bias to each head adds up to the bias.
     value = value + attention.out_proj.bias / heads
     return image_to_tokens(
         image, position, absorbed.flatten(1, 2).contiguous(), offset.flatten(1).contiguous(),

@@ -1,4 +1,4 @@
-"""The encoder as nine kernels a block: products by cuBLAS, everything between them in the Triton language."""
+"""The encoder as nine kernels per block: matrix products by cuBLAS, everything between them in the Triton language."""
 
 from typing import Any
 
@@ -49,7 +49,7 @@ class FusedEncoder(nn.Module):
 
 
 def _block(layer: Any, hidden: Tensor, update: Tensor | None, grid: int) -> tuple[Tensor, Tensor]:
-    """One block on `[B·G·G, C]`: the residual before its last sum, and what is to be added."""
+    """Run one block on `[B·G·G, C]`. Returns the residual before its last addition, and the update to add to it."""
     attention = layer.attn
     hidden, normed = add_norm(hidden, update, layer.layer_norm1)
     qkv = torch.addmm(attention.qkv.bias, normed, attention.qkv.weight.t())

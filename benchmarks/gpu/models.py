@@ -1,4 +1,4 @@
-"""The models that the kit measures: Meta's ViTs with random weights, and a small one for a processor."""
+"""The models to measure: Meta's ViTs with random weights, and a small one for CPUs."""
 
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ TINY = "tiny"
 
 
 class VitShapes(NamedTuple):
-    """Sizes of a ViT: the input's side in pixels, the grid's in cells, and those of its blocks."""
+    """Sizes of a ViT: side of the input in pixels, side of the grid in cells, and sizes of the blocks."""
 
     image_size: int
     grid: int
@@ -26,23 +26,23 @@ class VitShapes(NamedTuple):
 
     @property
     def head_width(self) -> int:
-        """Channels of one head."""
+        """Number of channels of one head."""
         return self.hidden // self.heads
 
     @property
     def tokens(self) -> int:
-        """Cells of one image."""
+        """Number of cells of one image."""
         return self.grid**2
 
     @property
     def padded_tokens(self) -> int:
-        """Cells of one image once its windows are filled up (ViT-H: 4,900 for 4,096)."""
+        """Number of cells of one image after its windows are padded (ViT-H: 4,900 instead of 4,096)."""
         return (-(-self.grid // self.window) * self.window) ** 2
 
 
 def kit_config(name: str) -> SamConfig:
-    """The configuration of a model. `tiny` has the bundled model's frame and decoder, and a ViT of two blocks whose
-    windows do not tile the grid, so that everything that runs for ViT-H runs for it."""
+    """Create the configuration of a model. `tiny` has the bundled model's input size and decoder, and a ViT of two
+    blocks whose windows do not tile the grid, so that it exercises the same code as ViT-H."""
     if name != TINY:
         return vit_config(name)
     return SamConfig(
@@ -56,7 +56,7 @@ def kit_config(name: str) -> SamConfig:
 
 
 def shapes_of(name: str) -> VitShapes:
-    """The sizes of a model's encoder."""
+    """Return the sizes of a model's encoder."""
     vision: Any = kit_config(name).vision_config
     return VitShapes(
         vision.image_size,
@@ -71,7 +71,7 @@ def shapes_of(name: str) -> VitShapes:
 
 
 def kit_model(name: str, seed: int, device: str) -> SamModel:
-    """A model in float32 with random weights, drawn on the device."""
+    """Create a model in float32 with random weights, generated on the device."""
     with torch.device("meta"):
         model = SamModel(kit_config(name))
     model.to_empty(device=device)

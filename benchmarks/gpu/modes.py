@@ -1,4 +1,4 @@
-"""Ways to run the same modules: as they are, compiled by regions, and replayed as a CUDA graph."""
+"""Ways to run a module: eager, compiled block by block, or replayed as a CUDA graph."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,12 +9,12 @@ from torch import Tensor
 Function = Callable[..., Any]
 
 RECOMPILE_LIMIT = 64
-"""Compilations of one code object. Two kinds of blocks at several batch sizes pass torch's default of 8, after which it
-would run them without compiling and say nothing."""
+"""Maximum number of compilations of one code object. Two kinds of blocks at several batch sizes exceed PyTorch's
+default of 8, after which it silently runs them without compiling."""
 
 
 def compile_options(device: str, *, dynamic: bool | None = False, mode: str | None = None) -> dict[str, Any]:
-    """Arguments of `torch.compile` with which it fails where it would fall back to the interpreter.
+    """Arguments for `torch.compile` that make it fail instead of falling back to the interpreter.
 
     On a processor it traces and does not generate code, which takes a C++ compiler half a minute a graph.
     """
@@ -26,17 +26,17 @@ def compile_options(device: str, *, dynamic: bool | None = False, mode: str | No
 
 
 def compiled_graphs() -> int:
-    """Number of graphs that this process has compiled so far."""
+    """Return the number of graphs that this process has compiled so far."""
     return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
 
 
 def in_mode(mode: str, function: Function, device: str, inputs: tuple[Tensor, ...]) -> Callable[[], Any]:
-    """One call as a task: replayed where the mode names a CUDA graph, else as it is."""
+    """Wrap one call as a task: replayed if the mode is a CUDA graph, otherwise called directly."""
     return replayed(function, device, *inputs) if "CUDA graph" in mode else lambda: function(*inputs)
 
 
 def replayed(function: Function, device: str, *inputs: Tensor) -> Callable[[], Any]:
-    """Capture one call into a CUDA graph and return its replay, which reads the same inputs and fills the same outputs.
+    """Capture one call in a CUDA graph and return its replay, which reads the same inputs and writes the same outputs.
 
     On a processor, which has no such graphs, the call itself.
     """

@@ -1,4 +1,4 @@
-"""Parity: every formulation in half precision against the float32 model on the same device."""
+"""Parity of every formulation in half precision with the float32 model on the same device."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -22,14 +22,15 @@ IMAGES = 3
 
 
 def run(bench: Bench) -> None:
-    """Compare encoders, then decoders, on the gate's images and prompts; then encoders of weights with outliers."""
+    """Compare encoders, then decoders, on the parity gate's images and prompts; then encoders whose weights have
+    outliers."""
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     model = kit_model(bench.model, bench.seed, bench.device)
     expected = Expected(model, IMAGES if bench.on_gpu else 1)
     formulations, decoders = list(FORMULATIONS), list(DECODERS)
     if not bench.on_gpu:
-        # The others run their kernels in other stages; interpreted, they take a processor seconds.
+        # The other formulations run their kernels in other stages; interpreted on a CPU they take seconds.
         formulations, decoders = ["bias", "folded", "padded late", "streamed"], ["exported", "absorbed"]
     for formulation in formulations:
         _encoder(bench, model, expected, formulation, "random")
@@ -43,7 +44,7 @@ def run(bench: Bench) -> None:
 
 
 class Case(NamedTuple):
-    """One image, its float32 embedding `[C, G, G]`, and the masks `[4, M, M]` of each prompt."""
+    """One image with its float32 embedding `[C, G, G]` and the masks `[4, M, M]` of each prompt."""
 
     probe: ProbeImage
     embedding: FloatArray
@@ -74,7 +75,7 @@ def _encoder(bench: Bench, model: SamModel, expected: Expected, formulation: Any
             image = torch.from_numpy(case.probe.image)[None].to(bench.device)
             size = torch.tensor([case.probe.input_size], dtype=torch.int32, device=bench.device)
             embeddings.append(graph(image, size)[0].float().cpu().numpy())
-        # The float32 decoder on both sides, so that the figures are the encoder's.
+        # Both sides use the float32 decoder, so that only the encoder differs.
         decode = expected.reference.predict
         ious = _ious(expected, embeddings, lambda embedding, prompt: decode(embedding, prompt)[0])
         pairs = [(case.embedding, embedding) for case, embedding in zip(expected.cases, embeddings, strict=True)]
@@ -117,7 +118,7 @@ def _decoder(bench: Bench, model: SamModel, expected: Expected, formulation: str
 def _ious(
     expected: Expected, embeddings: Sequence[FloatArray], decode: Callable[[FloatArray, Prompt], FloatArray]
 ) -> dict[str, float]:
-    """IoU of masks, mean and least: of decided pixels as the gate counts them, and of all pixels."""
+    """Mean and smallest IoU of masks: over decided pixels, as the parity gate counts them, and over all pixels."""
     decided, every = [], []
     for case, embedding in zip(expected.cases, embeddings, strict=True):
         for prompt, masks in zip(case.prompts, case.masks, strict=True):

@@ -1,9 +1,9 @@
-"""Names of stages and models, without the imports that measuring needs."""
+"""Names of stages and models, without importing PyTorch."""
 
 from dataclasses import dataclass
 
 MODEL_NAMES = ("vit_b", "vit_l", "vit_h", "tiny")
-"""Meta's ViTs, and a small model of the bundled one's frame, for a processor."""
+"""Meta's ViTs, and a small model with the bundled model's input size, for CPUs."""
 
 
 @dataclass(frozen=True)
@@ -30,4 +30,4 @@ STAGES = (
     Stage("fp8", 8, 20),
     Stage("profile", 15, 50),
 )
-"""Most valuable first. Seconds are of an H100, with ViT-H."""
+"""Most important stage first. Times are those of an H100 with ViT-H."""

@@ -1,4 +1,4 @@
-"""Where the time of the best encoder and decoder goes, kernel by kernel."""
+"""Profile of the fastest encoder and decoder, kernel by kernel."""
 
 import functools
 from collections.abc import Callable
@@ -19,11 +19,11 @@ TOP = 20
 
 
 def run(bench: Bench) -> None:
-    """Profile the encoder at batch 4 and the decoder at 64 rows: the 20 kernels that take longest."""
+    """Profile the encoder at batch 4 and the decoder at 64 rows, and write the 20 slowest kernels."""
     model = kit_model(bench.model, bench.seed, bench.device)
     batch, rows = (4, 64) if bench.on_gpu else (1, 2)
 
-    # Interpreted, the fused one takes a processor seconds.
+    # Interpreted on a CPU, the fused formulation takes seconds.
     best = NO_MASK_INPUT if bench.on_gpu else "absorbed"
 
     def encoder() -> Callable[[], Any]:

@@ -9,7 +9,7 @@ from modeling.prompts import NOT_A_POINT
 
 @torch.inference_mode()
 def decoder_inputs(sizes: ModelSizes, batch: int, prompts: int, device: str) -> tuple[Tensor, ...]:
-    """Random embeddings and one click a prompt, as SAM pads it: two tokens, no mask."""
+    """Create random embeddings and one click per prompt, padded as in SAM to two tokens, without a mask input."""
     side, low_res, grid = sizes.image_size, sizes.low_res_size, sizes.grid_size
     labels = torch.tensor([1, NOT_A_POINT], dtype=torch.int32, device=device)
     return (

@@ -1,4 +1,4 @@
-"""From where an embedding lies to masks on the host: what a prompt costs beside the decoder."""
+"""Time per prompt including the copies: embeddings from their memory to the decoder, and masks to the host."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -16,13 +16,13 @@ from modeling.architectures import ModelSizes
 from modeling.decoder_graph import MaskDecoderGraph
 
 SLOTS = 256
-"""Embeddings in each place: of SAM's size 512 MiB, which no cache of a GPU holds."""
+"""Number of embeddings per memory: 512 MiB at SAM's size, more than any GPU's cache."""
 ROWS = (64, 16)
 
 
 @torch.inference_mode()
 def measure_sources(bench: Bench, name: str, decoder: MaskDecoderGraph) -> bool:
-    """Gather embeddings, decode one prompt of each, bring the masks to the host; each source and each output alone.
+    """Gather embeddings, decode one prompt on each, and copy the masks to the host, for each source and each output.
 
     Args:
         name: of the decoder, in every line.
@@ -63,14 +63,15 @@ def _measure(bench: Bench, pipeline: "Pipeline", source: str, place: Tensor, out
 
 
 class Masks(NamedTuple):
-    """The masks that leave the device, and their type."""
+    """Which masks are copied to the host, and their type."""
 
     first: int
     number: int
     dtype: torch.dtype
 
     def answered_by(self, decoder: MaskDecoderGraph) -> Callable[..., Tensor]:
-        """The decoder as a function to these masks, `[B, P, number, M, M]`; a fused one computes no others' pixels."""
+        """Wrap the decoder as a function to these masks, `[B, P, number, M, M]`. A fused decoder computes only
+        these."""
         first, number, dtype = self
 
         def decode(*inputs: Tensor) -> Tensor:
@@ -91,7 +92,7 @@ OUTPUTS: Mapping[str, Masks] = {
 
 
 def embedding_places(bench: Bench, decoder: MaskDecoderGraph, slots: int) -> dict[str, Tensor]:
-    """The same embeddings half `[slots, C, G, G]` on the device, in pinned and in pageable memory of the host."""
+    """Create the same embeddings, half `[slots, C, G, G]`, on the device, in pinned and in pageable host memory."""
     sizes = decoder.sizes
     shape = (slots, sizes.channels, sizes.grid_size, sizes.grid_size)
     slab = torch.randn(shape, device=bench.device, dtype=torch.float16)
@@ -102,7 +103,7 @@ def embedding_places(bench: Bench, decoder: MaskDecoderGraph, slots: int) -> dic
 
 
 class Pipeline:
-    """Batches of prompts, each an image of its own with one click, two of them under way at once.
+    """Batches of prompts, one click on a different image each, with two batches in flight.
 
     While one batch is decoded, the next one's embeddings are gathered and the last one's masks are copied to the host,
     each on a stream of its own.
@@ -133,7 +134,7 @@ class Pipeline:
             target[row].copy_(place[slot], non_blocking=True)
 
     def step(self, place: Tensor) -> None:
-        """Begin one batch; on a GPU it ends while later ones are under way."""
+        """Start one batch. On a GPU it finishes while later batches are in flight."""
         turn, self.steps = self.steps % 2, self.steps + 1
         if self.device != "cuda":
             self.gather(place, turn)

@@ -1,4 +1,4 @@
-"""The stages of a run: what each is for, how long it may take, and how it is run apart from the others."""
+"""The stages of a run: their purpose, their time limits, and running each in a separate process."""
 
 import importlib
 import multiprocessing
@@ -16,11 +16,11 @@ from benchmarks.gpu.figures import FigureFile
 from benchmarks.gpu.plan import Stage
 
 GRACE_SECONDS = 20.0
-"""For what is under way when a stage's time is up: a compilation cannot be interrupted, only killed."""
+"""Grace period when a stage's time is up. A compilation cannot be interrupted, only killed."""
 
 
 def run_stages(stages: Iterable[Stage], file: FigureFile, budget: float, bench: dict[str, Any]) -> None:
-    """Run stages one after the other, each in a process of its own.
+    """Run stages one after the other, each in its own process.
 
     A process keeps a stage's end, however it comes, from ending the run: an exception, a GPU error that no call of that
     process survives, memory that runs out, or a time limit. It is forked, so that imports are paid for once; nothing
@@ -55,7 +55,7 @@ def _run_apart(name: str, file: FigureFile, seconds: float, limit: float, bench:
         _kill_group(process.pid)
         process.join()
         return f"stopped after {limit:.0f} s"
-    # What it started, such as compiler workers, goes with it.
+    # Also kills the processes that the stage started, such as compiler workers.
     _kill_group(process.pid)
     return "finished" if process.exitcode == 0 else f"ended with exit code {process.exitcode}"
 
@@ -64,7 +64,7 @@ def _child(name: str, file: FigureFile, seconds: float, bench: dict[str, Any]) -
     os.setpgid(0, 0)
     try:
         if bench["device"] == "cpu":
-            # Several threads on a shared machine wait for each other longer than they compute.
+            # On a shared machine, several threads wait for each other longer than they compute.
             torch.set_num_threads(1)
         stage: Any = importlib.import_module(f"benchmarks.gpu.{name}")
         stage.run(Bench(stage=name, deadline=time.monotonic() + seconds, file=file, **bench))

@@ -1,4 +1,4 @@
-"""Timing on a device: CUDA events on a GPU, the clock on a processor."""
+"""Timing on a device: with CUDA events on a GPU, with the clock on a CPU."""
 
 import statistics
 import time
@@ -13,11 +13,11 @@ WARM_UP_RUNS = 3
 MAX_RUNS = 60
 MIN_RUNS = 5
 SECONDS = 0.5
-"""Of timed runs for one figure; a slow task has `MIN_RUNS` however long they take."""
+"""Seconds of timed runs per figure. A slow task gets at least `MIN_RUNS` runs."""
 
 
 class Timing(NamedTuple):
-    """Milliseconds of one run, over `runs` timed ones, and the most memory that was allocated meanwhile."""
+    """Milliseconds per run over `runs` timed runs, and the peak memory allocated during them."""
 
     median_ms: float
     q1_ms: float
@@ -56,7 +56,7 @@ def _on_gpu(task: Task, seconds: float) -> Timing:
 
 
 def _on_cpu(task: Task) -> Timing:
-    # Only to see that it runs: once, without a warm-up.
+    # On a CPU the run only checks that the code works: one run, without a warm-up.
     start = time.perf_counter()
     task()
     return _timing([(time.perf_counter() - start) * 1e3] * 2, None)

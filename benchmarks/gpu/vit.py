@@ -1,4 +1,4 @@
-"""SAM's ViT in half precision, in the formulations that the kit compares.
+"""SAM's ViT in half precision, in the formulations that the benchmark compares.
 
 All have the same weights and compute the same function; they differ in how relative positions enter the attention and
 in where windows are filled up.
@@ -35,7 +35,7 @@ FORMULATIONS: dict[Formulation, str] = {
 
 
 def encoder_graph(model: SamModel, formulation: Formulation) -> ImageEncoderGraph | FusedEncoder:
-    """`sam_image_encoder` in half precision, in one formulation. Weights are copied from the float32 model."""
+    """Build `sam_image_encoder` in half precision, in one formulation. Weights are copied from the float32 model."""
     if formulation == "fused":
         return FusedEncoder(model)
     graph = ImageEncoderGraph(model, FP16)
@@ -61,7 +61,7 @@ def encoder_graph(model: SamModel, formulation: Formulation) -> ImageEncoderGrap
 
 
 class Block(nn.Module):
-    """One block, `[B, G, G, C]` to the same, around an attention that takes and gives whole grids."""
+    """One block on `[B, G, G, C]`, around an attention on whole grids."""
 
     def __init__(self, layer: Any, attention: nn.Module) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class Streamed(nn.Module):
 
 
 class PaddedLate(nn.Module):
-    """Folded attention whose windows are filled up after the projection, with what the projection makes of zeros."""
+    """Folded attention whose windows are padded after the projection, with the projection of zeros (its bias)."""
 
     def __init__(self, attention: FoldedAttention, window: int) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ class BiasedWindows(nn.Module):
         return attended[:, :grid, :grid].contiguous()
 
     def attend(self, qkv: Tensor) -> Tensor:
-        """`[B, side, side, 3·C]` to `[B, side, side, C]`."""
+        """Attend `[B, side, side, 3·C]`, giving `[B, side, side, C]`."""
         query, key, value = split_heads(qkv, self.heads)
         bias = position_bias(query, self.rel_pos_h, self.rel_pos_w)
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
@@ -138,7 +138,7 @@ class BiasedWindows(nn.Module):
 
 
 def split_heads(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Query, key and value `[B, heads, side·side, D]` of `[B, side, side, 3·C]`."""
+    """Split `[B, side, side, 3·C]` into query, key and value `[B, heads, side·side, D]`."""
     batch, side, _, width = qkv.shape
     parts = qkv.reshape(batch, side * side, 3, heads, width // (3 * heads)).permute(2, 0, 3, 1, 4)
     query, key, value = parts.unbind(0)
@@ -146,7 +146,7 @@ def split_heads(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def position_terms(query: Tensor, table_h: Tensor, table_w: Tensor) -> tuple[Tensor, Tensor]:
-    """SAM's `rel_h` and `rel_w`, `[B, heads, side·side, side]`, of queries `[B, heads, side·side, D]`."""
+    """Compute SAM's `rel_h` and `rel_w`, `[B, heads, side·side, side]`, for queries `[B, heads, side·side, D]`."""
     side = (table_h.shape[0] + 1) // 2
     index = torch.arange(side, device=query.device)
     distance = index[:, None] - index[None, :] + side - 1
@@ -157,7 +157,7 @@ def position_terms(query: Tensor, table_h: Tensor, table_w: Tensor) -> tuple[Ten
 
 
 def position_bias(query: Tensor, table_h: Tensor, table_w: Tensor) -> Tensor:
-    """The bias of attention logits `[B, heads, side·side, side·side]`, held whole."""
+    """Materialise the bias of attention logits, `[B, heads, side·side, side·side]`."""
     by_row, by_column = position_terms(query, table_h, table_w)
     return (by_row[..., :, None] + by_column[..., None, :]).flatten(3)
 

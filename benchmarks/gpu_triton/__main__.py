@@ -1,14 +1,14 @@
-"""The gateway before a real Triton on a GPU, end to end, with a time limit.
+"""Benchmark the gateway with a real Triton on a GPU, end to end, with a time limit.
 
     python -m benchmarks.gpu_triton --out FILE.jsonl --budget SECONDS [--device cuda|cpu] [--model vit_h|tiny]
 
-The models are PyTorch programs with random weights in Triton's Python backend. Measured are a warm `Segment` by wire
-and by system shared memory, Triton itself without the gateway and with the embedding in CUDA shared memory, 16 callers
-at once, and new images. Each figure is a line of JSON in FILE, written at once, and Triton's log lies beside it.
-Where packages are missing, `python -m benchmarks.gpu_triton_carry` collects them on another machine into `.carry/`,
-which is used if it is there.
+Triton's Python backend runs the models with PyTorch and random weights. The benchmark measures a warm `Segment` over
+gRPC and with system shared memory, Triton without the gateway and with the embedding in CUDA shared memory, 16
+concurrent callers, and new images. Each figure is appended to FILE as a line of JSON at once; Triton's log is written
+next to it. If packages are missing, `python -m benchmarks.gpu_triton_carry` collects them on another machine in the
+folder `.carry/`, which is used if it exists.
 
-This process imports the standard library only. It ends everything that it started, also when the time is up.
+This process imports only the standard library. It stops everything that it started, also when the time is up.
 """
 
 import argparse
@@ -27,14 +27,14 @@ from benchmarks.gpu_triton.session import ProcessSession
 
 CARRIED_PYTHON = (3, 12)
 STOP_SECONDS = 15.0
-"""Kept back of the budget for ending what was started."""
+"""Part of the budget reserved for stopping what was started."""
 LINE_CHARACTERS = 300
 
 _FACTS = ("stage", "name", "device", "driver", "versions", "date")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Unpack, measure in a process of its own, clean up, print a table; returns the exit code."""
+    """Unpack, measure in a separate process, clean up and print a table. Returns the exit code."""
     parser = argparse.ArgumentParser(
         description="The gateway and Triton on a GPU, end to end.", epilog="python -m benchmarks.gpu_triton --help"
     )
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _prepare(carry: Path, folder: Path) -> tuple[list[str], dict[str, str]]:
-    """Flags and environment of the measuring process."""
+    """Command-line flags and environment of the measuring process."""
     if not carry.is_dir():
         return [], dict(os.environ)
     if sys.version_info[:2] != CARRIED_PYTHON:
@@ -85,7 +85,7 @@ def _append(out: Path, name: str, failure: str) -> None:
 
 
 def table(records: Sequence[dict[str, Any]]) -> str:
-    """A short line for each record."""
+    """Format one short line per record."""
     lines = []
     for record in records:
         if "median_ms" in record:
@@ -99,7 +99,7 @@ def table(records: Sequence[dict[str, Any]]) -> str:
 
 
 def _end(*_: Any) -> None:
-    """Unwind, so that what was started is ended."""
+    """Exit by an exception, so that what was started is stopped."""
     raise SystemExit(143)
 
 

@@ -1,6 +1,6 @@
-"""The folder of packages that a machine without network needs: its manifest, its limits, and how it is unpacked.
+"""The folder of packages for a machine without network: its manifest, its size limits, and unpacking it.
 
-Only the standard library is imported here, because this runs before the packages are there.
+Imports only the standard library, because this code runs before the packages are available.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ MAX_TRITON_BYTES = 32 << 20
 
 
 class CarryInvalid(Exception):
-    """The folder is missing, incomplete, changed or too large; the text says which."""
+    """The folder is missing, incomplete, modified or too large; the message says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Unpacked:
-    """Where the carried packages lie once unpacked.
+    """Locations of the unpacked packages.
 
     Attributes:
         site: Python packages, for `PYTHONPATH`.
@@ -62,12 +62,12 @@ class Unpacked:
 
     @classmethod
     def under(cls, folder: Path) -> "Unpacked":
-        """The paths below `folder`, whether they exist or not."""
+        """The paths below `folder`, whether or not they exist."""
         return cls(folder / "site", folder / "triton", folder / "python")
 
 
 def write_manifest(folder: Path, versions: Mapping[str, tuple[str, str]]) -> list[Item]:
-    """Describe the files of the folder in its manifest.
+    """Write the manifest of the folder's files.
 
     Args:
         versions: name and version of the package in each file, by the file's path relative to the folder.
@@ -87,7 +87,7 @@ def write_manifest(folder: Path, versions: Mapping[str, tuple[str, str]]) -> lis
 
 
 def check_sizes(items: Sequence[Item]) -> None:
-    """Raise CarryInvalid if the files are larger than `MAX_BYTES` together, or Triton than `MAX_TRITON_BYTES`."""
+    """Raise CarryInvalid if the files exceed `MAX_BYTES` together, or Triton `MAX_TRITON_BYTES`."""
     total = sum(item.nbytes for item in items)
     if total > MAX_BYTES:
         raise CarryInvalid(f"the files have {total} bytes; the limit is {MAX_BYTES}")
@@ -97,7 +97,7 @@ def check_sizes(items: Sequence[Item]) -> None:
 
 
 def read_manifest(folder: Path) -> list[Item]:
-    """The files that the manifest lists, each checked against its size and hash.
+    """Read the manifest and check each file's size and hash.
 
     Raises:
         CarryInvalid: the manifest or a file is missing, or a file is not the one that the manifest describes.
@@ -120,7 +120,7 @@ def read_manifest(folder: Path) -> list[Item]:
 
 
 def unpack(folder: Path, target: Path) -> Unpacked:
-    """Check the folder and unpack its wheels and archives below `target`.
+    """Check the folder, and unpack its wheels and archives below `target`.
 
     Raises:
         CarryInvalid: the folder is not complete.
@@ -132,7 +132,7 @@ def unpack(folder: Path, target: Path) -> Unpacked:
             with tarfile.open(folder / item.path) as archive:
                 archive.extractall(homes[item.path], filter="data")
         else:
-            # A wheel is an archive of what belongs into site-packages; none of these has anything else to install.
+            # A wheel is a zip archive of site-packages; none of these needs other installation steps.
             with zipfile.ZipFile(folder / item.path) as wheel:
                 wheel.extractall(unpacked.site)
     write_project_metadata(unpacked.site)
@@ -140,7 +140,7 @@ def unpack(folder: Path, target: Path) -> Unpacked:
 
 
 def write_project_metadata(site: Path) -> None:
-    """Let this project's version be found where it runs from its sources without being installed."""
+    """Make this project's version discoverable when it runs from source without being installed."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     folder = site / f"{project['name']}-{project['version']}.dist-info"
     folder.mkdir(parents=True, exist_ok=True)

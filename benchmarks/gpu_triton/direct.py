@@ -1,4 +1,4 @@
-"""The decoder on Triton asked without a gateway, the embedding in system or in CUDA shared memory."""
+"""Requests to the decoder on Triton without a gateway, with the embedding in system or in CUDA shared memory."""
 
 import contextlib
 import secrets
@@ -20,10 +20,10 @@ DEVICE_ID = 0
 
 
 class CudaRegion:
-    """An array in device memory that Triton maps as a region of its own."""
+    """An array in device memory, registered with Triton as a shared memory region."""
 
     def __init__(self, array: npt.NDArray[Any]) -> None:
-        # Imported here: it needs CUDA's bindings for Python.
+        # Imported here, because it needs CUDA's Python bindings.
         from tritonclient.utils import cuda_shared_memory
 
         self.name = f"samserve-cuda-{secrets.token_hex(8)}"
@@ -33,14 +33,14 @@ class CudaRegion:
         cuda_shared_memory.set_shared_memory_region(self._handle, [array])
 
     async def register(self, address: str) -> None:
-        """Have Triton map it."""
+        """Register the region with Triton."""
         async with InferenceServerClient(address) as client:
             await client.register_cuda_shared_memory(
                 self.name, self._library.get_raw_handle(self._handle), DEVICE_ID, self.nbytes
             )
 
     async def close(self, address: str) -> None:
-        """Have Triton unmap it, and free it."""
+        """Unregister the region and free it."""
         with contextlib.suppress(InferenceServerException):
             async with InferenceServerClient(address) as client:
                 await client.unregister_cuda_shared_memory(self.name)
@@ -48,7 +48,7 @@ class CudaRegion:
 
 
 class DirectDecoder:
-    """One warm click on one embedding, in the way that the gateway asks Triton.
+    """One warm click on one embedding, sent in the same way as by the gateway.
 
     Masks come back by system shared memory. Points and labels travel in the request.
     """
@@ -69,11 +69,11 @@ class DirectDecoder:
             self._memory.array(self._spans[name][0], array.shape, array.dtype)[...] = array
 
     async def attach(self) -> bool:
-        """Have Triton map the memory; False if it cannot."""
+        """Register the memory with Triton. Returns False if Triton cannot map it."""
         return await self._connection.register(self._memory.name, self._memory.nbytes)
 
     async def decode(self, region: CudaRegion | None = None) -> npt.NDArray[np.float32]:
-        """The masks of the click.
+        """Decode the masks of the click.
 
         Args:
             region: holds the embedding in device memory; by default it is taken from system shared memory.
@@ -102,6 +102,6 @@ class DirectDecoder:
         return masks
 
     async def close(self) -> None:
-        """Have Triton unmap the memory, and remove it."""
+        """Unregister the memory and remove it."""
         await self._connection.unregister(self._memory.name)
         self._memory.close()

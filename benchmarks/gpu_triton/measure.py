@@ -1,4 +1,4 @@
-"""The measuring process: it runs where all packages can be imported, started by `__main__.py`."""
+"""The measuring process, started by `__main__.py` with all packages importable."""
 
 import argparse
 import asyncio
@@ -24,7 +24,7 @@ _START = "start of Triton"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Start Triton, measure, stop it; returns the exit code."""
+    """Start Triton, measure and stop it. Returns the exit code."""
     parser = argparse.ArgumentParser(description="See benchmarks/gpu_triton/__main__.py.")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--budget", type=float, required=True)
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _end(*_: Any) -> None:
-    """Unwind, so that what was started is stopped."""
+    """Exit by an exception, so that what was started is stopped."""
     raise SystemExit(143)
 
 

@@ -1,4 +1,4 @@
-"""What is measured on one Triton, part by part; a part that fails or has no time left does not end the others."""
+"""The parts of the measurement on one Triton. A part that fails or has no time left does not end the others."""
 
 import asyncio
 import sys
@@ -37,7 +37,7 @@ SETTLE_SECONDS = 0.1
 
 
 class Parts:
-    """The parts, all on one Triton.
+    """The parts of the measurement, all on one Triton.
 
     Args:
         log: of Triton; its end is shown where a part fails.
@@ -59,7 +59,7 @@ class Parts:
         self._clients: dict[str, AsyncClient] = {}
 
     async def run(self, with_cuda: bool) -> None:
-        """Measure all that there is time for, the most telling first."""
+        """Measure as many parts as time allows, the most important first."""
         with ExitStack() as gateways:
             async with AsyncExitStack() as stack:
                 connection = TritonConnection(self._address, 10, 60)
@@ -97,12 +97,13 @@ class Parts:
                 self._records.write(f"{name}: {model} in Triton", **fields)
 
     async def _counters(self) -> dict[str, Counters]:
-        # Triton counts a request some time after it has answered.
+        # Triton updates its counters some time after it has answered.
         await asyncio.sleep(SETTLE_SECONDS)
         return await counters(self._address)
 
     async def _bare(self, with_cuda: bool) -> None:
-        """One warm click on Triton itself: the gateway's session, then the embedding in system and CUDA memory."""
+        """Measure one warm click on Triton itself: with the gateway's session, then with the embedding in system and
+        CUDA memory."""
         embedding, prompts = sample(self._manifest)
         padded = pad_prompts(prompts)
         inputs = {
@@ -128,7 +129,7 @@ class Parts:
             await direct.close()
 
     async def _cuda_region(self, direct: DirectDecoder, embedding: Any) -> CudaRegion | None:
-        """The embedding in CUDA shared memory, once the masks by it are those by system memory."""
+        """Put the embedding in CUDA shared memory, after checking that the masks equal those from system memory."""
         name = "bare Triton, embedding in CUDA shared memory"
         try:
             expected = (await direct.decode()).copy()
@@ -154,13 +155,13 @@ class Parts:
         self._clients[transport] = client
 
     async def _warm(self) -> None:
-        """One click on a photo whose embedding is cached, by both gateways and on Triton itself."""
+        """Measure one click on a photo with a cached embedding, through both gateways and on Triton itself."""
         calls = {f"warm Segment by {name}": click(client, self._photo) for name, client in self._clients.items()}
         calls[f"bare Triton by {self._session.transport}, in turns with Segment"] = await self._bare_click()
         self._write(await by_turns(calls, self._seconds), prompts=1, points=1)
 
     async def _many(self) -> None:
-        """Warm clicks of callers that each wait for their answer, all in this one process."""
+        """Measure concurrent warm clicks of callers in this process, each of which waits for its answer."""
         calls = {f"warm Segment by {name}": click(client, self._photo) for name, client in self._clients.items()}
         calls[f"bare Triton by {self._session.transport}"] = await self._bare_click()
         for name, call in calls.items():
@@ -169,7 +170,7 @@ class Parts:
             self._timed(f"{name}, {CALLERS} callers", times, shapes, requests_per_second=round(rate, 2))
 
     async def _cold(self) -> None:
-        """A photo that was never seen before, by both gateways, and the encoder alone on Triton."""
+        """Measure a new photo through both gateways, and the encoder alone on Triton."""
         decoder = PillowImageDecoder(MAX_IMAGE_PIXELS, 1)
         try:
             decoded = await decoder.decode(self._photo, self._manifest.image_size)
@@ -183,7 +184,7 @@ class Parts:
         self._write(await by_turns(calls, self._seconds), image=list(decoded.pixels.shape))
 
     async def _bare_click(self) -> Call:
-        """A warm click by the gateway's own session, the embedding in its slab where memory is shared."""
+        """Send a warm click with the gateway's own session, with the embedding in its slab if memory is shared."""
         embedding, prompts = sample(self._manifest)
         slab = self._session.embedding_cache(Metrics().caches)
         if slab is not None:
@@ -199,7 +200,7 @@ class Parts:
         await click(client, self._new_photo())()
 
     def _new_photo(self) -> bytes:
-        # JPEG readers ignore what follows the image: the same work under another id.
+        # JPEG decoders ignore trailing bytes, so this is the same work under another image id.
         return self._photo + next(self._fresh).to_bytes(4, "big")
 
     def _write(self, times: dict[str, list[float]], **shapes: Any) -> None:

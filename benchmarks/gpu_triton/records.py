@@ -1,4 +1,4 @@
-"""Figures as lines of JSON, each written out at once, so that a run that is ended early keeps what it has."""
+"""Figures as lines of JSON, each flushed at once, so that an interrupted run keeps its results."""
 
 import json
 import platform
@@ -16,7 +16,7 @@ _PACKAGES = ("torch", "transformers", "numpy", "grpcio", "protobuf", "tritonclie
 
 
 class Records:
-    """Appends lines to a file, all with the machine's facts.
+    """Append lines to a file, each with the machine's description.
 
     Args:
         facts: fields of every line.
@@ -27,26 +27,26 @@ class Records:
         self._facts = facts
 
     def timed(self, name: str, seconds: Sequence[float], **fields: Any) -> None:
-        """A figure: median and quartiles of timed rounds."""
+        """Write median and quartiles of timed rounds."""
         q1, median, q3 = (round(1000 * float(value), 4) for value in np.quantile(seconds, (0.25, 0.5, 0.75)))
         self.write(name, median_ms=median, q1_ms=q1, q3_ms=q3, rounds=len(seconds), **fields)
 
     def failed(self, name: str, reason: str) -> None:
-        """A part that gave no figure."""
+        """Record a part that failed."""
         self.write(name, failed=reason)
 
     def skipped(self, name: str, reason: str) -> None:
-        """A part that was not tried."""
+        """Record a part that was skipped."""
         self.write(name, skipped=reason)
 
     def write(self, name: str, **fields: Any) -> None:
-        """A line with these fields."""
+        """Write a line with these fields."""
         with self._path.open("a") as file:
             file.write(json.dumps({"stage": STAGE, "name": name, **fields, **self._facts}) + "\n")
 
 
 def machine_facts(device: str) -> dict[str, Any]:
-    """The device's name, its driver, the versions of what runs on it, and the date."""
+    """Describe the device, its driver, the installed versions and the date."""
     name, driver = platform.processor() or platform.machine(), ""
     if device == "cuda":
         query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
@@ -60,7 +60,7 @@ def machine_facts(device: str) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and the packages that the figures depend on, as far as they are installed."""
+    """Versions of Python and of the installed packages that affect the figures."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:

@@ -1,4 +1,4 @@
-"""A Triton model repository whose models are PyTorch programs with random weights."""
+"""A Triton model repository whose models run in PyTorch with random weights."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ sys.path += {paths}
 from benchmarks.gpu_triton.torch_backend import TritonPythonModel
 """
 CAPTURED_BATCHES = {ENCODER: (1, 2, 4), DECODER: (1, 2, 4, 8, 16)}
-# SAM's sizes; `vit_h`, `vit_l` and `vit_b` have them in common.
+# SAM's sizes, common to `vit_h`, `vit_l` and `vit_b`.
 SAM = ModelManifest("vit_h", "", "fp16", 1024, (256, 64, 64), 256)
 MODEL_NAMES = ("vit_h", "vit_l", "vit_b", "tiny")
 
@@ -33,14 +33,14 @@ _KINDS = {pb.TYPE_UINT8: "uint8", pb.TYPE_INT32: "int32", pb.TYPE_FP16: "float16
 
 @dataclass(frozen=True, slots=True)
 class TorchRepository:
-    """Where the models lie, and what they are."""
+    """The folder and the sizes of the models."""
 
     folder: Path
     manifest: ModelManifest
     device: Device
 
     def reports(self) -> dict[str, Any]:
-        """What each model wrote down about its start."""
+        """What each model reported about its start."""
         paths = {model: self.folder / model / "1" / "report.json" for model in MODELS}
         return {model: json.loads(path.read_text()) for model, path in paths.items() if path.is_file()}
 
@@ -69,7 +69,7 @@ def write_repository(folder: Path, model: str, device: Device) -> TorchRepositor
 
 
 def package_paths() -> list[str]:
-    """Where the models find this project, and PyTorch as this interpreter has it.
+    """Paths through which the models find this project and this interpreter's PyTorch.
 
     Triton's Python backend ignores `PYTHONPATH`, and may take another prefix than this interpreter's.
     """
@@ -78,7 +78,7 @@ def package_paths() -> list[str]:
 
 
 def torch_config(name: str, manifest: ModelManifest, device: Device) -> Any:
-    """The configuration of a model as production has it, for the Python backend on the device."""
+    """The production configuration of a model, for the Python backend on the device."""
     flavour: Flavour = "tensorrt" if device == "cuda" else "cpu"
     config = model_config(name, manifest, flavour, default_max_batch(flavour, name))
     config.ClearField("platform")

@@ -16,7 +16,7 @@ from stack.triton_server import TritonInstallation, has_interpreter_library, pro
 STOP_SECONDS = 15.0
 LOG_CHARACTERS = 3000
 
-# As if there were no GPU, wherever this runs.
+# Hides GPUs, so that the run is the same on any machine.
 _NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 
 
@@ -37,8 +37,8 @@ def triton(repository: Path, log: Path, device: str, carried: Unpacked | None, s
     """
     installation = provide() if carried is None else TritonInstallation(carried.triton)
     port = _free_port()
-    # GPU metrics need a service of the data centre's, and nothing here reads them. To complete a configuration, which
-    # is complete, Triton would import the models once more.
+    # GPU metrics need NVIDIA's DCGM service and are not used here. Auto-completing the configuration, which is
+    # complete, would import the models a second time.
     options = ["--allow-gpu-metrics=false", "--disable-auto-complete-config"]
     command = [*installation.command(repository, port, _free_port()), *options]
     with log.open("wb") as output:
@@ -58,7 +58,7 @@ def triton(repository: Path, log: Path, device: str, carried: Unpacked | None, s
 
 
 def environment(installation: TritonInstallation, device: str, carried: Unpacked | None) -> dict[str, str]:
-    """The environment in which Triton's Python backend finds an interpreter's library and the GPU's driver.
+    """Environment in which Triton's Python backend finds the interpreter's library and the GPU's driver.
 
     The backend embeds an isolated interpreter: it ignores `PYTHONPATH` and `PYTHONHOME`, and takes its standard library
     from beside the first `python3` in `PATH`.
@@ -77,7 +77,7 @@ def environment(installation: TritonInstallation, device: str, carried: Unpacked
 
 
 def log_tail(log: Path) -> str:
-    """The end of a log, or nothing where there is no log."""
+    """Return the end of a log, or an empty text if there is no log."""
     if not log.is_file():
         return ""
     # Triton pads its tables to the longest cell.
@@ -85,7 +85,7 @@ def log_tail(log: Path) -> str:
 
 
 def _driver_link(installation: TritonInstallation) -> list[str]:
-    """A folder with `libcuda.so` where the machine has the driver under its full name alone; Triton opens that one."""
+    """Create a folder with `libcuda.so` if the machine has the driver only under its versioned name."""
     try:
         ctypes.CDLL("libcuda.so")
     except OSError:
@@ -108,7 +108,7 @@ def _driver_link(installation: TritonInstallation) -> list[str]:
 
 
 def _await_ready(process: "subprocess.Popen[bytes]", port: int, log: Path, deadline: float) -> None:
-    """Triton listens once all its models are loaded and warmed up, and ends if one cannot be."""
+    """Wait until Triton listens, which it does once all models are loaded and warmed up, or has ended."""
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()

@@ -1,4 +1,4 @@
-"""A command and all its descendants in a process session of their own, which ends with them."""
+"""A command and all its descendants in their own process session, which are killed together."""
 
 import contextlib
 import fcntl
@@ -18,7 +18,7 @@ TERMINATE_SECONDS = 10.0
 
 
 class ProcessSession:
-    """A process that may start others. At the end all of them are killed, and their shared memory is removed.
+    """A process that may start others. On exit all of them are killed and their shared memory is removed.
 
     A Triton that is killed leaves the shared memory of its Python backends, whose command lines name it.
     """
@@ -40,7 +40,8 @@ class ProcessSession:
         return self._process.pid
 
     def wait(self, deadline: float) -> int | None:
-        """The exit code; None if the process was not over at the deadline, by `time.monotonic`."""
+        """Wait for the exit code. Returns None if the process still runs at the deadline, measured by
+        `time.monotonic`."""
         while time.monotonic() < deadline:
             self._memory |= backend_memory(self._process.pid)
             try:
@@ -66,7 +67,7 @@ class ProcessSession:
 
 
 def backend_memory(session: int) -> set[Path]:
-    """The shared memory of the Triton backends in a process session."""
+    """Find the shared memory of the Triton backends in a process session."""
     segments = set()
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -77,7 +78,7 @@ def backend_memory(session: int) -> set[Path]:
 
 
 def remove_gateway_memory() -> None:
-    """Remove the segments of gateways that were killed. A living gateway holds a lock on its own."""
+    """Remove the segments of killed gateways. A running gateway holds a lock on its segment."""
     for path in SHARED_MEMORY.glob(f"{GATEWAY_MEMORY}*"):
         with contextlib.suppress(OSError):
             file = os.open(path, os.O_RDWR | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""Triton's own account of a model's requests: time in the queue and in each step of a run."""
+"""Triton's statistics of a model's requests: time in the queue and in each step of an execution."""
 
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ _STEPS = ("queue", "compute_input", "compute_infer", "compute_output")
 
 
 class Counters(NamedTuple):
-    """Sums since Triton started: rows, runs, and requests and nanoseconds of each step."""
+    """Totals since Triton started: rows, executions, and requests and nanoseconds of each step."""
 
     rows: int
     runs: int
@@ -19,7 +19,7 @@ class Counters(NamedTuple):
 
 
 async def counters(address: str) -> dict[str, Counters]:
-    """The counters of each model."""
+    """Read the counters of each model."""
     found = {}
     async with InferenceServerClient(address) as client:
         for model in MODELS:
@@ -35,7 +35,7 @@ async def counters(address: str) -> dict[str, Counters]:
 
 
 def difference(before: Counters, after: Counters) -> dict[str, Any]:
-    """Means over the requests between two readings, as fields of a record; empty where the model did not run."""
+    """Means per request between two readings, as fields of a record. Empty if the model did not run."""
     runs = after.runs - before.runs
     if not runs:
         return {}

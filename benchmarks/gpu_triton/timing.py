@@ -1,4 +1,4 @@
-"""Timing of calls: by turns, and many callers at once."""
+"""Timing of calls: alternately, and by concurrent callers."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ MAX_ROUNDS = 500
 
 
 async def by_turns(calls: Mapping[str, Call], seconds: float) -> dict[str, list[float]]:
-    """Time the calls by turns, so that a machine that slows down does so for all; returns the times of each.
+    """Time the calls alternately, so that changes of the machine's speed affect all. Returns the times of each call.
 
     Args:
         seconds: when to stop, once there have been `MIN_ROUNDS` rounds beside those that warm up.
@@ -33,7 +33,7 @@ async def by_turns(calls: Mapping[str, Call], seconds: float) -> dict[str, list[
 
 
 async def at_once(call: Call, callers: int, seconds: float) -> tuple[list[float], float]:
-    """Let so many callers call again and again; returns the times of all calls, and calls per second.
+    """Run concurrent callers in closed loops. Returns the times of all calls, and calls per second.
 
     Each caller calls once to warm up, and then at least once; a call that is under way when the time is up counts.
     """

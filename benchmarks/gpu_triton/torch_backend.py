@@ -1,4 +1,4 @@
-"""A SAM graph with random weights as a PyTorch program in Triton's Python backend.
+"""A SAM graph with random weights, run with PyTorch in Triton's Python backend.
 
 `1/model.py` imports it, with its settings beside it (repository.py). On a GPU the usual shapes are captured as CUDA
 graphs; other shapes run eagerly. Tensors pass by DLPack: before Triton 24.11 `as_numpy` does not understand numpy 2.
@@ -24,7 +24,7 @@ WARM_UP_RUNS = 3
 
 
 class CapturedBatch:
-    """A CUDA graph of a module at one batch size, with the tensors that it reads and writes."""
+    """A CUDA graph of a module at one batch size, with its input and output tensors."""
 
     def __init__(self, module: nn.Module, row: Sequence[Tensor], rows: int, pool: Any) -> None:
         self.inputs = [tensor.repeat(rows, *[1] * (tensor.dim() - 1)) for tensor in row]
@@ -39,7 +39,8 @@ class CapturedBatch:
             self.outputs = as_list(module(*self.inputs))
 
     def run(self, parts: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-        """Copy the rows of each input into place and replay the graph; the outputs hold until the next run."""
+        """Copy the rows of each input into the captured tensors and replay the graph. Outputs are valid until the next
+        run."""
         for static, rows in zip(self.inputs, parts, strict=True):
             start = 0
             for part in rows:
@@ -50,10 +51,10 @@ class CapturedBatch:
 
 
 class TritonPythonModel:
-    """See Triton's Python backend for the names of the methods."""
+    """Entry point of Triton's Python backend."""
 
     def initialize(self, arguments: dict[str, str]) -> None:
-        """Make the weights on the device and capture the usual batches."""
+        """Create the weights on the device and capture the usual batch sizes."""
         folder = Path(arguments["model_repository"]) / arguments["model_version"]
         settings = json.loads((folder / "settings.json").read_text())
         config = json.loads(arguments["model_config"])
@@ -66,7 +67,7 @@ class TritonPythonModel:
         model = random_model(settings["model"], settings["seed"], settings["device"])
         self._module = GRAPHS[config["name"]](model, settings["precision"]).to(self._device).eval()
         weights_seconds, started = time.monotonic() - started, time.monotonic()
-        # The shapes of one row: an image, or one prompt of two points, as the warm-up in the configuration has it.
+        # Shapes of one row: an image, or one prompt of two points, as in the configuration's warm-up.
         row = [
             torch.zeros([1, *shape], dtype=getattr(torch, kind), device=self._device) for shape, kind in settings["row"]
         ]
@@ -83,7 +84,8 @@ class TritonPythonModel:
         (folder / "report.json").write_text(json.dumps(report))
 
     def _capture(self, row: Sequence[Tensor], batches: Sequence[int]) -> str | None:
-        """Capture the batches, the largest first; what cannot be captured runs eagerly. Returns why, if anything."""
+        """Capture the batches, the largest first. Batches that cannot be captured run eagerly. Returns the reason, if
+        any."""
         pool = torch.cuda.graph_pool_handle()
         try:
             with torch.inference_mode():
@@ -94,7 +96,7 @@ class TritonPythonModel:
         return None
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Run all requests as one batch and give each its rows."""
+        """Run all requests as one batch, and split the outputs by request."""
         try:
             parts = [
                 [from_dlpack(pb_utils.get_input_tensor_by_name(request, name)) for request in requests]
@@ -117,7 +119,7 @@ class TritonPythonModel:
         ]
 
     def _run(self, parts: Sequence[Sequence[Tensor]], rows: int) -> list[Tensor]:
-        """The outputs in host memory. Inputs may lie in host memory or on the device."""
+        """Compute the outputs, in host memory. Inputs may be in host or device memory."""
         shapes = [tuple(part[0].shape[1:]) for part in parts]
         size = next((size for size in sorted(self._captured) if size >= rows), None)
         with torch.inference_mode():
@@ -139,5 +141,5 @@ class TritonPythonModel:
 
 
 def as_list(outputs: Tensor | tuple[Tensor, ...]) -> list[Tensor]:
-    """The outputs of a graph, of which one alone is no tuple."""
+    """Return the outputs as a list; a graph with a single output returns no tuple."""
     return [outputs] if isinstance(outputs, Tensor) else list(outputs)

@@ -1,4 +1,4 @@
-"""Triton and a Python cut down to the files that the benchmark runs, as compressed archives."""
+"""Reduce Triton and Python to the files that the benchmark needs, as compressed archives."""
 
 import re
 import shutil
@@ -16,7 +16,7 @@ STUB = BACKEND / "triton_python_backend_stub"
 PROGRAMS = (SERVER / "bin/tritonserver", BACKEND / "libtriton_python.so", STUB)
 
 ICU_DATA = "libicudata-"
-"""Unicode tables of 29 MB that libxml2 needs for the encodings of XML in cloud storage, which is never read here."""
+"""Unicode data of 29 MB that libxml2 needs to parse the XML of cloud storage, which is not used here."""
 
 # Parts of the standard library that no program here imports.
 _NO_MODULES = {"__pycache__", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "site-packages", "test", "tkinter"}
@@ -25,7 +25,7 @@ _NO_EXTENSIONS = re.compile(r"_test|xx|_tkinter|_curses|_crypt|_sqlite3|nis|ossa
 
 
 def needed_libraries(program: Path) -> list[str]:
-    """Names of the shared libraries that an ELF file asks the dynamic loader for."""
+    """Names of the shared libraries that an ELF file requests from the dynamic loader."""
     try:
         listing = subprocess.run(["readelf", "--dynamic", program], check=True, capture_output=True, text=True).stdout
     except FileNotFoundError:
@@ -34,7 +34,7 @@ def needed_libraries(program: Path) -> list[str]:
 
 
 def closure(programs: Iterable[Path], libraries: Path) -> set[Path]:
-    """The files in the folder `libraries` that the programs need, directly or through one another."""
+    """The files in the folder `libraries` that the programs need, directly or indirectly."""
     found: set[Path] = set()
     pending = list(programs)
     while pending:
@@ -47,7 +47,7 @@ def closure(programs: Iterable[Path], libraries: Path) -> set[Path]:
 
 
 def trim_triton(home: Path, target: Path) -> None:
-    """Copy the server, the Python backend and the libraries that these need from a Triton installation."""
+    """Copy the server, the Python backend and their libraries from a Triton installation."""
     for program in PROGRAMS:
         if not (home / program).is_file():
             raise CarryInvalid(f"{home / program} is missing")
@@ -62,7 +62,7 @@ def trim_triton(home: Path, target: Path) -> None:
 
 
 def trim_python(library: Path, standard_library: Path, target: Path) -> None:
-    """Copy the interpreter's shared library and the standard library, as an embedded interpreter finds them.
+    """Copy the interpreter's shared library and the standard library to where an embedded interpreter finds them.
 
     A library built from other sources than the machine's own Python cannot use that Python's standard library:
     distributions compile different extension modules into the interpreter.
@@ -78,7 +78,7 @@ def trim_python(library: Path, standard_library: Path, target: Path) -> None:
     shutil.copytree(standard_library, copied, ignore=unused)
     for extension in (copied / "lib-dynload").iterdir():
         _strip(extension)
-    # An embedded interpreter looks for the standard library beside the `python3` that is first in PATH.
+    # An embedded interpreter searches for the standard library relative to the first `python3` on PATH.
     program = target / "bin" / "python3"
     program.parent.mkdir()
     program.write_text("#!/bin/sh\necho 'only a library is here' >&2\nexit 1\n")
@@ -111,7 +111,7 @@ def _strip(file: Path) -> None:
 
 
 def _blank_read_only_data(file: Path) -> None:
-    """Overwrite the section `.rodata` with zeros, so that it compresses to nothing."""
+    """Overwrite the section `.rodata` with zeros, so that it compresses well."""
     listing = subprocess.run(["readelf", "--section-headers", "--wide", file], check=True, capture_output=True)
     section = re.search(r" \.rodata +PROGBITS +[0-9a-f]+ ([0-9a-f]+) ([0-9a-f]+) ", listing.stdout.decode())
     if section is None:
