@@ -1,11 +1,11 @@
-"""Everything in a photo: the service's generator against Meta's, on the same runtime, graphs and photos, by turns.
+"""Compare the service's automatic mask generator with Meta's, on the same runtime, graphs and photos.
 
     python -m benchmarks.automatic [--repository FOLDER] [--image PHOTO] [--points-per-side N] [--rounds N]
 
-The service is asked through a gateway and the client, gRPC, encoding and RLE included; Meta's generator runs in this
-process and gives RLE too. The photo is tried at several sizes, since Meta's work at full resolution grows with it.
-Thresholds are such that many masks of this model pass, and not all: of a model that thinks little of its masks none
-would pass SAM's.
+The service is called through a gateway and the client, including gRPC, encoding and RLE. Meta's generator runs in this
+process and also returns RLE. The photo is tried at several sizes, because the cost of Meta's generator at full
+resolution grows with the size. The thresholds let about two thirds of this model's masks pass; SAM's default thresholds
+would let none pass.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from samserve.gateway.settings import Settings
 PHOTO = Path(__file__).resolve().parents[1] / "docs" / "photos" / "coffee.jpg"
 LONGEST_SIDES = (600, 1800)
 POINTS_PER_BATCH = 16
-"""SAM's 64 would have Meta's generator hold 1.7 GB of logits for the larger photo."""
+"""With SAM's 64, Meta's generator would need 1.7 GB for the logits of the larger photo."""
 
 SAME_IOU = 0.99
 _TIMEOUT_SECONDS = 3600.0
@@ -37,7 +37,7 @@ _TIMEOUT_SECONDS = 3600.0
 
 @dataclass(frozen=True)
 class Turn:
-    """One photo by both generators."""
+    """One photo processed by both generators."""
 
     seconds: float
     meta_seconds: float
@@ -47,7 +47,7 @@ class Turn:
 
 
 def calibrated(repository: Path, photo: Image.Image) -> dict[str, float]:
-    """Thresholds that some two thirds of this model's masks pass."""
+    """Thresholds that about two thirds of this model's masks pass."""
     pixels = np.asarray(photo.resize((300, 200)))
     for offset in (1.0, 0.3, 0.1, 0.03):
         parameters: dict[str, Any] = {"points_per_side": 5, "stability_score_offset": offset, "box_nms_thresh": 1.0}
@@ -61,7 +61,7 @@ def calibrated(repository: Path, photo: Image.Image) -> dict[str, float]:
 
 
 def matched(masks: list[GeneratedMask], records: list[Record]) -> int:
-    """How many masks are the same in both."""
+    """Count the masks that both have in common."""
     if not masks or not records:
         return 0
     ours: Any = [mask.rle for mask in masks]
@@ -72,7 +72,7 @@ def matched(masks: list[GeneratedMask], records: list[Record]) -> int:
 
 
 async def turn(client: AsyncClient, meta: MetaGenerator, photo: Image.Image, parameters: dict[str, Any]) -> Turn:
-    """Both, one after the other, on a photo that neither has seen."""
+    """Run both generators, one after the other, on a photo that neither has seen."""
     pixels = np.asarray(photo).copy()
     pixels[0, 0] = np.random.default_rng().integers(0, 256, 3)
     file = io.BytesIO()
@@ -87,7 +87,7 @@ async def turn(client: AsyncClient, meta: MetaGenerator, photo: Image.Image, par
 
 
 async def main() -> None:
-    """Run and print a table."""
+    """Run the benchmark and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repository", type=Path, default=Settings().model_repository)
     parser.add_argument("--image", type=Path, default=PHOTO)

@@ -127,10 +127,11 @@ def zipf_bins(catalogue: float, exponent: float, bins: int = 4000) -> tuple[Floa
 
 
 def che_hit_rate(capacity: float, counts: Floats, shares: Floats) -> float:
-    """Hit rate of an LRU cache of so many entries under independent references.
+    """Hit rate of an LRU cache of `capacity` entries under independent references.
 
-    Che, Tung and Wang, Hierarchical Web Caching Systems, IEEE JSAC 2002: an entry stays for a characteristic time T,
-    the same for all, which is that in which `capacity` different entries are asked for. Time counts in requests.
+    By the approximation of Che, Tung and Wang, Hierarchical Web Caching Systems, IEEE JSAC 2002: every entry stays for
+    the same characteristic time T, the time in which `capacity` different entries are requested. Time is counted in
+    requests.
     """
     if capacity >= counts.sum():
         return 1.0
@@ -150,7 +151,7 @@ def che_hit_rate(capacity: float, counts: Floats, shares: Floats) -> float:
 
 
 def lru_hit_rate(capacity: int, requests: Iterator[int], warm_up: int) -> float:
-    """The same by simulation; requests before `warm_up` are not counted."""
+    """The same hit rate by simulation. Requests before `warm_up` are not counted."""
     cache: OrderedDict[int, None] = OrderedDict()
     hits = counted = 0
     for number, key in enumerate(requests):
@@ -195,7 +196,7 @@ def wait_p99(servers: int, load: float, service: float, variation: float = 1.0) 
 
 
 def servers_for(load: float, service: float, budget: float, variation: float) -> int:
-    """The fewest servers with which 99 of 100 wait no longer than the budget."""
+    """The smallest number of servers with which 99 % of arrivals wait no longer than the budget."""
     low = max(1, math.floor(load) + 1)
     step = 1
     while wait_p99(low + step - 1, load, service, variation) > budget:
@@ -211,7 +212,7 @@ def servers_for(load: float, service: float, budget: float, variation: float) ->
 
 
 def plan(demand: Demand, costs: Costs) -> Plan:
-    """What a demand needs at its peak, one spare of each kind on top."""
+    """Compute the resources that a demand needs at its peak, with one spare of each kind."""
     catalogue = demand.catalogue or demand.images_per_day
     cached = demand.cached_share * catalogue
     hit_rate = che_hit_rate(cached, *zipf_bins(catalogue, demand.zipf))
@@ -226,7 +227,7 @@ def plan(demand: Demand, costs: Costs) -> Plan:
         + encodes * costs.gateway_new_image
         + demand.gaze_streams * 120 * costs.gateway_gaze_sample
     )
-    # Bytes: in and out of Redis, every image once a visit; between gateways and encoders, and clients, less than that.
+    # Bytes to and from Redis, once per visit. Traffic between gateways and encoders, and of clients, is smaller.
     redis_bytes = (images + gaze_encodes) * costs.embedding_bytes
     needs = [
         _queue("gateway cores", gateway_load, costs.gateway_request, 10e-3, 1.0),
@@ -257,7 +258,7 @@ def _share(name: str, load: float, utilisation: float) -> Need:
 
 
 def table(planned: Plan) -> str:
-    """A Markdown table."""
+    """Render a Markdown table."""
     lines = [
         f"At the peak: {planned.images:,.1f} images/s, {planned.requests:,.1f} requests/s, hit rate "
         f"{planned.hit_rate:.0%}, {planned.encodes:,.1f} encodes/s.",
@@ -270,7 +271,7 @@ def table(planned: Plan) -> str:
 
 
 def main() -> None:
-    """Print a plan, and draw the pictures where asked."""
+    """Print a plan, and draw the plots if requested."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images-per-day", type=float, default=1e6)
     parser.add_argument("--prompts-per-image", type=float, default=8)

@@ -1,4 +1,4 @@
-"""The pictures of `docs/capacity.md`."""
+"""Plots of `docs/capacity.md`."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -42,7 +42,7 @@ def draw_hits(path: Path) -> None:
 
 
 def draw_machines(path: Path, demand: Demand, costs: Costs) -> None:
-    """Machines against images a day."""
+    """Number of machines against images per day."""
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     days = np.geomspace(1e4, 1e9, 26)
     plans = [plan(replace(demand, images_per_day=each, catalogue=0, gaze_streams=0), costs) for each in days]

@@ -1,9 +1,9 @@
-"""What the gateway's own steps and Redis cost in processor time: the measured inputs of `benchmarks.capacity`.
+"""Measure the CPU time of the gateway's own steps and of Redis: the inputs of `benchmarks.capacity`.
 
     python -m benchmarks.costs [--rounds N]
 
-Processor time and not wall time, so that what else the machine does matters less. The models' own share, measured on
-the bare models, is taken off: in production they run on a GPU.
+CPU time depends less on other load on the machine than wall time does. The models' share, measured on the bare models,
+is subtracted, because in production they run on a GPU.
 """
 
 import argparse
@@ -41,7 +41,7 @@ PROMPTS = 9
 
 
 def processor_seconds(work: Callable[[], object], rounds: int, process: psutil.Process | None = None) -> float:
-    """Of one call, in this process or another; the first is not counted."""
+    """CPU time of one call in this process or another. The first call is not counted."""
     process = process or psutil.Process()
     work()
     before = sum(process.cpu_times()[:2])
@@ -51,14 +51,14 @@ def processor_seconds(work: Callable[[], object], rounds: int, process: psutil.P
 
 
 def prompts(count: int) -> list[Prompt]:
-    """Clicks across the photo."""
+    """Clicks spread over the photo."""
     height, width = PHOTO_SIZE
     labels = np.ones(1, dtype=np.int32)
     return [Prompt(np.array([[width * (i + 1) / (count + 1), height / 2]]), labels) for i in range(count)]
 
 
 async def models(photo: bytes, rounds: int) -> tuple[float, float, float, float]:
-    """The image decoder's, the encoder's, and the mask decoder's for one prompt and for `PROMPTS`."""
+    """CPU time of the image decoder, of the encoder, and of the mask decoder for one prompt and for `PROMPTS`."""
     settings = Settings()
     manifest = ModelManifest.read(settings.model_repository)
     image_decoder = PillowImageDecoder(settings.max_image_pixels, 1)
@@ -93,7 +93,8 @@ async def models(photo: bytes, rounds: int) -> tuple[float, float, float, float]
 
 
 def stored_embedding(rounds: int) -> tuple[float, float, float]:
-    """Packing and unpacking one of SAM's size, and the gateway's and Redis' share of writing and reading it; bytes."""
+    """CPU time of packing and unpacking an embedding of SAM's size, and the gateway's and Redis' share of writing and
+    reading it; and its size in bytes."""
     manifest = replace(ModelManifest.read(Settings().model_repository), image_size=1024, embedding_shape=(256, 64, 64))
     values = np.random.default_rng(0).normal(size=manifest.embedding_shape).astype(np.float16)
     key = EmbeddingKey.derive(b"", "", ImageId.of(b""), manifest.fingerprint, None)
@@ -119,7 +120,7 @@ def stored_embedding(rounds: int) -> tuple[float, float, float]:
 
 
 async def gaze(address: str, photo: bytes, process: psutil.Process) -> tuple[float, float]:
-    """Processor time of a sample, decoding included, and decodes a second."""
+    """CPU time per gaze sample, including decoding, and decodes per second."""
     seconds = 5.0
     measured = Measured()
     async with grpc.aio.insecure_channel(address) as channel:

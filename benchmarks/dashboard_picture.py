@@ -1,9 +1,9 @@
-"""The panels of the Grafana dashboard as one picture, drawn from what a Prometheus has recorded.
+"""Draw the panels of the Grafana dashboard as one picture, from the data of a Prometheus server.
 
     python -m benchmarks.dashboard_picture [--prometheus URL] [--minutes M] [--out PNG]
 
-Each panel is where `k8s/monitoring/dashboard.json` puts it and shows the answers to its own expressions, in its own
-unit: the dashboard without a Grafana.
+Each panel has the position given in `k8s/monitoring/dashboard.json` and shows the results of its own expressions in its
+own unit. Grafana is not needed.
 """
 
 import argparse
@@ -31,7 +31,7 @@ DASHBOARD = Path(__file__).resolve().parents[1] / "k8s" / "monitoring" / "dashbo
 _COLUMNS, _WIDTH_INCHES, _ROW_INCHES, _DPI = 24, 16.0, 0.3, 100
 _POINTS = 200
 _BACKGROUND, _PANEL, _TEXT, _GRID = "#111217", "#181b1f", "#ccccdc", "#2c3038"
-# Grafana's classic palette, and its names of colours.
+# Grafana's classic palette and colour names.
 _PALETTE = (
     "#73bf69",
     "#f2cc0c",
@@ -50,7 +50,7 @@ Panel: TypeAlias = dict[str, Any]
 
 
 class Board:
-    """The dashboard's panels with the data of one Prometheus.
+    """The dashboard's panels with the data of one Prometheus server.
 
     Args:
         minutes: the time shown, up to `until`, Unix seconds.
@@ -64,7 +64,7 @@ class Board:
         self._start, self._end = until - 60 * minutes, until
 
     def draw(self, panels: list[Panel]) -> Figure:
-        """All of them, rows' titles included."""
+        """Draw all panels and the titles of rows."""
         rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in panels)
         figure = Figure(figsize=(_WIDTH_INCHES, rows * _ROW_INCHES), dpi=_DPI, facecolor=_BACKGROUND)
         for panel in panels:
@@ -87,7 +87,7 @@ class Board:
 
     def _draw_graph(self, axes: Axes, width_inches: float, panel: Panel) -> None:
         series = self._answers(panel)
-        # What stays at zero beside what does not would only lengthen the legend.
+        # Series that are always zero next to others that are not would only lengthen the legend.
         shown = {legend: each for legend, each in series.items() if np.nan_to_num(each.values).any()} or series
         columns = max(1, int(width_inches / (0.45 + 0.075 * max(map(len, shown), default=1))))
         legend_height = 0.075 * math.ceil(len(shown) / columns)
@@ -108,19 +108,19 @@ class Board:
         )
 
     def _answers(self, panel: Panel) -> dict[str, Series]:
-        """Its series by their legends."""
+        """The panel's series, keyed by legend."""
         answers = {}
         step = (self._end - self._start) / _POINTS
         for target in panel["targets"]:
             expression = fill_in(target["expr"], self._minutes, self._scrape_seconds)
-            # A number is the last answer of the time shown; its own query looks back over all of it.
+            # A number panel shows the latest value; its own query covers the whole time range.
             start = self._end if panel["type"] == "stat" else self._start
             for series in self._prometheus.query_range(expression, start, self._end, step):
                 answers[_legend(target["legendFormat"], series.labels)] = series
         return answers
 
     def _mark_time(self, axes: Axes) -> None:
-        """Up to six whole minutes, in local time."""
+        """Label the time axis with up to six whole minutes, in local time."""
         axes.set_xlim(self._start, self._end)
         step = 60 * math.ceil((self._end - self._start) / 360)
         marks = np.arange(math.ceil(self._start / step) * step, self._end, step)
@@ -166,7 +166,8 @@ def _draw_numbers(axes: Axes, panel: Panel, series: dict[str, Series]) -> None:
 
 
 def fill_in(expression: str, minutes: float, scrape_seconds: float) -> str:
-    """An expression of the dashboard as Grafana sends it, with all gateways chosen and so many minutes shown."""
+    """Replace the variables of an expression as Grafana does, with all gateways selected and the given minutes
+    shown."""
     seconds = {"$__rate_interval": 4 * scrape_seconds, "$__range": 60 * minutes}
     for variable, value in seconds.items():
         expression = expression.replace(variable, f"{round(1000 * value)}ms")
@@ -174,7 +175,7 @@ def fill_in(expression: str, minutes: float, scrape_seconds: float) -> str:
 
 
 def text(value: float, unit: str) -> str:
-    """A value in one of Grafana's units."""
+    """Format a value in one of Grafana's units."""
     match unit:
         case "s":
             return f"{1000 * value:.3g} ms" if abs(value) < 1 else f"{value:.3g} s"
@@ -198,7 +199,7 @@ def _legend(template: str, labels: dict[str, str]) -> str:
 
 
 def main() -> None:
-    """Ask and draw."""
+    """Query Prometheus and draw."""
     parser = argparse.ArgumentParser(description="The dashboard's panels as a picture, from a Prometheus's data.")
     parser.add_argument("--prometheus", default="http://127.0.0.1:9090", metavar="URL")
     parser.add_argument("--minutes", type=float, default=5.0, help="time shown")
@@ -213,7 +214,7 @@ def main() -> None:
         board.draw(json.loads(DASHBOARD.read_text())["panels"]).savefig(drawn, format="png")
     except (OSError, QueryRefused) as error:
         parser.exit(1, f"the Prometheus at {arguments.prometheus} does not answer: {error}\n")
-    # Few colours, a third of the bytes.
+    # A small palette reduces the file to a third.
     Image.open(drawn).convert("RGB").quantize(128).save(arguments.out, optimize=True)
     print(f"{arguments.out}: {arguments.out.stat().st_size >> 10} KiB")
 

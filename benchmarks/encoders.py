@@ -1,8 +1,8 @@
-"""The image encoder of one model repository against that of another, on ONNX Runtime, by turns.
+"""Compare the image encoders of two model repositories on ONNX Runtime.
 
     python -m benchmarks.encoders REPOSITORY REPOSITORY [--rounds N]
 
-Each gets an image of its own size.
+Each encoder gets an image of its own input size; the two run alternately.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from samserve.usecases.timings import Timings
 
 
 async def compare(repositories: list[Path], rounds: int) -> Comparison:
-    """Run both encoders by turns."""
+    """Run both encoders alternately."""
     encoders = [OnnxRuntimeImageEncoder(repository) for repository in repositories]
     names, calls = zip(*(_task(*each) for each in zip(encoders, repositories, strict=True)), strict=True)
     comparison = Comparison(" : ".join(names), *calls)
@@ -43,7 +43,7 @@ def _task(encoder: OnnxRuntimeImageEncoder, repository: Path) -> tuple[str, Call
 
 
 def main() -> None:
-    """Compare and print a table."""
+    """Run the comparison and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("repositories", type=Path, nargs=2, metavar="REPOSITORY")
     parser.add_argument("--rounds", type=int, default=5)

@@ -1,9 +1,9 @@
-"""What the gateway costs on top of the models, as ratios measured side by side in one run.
+"""Measure the gateway's overhead over the bare models, as ratios measured alternately in one run.
 
     python benchmarks/gateway.py [--image PHOTO] [--rounds N]
 
-A gateway runs in a process of its own, as in production; the bare models run here, on the same runtime with the same
-settings. The two take turns, so that a machine that speeds up or slows down does so for both.
+The gateway runs in its own process, as in production. The bare models run in this process, on the same runtime with the
+same settings. The two alternate, so that changes of the machine's speed affect both.
 """
 
 import argparse
@@ -31,7 +31,7 @@ Call = Callable[[], Awaitable[object]]
 
 
 class Comparison:
-    """Two ways to do something, timed by turns."""
+    """Two functions that are timed alternately."""
 
     def __init__(self, name: str, first: Call, second: Call) -> None:
         self.name = name
@@ -39,14 +39,14 @@ class Comparison:
         self._seconds: tuple[list[float], list[float]] = ([], [])
 
     async def turn(self) -> None:
-        """Time each once."""
+        """Time each function once."""
         for call, seconds in zip(self._calls, self._seconds, strict=True):
             started = time.perf_counter()
             await call()
             seconds.append(time.perf_counter() - started)
 
     def forget(self) -> None:
-        """Drop what was timed so far, as warm-up."""
+        """Discard the times measured so far, as warm-up."""
         for seconds in self._seconds:
             seconds.clear()
 
@@ -58,19 +58,19 @@ class Comparison:
 
 
 def table(comparisons: Sequence[Comparison]) -> str:
-    """A row each, in Markdown."""
+    """Render one row per comparison, in Markdown."""
     head = "| first : second | first | second | ratio, median | ratio, quartiles |\n|---|---|---|---|---|"
     return "\n".join([head, *map(str, comparisons)])
 
 
 def quartiles(ratios: Sequence[float]) -> tuple[float, float, float]:
-    """Within what was measured, however few there are: the one, of one."""
+    """Quartiles of the times; for a single time, that time."""
     low, middle, high = np.quantile(ratios, (0.25, 0.5, 0.75))
     return low, middle, high
 
 
 async def take_turns(comparisons: Sequence[Comparison], rounds: int) -> None:
-    """Measure all by turns, so many rounds; two before them warm up and do not count."""
+    """Measure all comparisons alternately, for the given number of rounds after two warm-up rounds."""
     for number in range(-2, rounds):
         for comparison in comparisons:
             if number == 0:
@@ -97,7 +97,7 @@ async def compare(address: str, data: bytes, rounds: int) -> list[Comparison]:
     fresh = iter(range(1_000_000))
 
     def new_image() -> bytes:
-        # JPEG readers ignore what follows the image: the same work under another id.
+        # JPEG decoders ignore trailing bytes, so this is the same work under another image id.
         return data + next(fresh).to_bytes(4, "big")
 
     async with AsyncClient(address, timeout_seconds=120) as client:
@@ -133,7 +133,7 @@ async def compare(address: str, data: bytes, rounds: int) -> list[Comparison]:
 
 
 def main() -> None:
-    """Start a gateway, compare, print a table."""
+    """Start a gateway, run the comparisons and print a table."""
     parser = argparse.ArgumentParser(description="The gateway against the bare models, in one run.")
     parser.add_argument("--image", type=Path, default=PHOTO)
     parser.add_argument("--rounds", type=int, default=30)

@@ -2,9 +2,9 @@
 
     python benchmarks/gaze.py [--image PHOTO] [--seconds S] [--rate HZ] [--limit-ms MS] [--max-streams N]
 
-N streams of simulated gaze on a warm frame, through a gateway in a process of its own. Samples are sent when they are
-due, whatever has become of those before them, and their age is counted from when they were due. N doubles until the
-99th percentile passes the limit. The streams' own clients share the machine with the gateway.
+N streams of simulated gaze on a cached frame go through a gateway in its own process. Samples are sent on schedule,
+whether or not earlier ones were answered, and their age is counted from their scheduled time. N doubles until the 99th
+percentile exceeds the limit. The clients of the streams share the machine with the gateway.
 """
 
 import argparse
@@ -30,7 +30,7 @@ PHOTO = Path(__file__).resolve().parents[1] / "docs" / "photos" / "coffee.jpg"
 
 @dataclass
 class Measured:
-    """What some streams saw."""
+    """What the clients of some streams measured."""
 
     ages: list[float] = field(default_factory=list)
     mask_ages: list[float] = field(default_factory=list)
@@ -51,20 +51,21 @@ class Measured:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value that this share of all does not exceed."""
+    """The value that the given share of all values does not exceed."""
     return sorted(values)[math.ceil(share * len(values)) - 1] if values else math.nan
 
 
 async def watch(
     channel: grpc.aio.Channel, photo: bytes, size: Size, seed: int, seconds: float, rate: float, measured: Measured
 ) -> None:
-    """One stream on a warm frame."""
+    """Run one stream on a cached frame."""
     call = SegmentationServiceStub(channel).SegmentGaze()
     await call.write(pb.SegmentGazeRequest(config=pb.GazeConfig(max_mask_side=256)))
     await call.write(pb.SegmentGazeRequest(frame=pb.GazeFrame(sequence=1, image=pb.Image(data=photo))))
     samples = list(simulate_gaze(size, seconds, seed, model=GazeModel(rate_hertz=rate)))
     first = samples[0].timestamp_nanoseconds
-    # Time for the frame to be found in the cache; and streams that start together would send together.
+    # Gives the gateway time to find the frame in the cache, and staggers the streams, which would otherwise send in
+    # lockstep.
     begin = time.perf_counter() + 1.0 + seed * 0.618 % 1 / rate
     due = {sample.sequence: begin + (sample.timestamp_nanoseconds - first) / 1e9 for sample in samples}
 
@@ -100,7 +101,7 @@ async def watch(
 
 
 async def load(address: str, photo: bytes, seconds: float, rate: float, limit_seconds: float, max_streams: int) -> None:
-    """Raise the number of streams until answers are too old, and print a row for each."""
+    """Double the number of streams until answers are too old, and print a row for each number."""
     height, width = read_photo(photo).shape[:2]
     print("| streams | p50 | p95 | p99 | masks p50 | masks p95 | server p99 | decodes/s | skipped | dropped |")
     print("|---|---|---|---|---|---|---|---|---|---|")
@@ -121,7 +122,7 @@ async def load(address: str, photo: bytes, seconds: float, rate: float, limit_se
 
 
 def main() -> None:
-    """Start a gateway, load it, print the table."""
+    """Start a gateway, load it and print the table."""
     parser = argparse.ArgumentParser(description="Staleness of gaze answers under a fixed rate of samples.")
     parser.add_argument("--image", type=Path, default=PHOTO)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each round")

@@ -22,8 +22,8 @@ from stack.triton_server import WHEEL, WHEEL_SHA256
 
 PYTHON_VERSION = "3.12"
 
-# What the gateway and its client import beyond a usual PyTorch installation, and the packages whose version there is
-# unknown and matters to the generated code.
+# Packages that the gateway and its client import and that a usual PyTorch installation lacks, and packages whose
+# version there is unknown but matters to the generated code.
 PACKAGES = (
     "annotated-types==0.8.0",
     "googleapis-common-protos==1.76.0",
@@ -47,7 +47,7 @@ _PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_24", "manylinux_2
 
 
 def download_wheels(folder: Path) -> dict[str, tuple[str, str]]:
-    """Download `PACKAGES` into `folder/wheels`; returns name and version by path."""
+    """Download `PACKAGES` into `folder/wheels`. Returns name and version by path."""
     platforms = [f"--platform={platform}_x86_64" for platform in _PLATFORMS]
     wheels_only = ["--only-binary=:all:", f"--python-version={PYTHON_VERSION}", "--implementation=cp", *platforms]
     _pip_download([*wheels_only, *PACKAGES], folder / WHEELS)
@@ -61,7 +61,7 @@ def download_wheels(folder: Path) -> dict[str, tuple[str, str]]:
 
 
 def collect_triton(folder: Path, draft: Path) -> dict[str, tuple[str, str]]:
-    """Download NVIDIA's wheel and pack the part of it that is needed."""
+    """Download NVIDIA's wheel and pack the required part of it."""
     requirement = draft / "requirements.txt"
     requirement.write_text(f"{WHEEL} --hash=sha256:{WHEEL_SHA256}\n")
     _pip_download(["--requirement", str(requirement)], draft)
@@ -98,7 +98,7 @@ def collect_python(folder: Path, draft: Path, interpreter: str) -> dict[str, tup
 
 
 def table(items: Sequence[Item]) -> str:
-    """A line for each file and their sum."""
+    """Format a line for each file and their total."""
     rows = [f"{item.nbytes / (1 << 20):7.2f} MiB  {item.name} {item.version}  {item.sha256[:12]}" for item in items]
     return "\n".join([*rows, f"{sum(item.nbytes for item in items) / (1 << 20):7.2f} MiB  in all"])
 
@@ -112,7 +112,7 @@ def _pip_download(arguments: Sequence[str], target: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the folder anew and print what it holds; returns the exit code."""
+    """Recreate the folder and print its content. Returns the exit code."""
     parser = argparse.ArgumentParser(description="Collect the packages for benchmarks.gpu_triton.")
     parser.add_argument("--folder", type=Path, default=Path(".carry"))
     parser.add_argument("--interpreter", default=f"python{PYTHON_VERSION}", help="a Python 3.12 with a shared library")

@@ -1,4 +1,5 @@
-"""Where a ViT's activations leave half precision, place by place, with islands of single precision and without.
+"""Measure where a ViT's activations exceed half precision, layer by layer, with layer norms in single or half
+precision.
 
 python -m benchmarks.half_precision --model vit_h --plot docs/images/half-precision.png
 
@@ -35,7 +36,7 @@ ISLANDS, NECK_BY_HAND, ALL_BY_HAND = "float32 norms", "the neck's norms in float
 
 
 def uneven_model(name: str, image_size: int, seed: int) -> SamModel:
-    """One of SAM's ViTs, for images of another size if need be, with random weights and outliers."""
+    """Build one of SAM's ViTs, optionally for another image size, with random weights and outliers."""
     config = vit_config(name)
     vision: Any = config.vision_config
     prompts: Any = config.prompt_encoder_config
@@ -52,7 +53,8 @@ def uneven_model(name: str, image_size: int, seed: int) -> SamModel:
 
 
 class HandWrittenNorm(nn.Module):
-    """Layer norm in steps, as `segment_anything`'s `LayerNorm2d` and exporters without that operator compute it."""
+    """Layer norm from elementary operations, as in `segment_anything`'s `LayerNorm2d` and in exports without the ONNX
+    operator."""
 
     def __init__(self, norm: nn.LayerNorm, dim: int) -> None:
         super().__init__()
@@ -67,7 +69,7 @@ class HandWrittenNorm(nn.Module):
 
 
 def with_hand_written_norms(model: SamModel, *, everywhere: bool) -> SamModel:
-    """A model with the same weights, and the same function but for rounding, whose norms are no islands.
+    """Return a model with the same weights and function whose layer norms are computed from elementary operations.
 
     Args:
         model: with a ViT; it stays as it is and shares its weights.
@@ -106,7 +108,7 @@ def _half(tensor: Tensor) -> Tensor:
 
 
 class Place(NamedTuple):
-    """What comes out of one part of the encoder.
+    """The output of one part of the encoder.
 
     Attributes:
         name: patches, a layer, or a part of the neck.
@@ -120,7 +122,7 @@ class Place(NamedTuple):
 
 
 def study(model: SamModel, variants: Sequence[str] = (ISLANDS, NECK_BY_HAND)) -> list[Place]:
-    """Run one image through a model's ViT in single precision and in each variant of half."""
+    """Run one image through a model's ViT in single precision and in each half-precision variant."""
     with step("single precision"):
         exact = _outputs(ImageEncoderGraph(model, FP32))
     places = [Place(name, float(values.abs().max()), {}) for name, values in exact.items()]
@@ -137,7 +139,7 @@ def study(model: SamModel, variants: Sequence[str] = (ISLANDS, NECK_BY_HAND)) ->
 
 
 def _outputs(graph: ImageEncoderGraph) -> dict[str, Tensor]:
-    """What comes out of the encoder's parts for the first probe image, float32, by the part's name."""
+    """Outputs of the encoder's parts for the first probe image, float32, keyed by the part's name."""
     encoder: Any = graph.vision_encoder
     parts = {"patches": encoder.patch_embed}
     parts |= {f"layer {index + 1}": layer for index, layer in enumerate(encoder.layers)}
@@ -157,7 +159,7 @@ def _outputs(graph: ImageEncoderGraph) -> dict[str, Tensor]:
 
 
 def table(places: Sequence[Place]) -> str:
-    """The figures as a Markdown table."""
+    """Render the results as a Markdown table."""
     variants = list(places[0].errors)
     lines = [f"| after | largest value | {' | '.join(variants)} |", "|---" * (2 + len(variants)) + "|"]
     for place in places:
@@ -167,7 +169,7 @@ def table(places: Sequence[Place]) -> str:
 
 
 def plot(places: Sequence[Place], path: Path) -> None:
-    """Largest values, and the errors of each variant, along the encoder."""
+    """Plot the largest values, and the errors of each variant, along the encoder."""
     figure, (above, below) = plt.subplots(2, 1, figsize=(9, 7), sharex=True, layout="constrained")
     along = range(len(places))
     above.plot(along, [place.largest for place in places], color="tab:blue", marker=".", label="largest value")
@@ -187,7 +189,7 @@ def plot(places: Sequence[Place], path: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
+    """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="vit_h", choices=list(VIT_SIZES))
     parser.add_argument("--image-size", type=int, default=1024, help="smaller is faster, and rounds alike")

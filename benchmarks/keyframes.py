@@ -1,9 +1,9 @@
-"""What keyframes cost in accuracy.
+"""Measure what keyframes cost in accuracy.
 
     python benchmarks/keyframes.py [--image PHOTO] [--seconds S]
 
-A camera moves over a photo, and somebody looks at points of it. Masks that come from keyframes are compared with what
-each frame would give, were it the next keyframe. Time is that of the video, not the clock's.
+A camera moves over a photo while a user looks at points of it. Masks computed from keyframes are compared with the
+masks that each frame would give if it were the next keyframe. Time is the video's time, not the clock's.
 """
 
 import argparse
@@ -36,12 +36,12 @@ PHOTO = Path(__file__).resolve().parents[1] / "docs" / "photos" / "coffee.jpg"
 FRAMES_PER_SECOND = 20
 FRAME_SIZE = Size(320, 440)
 ENCODE_SECONDS = 0.2
-"""From when a keyframe is wanted until it serves."""
+"""Time from requesting a keyframe until it is available."""
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One frame of the synthetic video, and what encoding it gives."""
+    """One frame of the synthetic video, and the results of encoding it."""
 
     pose: plane.Homography
     thumbnail: Thumbnail
@@ -58,7 +58,7 @@ class Models:
         self.image_decoder = PillowImageDecoder(64_000_000, 1)
 
     async def frame(self, photo: npt.NDArray[np.uint8], pose: plane.Homography) -> Frame:
-        """What the camera sees in this pose."""
+        """The camera's image in this pose."""
         view = cv2.warpPerspective(
             photo, pose, FRAME_SIZE[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT
         )
@@ -70,7 +70,7 @@ class Models:
     async def mask(
         self, frame: Frame, point: npt.NDArray[np.float64], last: tuple[Frame, LowResMask] | None
     ) -> LowResMask:
-        """As the gaze session chooses it, after what was looked at on the last keyframe."""
+        """The mask that the gaze session chooses, given the previous mask on the last keyframe."""
         embedding = frame.embedding
         click = click_prompts([point], embedding.frame, self.manifest.low_res_size)
         decoded = await self.decoder.decode(embedding, click)
@@ -84,7 +84,7 @@ class Models:
 
 
 def pose(seconds: float, photo: Size) -> plane.Homography:
-    """From the frame's pixels to the photo's, for a head that sways: up to 60 pixels and 5 degrees a second or so."""
+    """Homography from the frame's pixels to the photo's, for a swaying head: about 60 pixels and 5 degrees a second."""
     turn = cv2.getRotationMatrix2D(
         (FRAME_SIZE.width / 2, FRAME_SIZE.height / 2), 4 * math.sin(1.3 * seconds), 1 + 0.06 * math.sin(0.7 * seconds)
     )
@@ -96,7 +96,7 @@ def pose(seconds: float, photo: Size) -> plane.Homography:
 async def follow(
     models: Models, frames: Sequence[Frame], target: npt.NDArray[np.float64], policy: KeyframePolicy, transform: str
 ) -> tuple[list[float], int]:
-    """IoU with what encoding the frame would give, frame by frame, and the number of keyframes.
+    """IoU with the masks of an encoded frame, frame by frame, and the number of keyframes.
 
     Args:
         target: (x, y) in the photo, which is looked at all the time.
@@ -173,7 +173,7 @@ async def keyframes(photo: bytes, seconds: float) -> None:
 
 
 async def follow_neighbours(models: Models, frames: Sequence[Frame], target: npt.NDArray[np.float64]) -> list[float]:
-    """How steady the model itself is: IoU of each frame's own mask with the last frame's own, moved along."""
+    """Stability of the model itself: IoU of each frame's own mask with the previous frame's own mask, moved along."""
     ious: list[float] = []
     last: tuple[Frame, LowResMask] | None = None
     for frame in frames:
@@ -190,7 +190,7 @@ async def follow_neighbours(models: Models, frames: Sequence[Frame], target: npt
 
 
 def main() -> None:
-    """Make the video, follow it, print the table."""
+    """Generate the video, track it and print the table."""
     parser = argparse.ArgumentParser(description="What keyframes cost in accuracy.")
     parser.add_argument("--image", type=Path, default=PHOTO)
     parser.add_argument("--seconds", type=float, default=6.0, help="of video")

@@ -1,10 +1,10 @@
-"""What logs and traces cost a warm `Segment`, as ratios of processor time, by turns in one process.
+"""Measure what logs and traces cost a warm `Segment`, as ratios of CPU time, alternately in one process.
 
     python -m benchmarks.observability [--rounds N]
 
-Three gateways on ONNX Runtime serve the same clicks: one that logs no calls, one that logs each in JSON, and one
-that also traces each, every trace sampled and serialised as for OTLP. Metrics are always counted; what they cost alone
-is measured beside it. The client's time is part of all three, so that the ratios are a lower bound.
+Three gateways on ONNX Runtime serve the same clicks: one without call logs, one that logs each call in JSON, and one
+that also traces each call, with every trace sampled and serialised as for OTLP. Metrics are always counted; their cost
+is measured separately. The client's time is part of all three measurements, so the ratios are a lower bound.
 """
 
 import argparse
@@ -43,16 +43,16 @@ CONFIGURATIONS = ("metrics", "metrics, logs", "metrics, logs, traces")
 
 
 class Serialised(SpanExporter):
-    """Does with spans what OTLP does, and sends nothing."""
+    """Serialises spans as the OTLP exporter does, and sends nothing."""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """See `SpanExporter`."""
+        """Serialise the spans."""
         encode_spans(spans).SerializeToString()
         return SpanExportResult.SUCCESS
 
 
 async def compare(rounds: int) -> dict[str, list[float]]:
-    """Processor seconds of a call by configuration, round by round; the first round is left out."""
+    """CPU seconds per call by configuration and round, without the first round."""
     log = logging.getLogger("samserve.calls")
     handler = logging.FileHandler(os.devnull)
     handler.setFormatter(json_formatter())
@@ -85,7 +85,7 @@ async def compare(rounds: int) -> dict[str, list[float]]:
 
 
 def counting(calls: int = 5000) -> float:
-    """Processor seconds of what metrics count of one warm `Segment`."""
+    """CPU seconds of counting one warm `Segment` in the metrics."""
     observer, nothing = Metrics().requests, np.zeros(0, np.float32)
     decoded = DecodedMasks(nothing, nothing, Timings({Stage.QUEUE: 0.001, Stage.MASK_DECODE: 0.001}))
     answered = decoded.timings + Timings({Stage.POST_PROCESS: 0.001})

@@ -1,4 +1,4 @@
-"""What a Prometheus answers, asked through its HTTP API."""
+"""Queries to a Prometheus server through its HTTP API."""
 
 import json
 import urllib.error
@@ -15,12 +15,12 @@ _TIMEOUT_SECONDS = 30.0
 
 
 class QueryRefused(Exception):
-    """Prometheus does not evaluate an expression; the text is its own."""
+    """Prometheus rejects an expression; the message is Prometheus' own."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Series:
-    """One series of an answer: labels, Unix seconds, and as many values."""
+    """One series of a result: labels, times in Unix seconds, and values."""
 
     labels: dict[str, str]
     times: Values
@@ -29,22 +29,22 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Prometheus:
-    """A Prometheus at `url`, such as `http://127.0.0.1:9090`."""
+    """A Prometheus server at `url`, such as `http://127.0.0.1:9090`."""
 
     url: str
 
     def query(self, expression: str) -> list[Series]:
-        """The values of an expression now. Raises QueryRefused."""
+        """Evaluate an expression now. Raises QueryRefused."""
         result = self.get("query", query=expression)["result"]
         return [_series(each["metric"], [each["value"]]) for each in result]
 
     def query_range(self, expression: str, start: float, end: float, step_seconds: float) -> list[Series]:
-        """The values of an expression from time to time. Raises QueryRefused."""
+        """Evaluate an expression over a time range. Raises QueryRefused."""
         answer = self.get("query_range", query=expression, start=start, end=end, step=step_seconds)
         return [_series(each["metric"], each["values"]) for each in answer["result"]]
 
     def get(self, what: str, **parameters: object) -> Any:
-        """The data of an answer of the API under `/api/v1/`. Raises QueryRefused."""
+        """Return the data of an API response under `/api/v1/`. Raises QueryRefused."""
         url = f"{self.url.rstrip('/')}/api/v1/{what}?{urllib.parse.urlencode(parameters)}"
         try:
             with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as answer:

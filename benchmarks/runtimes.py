@@ -1,10 +1,10 @@
-"""ONNX Runtime against OpenVINO on the graphs of a model repository, on this machine's CPU.
+"""Compare ONNX Runtime with OpenVINO on the graphs of a model repository, on this machine's CPU.
 
-python -m benchmarks.runtimes --repository model_repository
+    python -m benchmarks.runtimes --repository model_repository
 
-All contestants are loaded into one process and take turns (A B C A B C ...), so that whatever else keeps the machine
-busy meets them alike: read the ratios, and on a busy machine those of the processor time. Differences are from ONNX
-Runtime, which the parity gate has compared with PyTorch in float32.
+All runtimes are loaded into one process and alternate (A B C A B C ...), so that other load on the machine affects all
+of them alike. Read the ratios and, on a busy machine, those of the CPU time. Differences are relative to ONNX Runtime,
+which the parity gate has compared with PyTorch in float32.
 """
 
 import argparse
@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     manifest = ModelManifest.read(options.repository)
     tasks = _tasks(manifest, options.prompts)
-    # Where the CPU lacks bfloat16, OpenVINO emulates it ten times slower.
+    # Without hardware support, OpenVINO emulates bfloat16 ten times more slowly.
     has_bfloat16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     names = [name for name in LOADERS if has_bfloat16 or "bf16" not in name]
     contestants = [_load(name, options.repository, options.threads, tasks) for name in names]
@@ -123,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _tasks(manifest: ModelManifest, prompt_counts: Sequence[int]) -> dict[str, Arrays]:
-    """Inputs by task: `encode`, and `decode P` with that many prompts on one image, padded to a common length.
+    """Inputs by task: `encode`, and `decode P` with P prompts on one image, padded to a common length.
 
     The embedding is filled in by the first contestant.
     """
@@ -162,13 +162,13 @@ def _run(contestant: Contestant, task: str, inputs: Arrays) -> None:
 
 
 def _resident_bytes() -> int:
-    """Memory that this process holds now (Linux)."""
+    """Resident memory of this process (Linux)."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _print_speed(contestants: Sequence[Contestant], tasks: Sequence[str]) -> None:
-    """Medians of wall and processor time in ms, each with its ratio to the first contestant's."""
+    """Print medians of wall and CPU time in ms, each with its ratio to the first runtime's."""
     _print_row("task", "runtime", "wall, ms", "ratio", "processor, ms", "ratio")
     _print_row(*["---"] * 6)
     for task in tasks:
@@ -184,7 +184,7 @@ def _print_speed(contestants: Sequence[Contestant], tasks: Sequence[str]) -> Non
 
 
 def _print_cost_and_difference(contestants: Sequence[Contestant], tasks: Sequence[str]) -> None:
-    """What loading takes, and how far the answers are from the first contestant's."""
+    """Print the cost of loading, and the differences from the first runtime's outputs."""
     _print_row("runtime", "load, s", "memory, MB", "embedding error", "logit error", "smallest mask IoU")
     _print_row(*["---"] * 6)
     reference = contestants[0].answers

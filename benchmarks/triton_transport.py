@@ -1,9 +1,9 @@
-"""What the way to Triton costs: shared memory against wire, and the gateway against bare Triton, in one run.
+"""Measure the transport to Triton: shared memory against gRPC, and the gateway against bare Triton, in one run.
 
     python -m benchmarks.triton_transport [--hollow] [--rounds N]
 
-One Triton, two gateways on it, each in a process of its own, and Triton asked directly with the very tensors that the
-gateway sends; all by turns. `--hollow` takes models of SAM's sizes that compute nothing: what is left is the way.
+One Triton serves two gateways, each in its own process, and direct requests with the same tensors as the gateway's; all
+alternate. `--hollow` uses models of SAM's tensor sizes that compute nothing, so that only the transport is measured.
 """
 
 import argparse
@@ -70,7 +70,7 @@ class TritonPythonModel:
 
 @contextmanager
 def triton(repository: Path, log: Path) -> Iterator[str]:
-    """A Triton on this repository: its address."""
+    """Run Triton on this repository; yields its address."""
     installation = provide()
     port = _free_port()
     with log.open("wb") as output:
@@ -98,7 +98,7 @@ def triton(repository: Path, log: Path) -> Iterator[str]:
 
 @contextmanager
 def on_triton(address: str, scratch_bytes: int) -> Iterator[str]:
-    """A gateway on this Triton: its address."""
+    """Run a gateway on this Triton; yields its address."""
     name = "SAMSERVE_TRITON_SCRATCH_BYTES"
     os.environ[name] = str(scratch_bytes)
     try:
@@ -109,14 +109,14 @@ def on_triton(address: str, scratch_bytes: int) -> Iterator[str]:
 
 
 class Meter:
-    """Counts the bytes that pass between a gateway and Triton."""
+    """Counts the bytes between a gateway and Triton."""
 
     def __init__(self) -> None:
         self.nbytes = 0
 
     @asynccontextmanager
     async def before(self, address: str) -> AsyncIterator[str]:
-        """A way to this address that is counted."""
+        """Start a counting proxy in front of this address; yields the proxy's address."""
         host, port = address.split(":")
         writers: list[asyncio.StreamWriter] = []
 
@@ -141,7 +141,7 @@ class Meter:
 
 
 async def bytes_of_a_warm_prompt(address: str, scratch_bytes: int, data: bytes) -> float:
-    """Between gateway and Triton, all told: headers, and the gateway's two questions a second."""
+    """Bytes between gateway and Triton, including headers and the gateway's two status polls a second."""
     meter = Meter()
     async with meter.before(address) as metered:
         with ExitStack() as stack:
@@ -160,12 +160,12 @@ async def bytes_of_a_warm_prompt(address: str, scratch_bytes: int, data: bytes) 
 
 
 def click(client: AsyncClient, data: bytes) -> Call:
-    """A warm `Segment`."""
+    """Send a warm `Segment`."""
     return lambda: client.segment(data, np.array([[300.0, 200.0]]), [1], multimask_output=False, low_res_masks=False)
 
 
 def together(call: Call) -> Call:
-    """Many at a time."""
+    """Send many calls concurrently."""
 
     async def calls() -> None:
         await asyncio.gather(*(call() for _ in range(CONCURRENT)))
@@ -174,7 +174,7 @@ def together(call: Call) -> Call:
 
 
 async def compare(address: str, data: bytes, rounds: int) -> list[Comparison]:
-    """All comparisons on one Triton."""
+    """Run all comparisons on one Triton."""
     with ExitStack() as stack:
         shared = stack.enter_context(on_triton(address, 128 * MIB))
         wire = stack.enter_context(on_triton(address, 0))
@@ -206,14 +206,14 @@ async def compare(address: str, data: bytes, rounds: int) -> list[Comparison]:
 
 
 def sample(manifest: ModelManifest) -> tuple[Embedding, PromptBatch]:
-    """A click on noise."""
+    """Send a click on a noise image."""
     frame = ImageFrame(Size(400, 600), manifest.image_size)
     values = np.random.default_rng(0).standard_normal(manifest.embedding_shape).astype(np.float16)
     return Embedding(values, frame), click_prompts([np.array([300.0, 200.0])], frame, manifest.low_res_size)
 
 
 def write_hollow(repository: Path) -> None:
-    """Models of SAM's sizes that answer zeros."""
+    """Write models of SAM's sizes that answer zeros."""
     HOLLOW.write(repository)
     write_configs(repository, HOLLOW, "cpu")
     for model in MODELS:
@@ -227,7 +227,7 @@ def _free_port() -> int:
 
 
 def main() -> None:
-    """Start everything, compare, print tables."""
+    """Start everything, run the comparisons and print the tables."""
     parser = argparse.ArgumentParser(description="The way to Triton, in one run.")
     parser.add_argument("--hollow", action="store_true", help="models of SAM's sizes that compute nothing")
     parser.add_argument("--rounds", type=int, default=20)

@@ -1,4 +1,4 @@
-"""All of samserve on one machine, without a container: Redis, Triton, gateways, Envoy and Prometheus on loopback.
+"""Run all components of samserve on one machine without containers: Redis, Triton, gateways, Envoy and Prometheus.
 
 python -m stack [--help]    runs it until Ctrl-C; docs/stack.md
 """

@@ -18,7 +18,8 @@ _LOOK_SECONDS = 1.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the stack and return the exit code: 0 stopped as asked, 1 a component failed, 2 it cannot be started."""
+    """Run the stack and return the exit code: 0 if stopped on request, 1 if a component failed, 2 if it cannot be
+    started."""
     ports = _parse(arguments)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)

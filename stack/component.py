@@ -1,4 +1,4 @@
-"""One program of the stack, in a process group of its own."""
+"""One program of the stack, in its own process group."""
 
 import os
 import signal
@@ -11,12 +11,12 @@ from pathlib import Path
 _POLL_SECONDS = 0.1
 _LOG_LINES = 20
 
-# The kernel ends the program, should the process that started it vanish without a word.
+# The kernel kills the program if the process that started it dies without stopping it.
 _TIED = ("setpriv", "--pdeathsig", "SIGTERM", "--")
 
 
 class ComponentFailed(Exception):
-    """A component did not start, or ended by itself; the text says which and ends with the end of its log."""
+    """A component did not start, or ended by itself. The message names it and ends with the end of its log."""
 
 
 class Component:
@@ -51,12 +51,12 @@ class Component:
 
     @property
     def pid(self) -> int:
-        """Of the process, and of its group."""
+        """Id of the process and of its process group."""
         assert self._process is not None, f"{self.name} has not been started"
         return self._process.pid
 
     def start(self) -> None:
-        """Start it, or start it again."""
+        """Start the program, or start it again."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*_TIED, *self._command],
@@ -68,7 +68,7 @@ class Component:
             )
 
     def await_serving(self, timeout_seconds: float) -> None:
-        """Wait until it serves.
+        """Wait until the component serves.
 
         Raises:
             ComponentFailed: it ended, or does not serve in time.
@@ -83,7 +83,7 @@ class Component:
             time.sleep(_POLL_SECONDS)
 
     def check(self) -> None:
-        """See that it runs.
+        """Check that the program runs.
 
         Raises:
             ComponentFailed: it has ended by itself.
@@ -93,16 +93,16 @@ class Component:
             raise self._failed(f"ended with exit code {code}" if code >= 0 else f"was ended by signal {-code}")
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to its first process."""
+        """Send a signal to the first process of the group."""
         os.kill(self.pid, number)
 
     def wait(self, timeout_seconds: float) -> int:
-        """Wait for its end; the exit code, or the signal's number below 0."""
+        """Wait for the program to end. Returns the exit code, or the negative signal number."""
         assert self._process is not None, f"{self.name} has not been started"
         return self._process.wait(timeout_seconds)
 
     def stop(self) -> None:
-        """End it in good order, and by force if it takes too long."""
+        """Stop the program gracefully, or kill it if that takes too long."""
         if self._process is not None:
             self._process.terminate()
             with suppress(subprocess.TimeoutExpired):
@@ -110,7 +110,7 @@ class Component:
         self.kill()
 
     def kill(self) -> None:
-        """End it and all its children at once."""
+        """Kill the program and all its children."""
         if self._process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The configuration files of Envoy and Prometheus, from those that production uses."""
+"""Configuration files of Envoy and Prometheus, derived from the production ones."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ ENVOY_JOB = "samserve-envoy"
 
 
 def envoy_config(ports: Ports) -> dict[str, Any]:
-    """Production's, with the addresses of this machine."""
+    """The production configuration with the addresses of this machine."""
     config: dict[str, Any] = yaml.safe_load(ENVOY.read_text())
     config["admin"]["address"] = _socket(ports.envoy_admin)
     (listener,) = config["static_resources"]["listeners"]
@@ -30,7 +30,7 @@ def envoy_config(ports: Ports) -> dict[str, Any]:
 
 
 def targets(ports: Ports) -> Mapping[str, Sequence[tuple[int, str]]]:
-    """What Prometheus reads: port and path of each target, by job."""
+    """Port and path of each scrape target, by job."""
     return {
         GATEWAY_JOB: [(port, "/metrics") for port in ports.gateway_metrics],
         TRITON_JOB: [(ports.triton_metrics, "/metrics")],
@@ -39,7 +39,7 @@ def targets(ports: Ports) -> Mapping[str, Sequence[tuple[int, str]]]:
 
 
 def prometheus_config(ports: Ports, scrape_seconds: float) -> dict[str, Any]:
-    """The stack's targets, and the rules that production has."""
+    """A configuration with the stack's targets and the production rules."""
     interval = f"{round(1000 * scrape_seconds)}ms"
     return {
         "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},

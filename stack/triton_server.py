@@ -1,10 +1,11 @@
-"""A real Triton on a machine with neither container nor GPU: fetched once, then started on a model repository.
+"""Run a real Triton on a machine without container or GPU: fetch it once, then start it on a model repository.
 
     python -m stack.triton_server [REPOSITORY] [--grpc-port N] [--metrics-port N]    runs it until Ctrl-C
-    python -m stack.triton_server --provide                                          only sees that it is there
+    python -m stack.triton_server --provide                                          only fetches it
 
-The binary, its libraries and its Python backend come from NVIDIA's wheel `nvidia-pytriton`, which is unpacked and not
-installed: it would pin old versions of what the gateway uses. It goes to `.triton/` or `SAMSERVE_TRITON_HOME`.
+The binary, its libraries and its Python backend come from NVIDIA's wheel `nvidia-pytriton`. The wheel is unpacked
+instead of installed, because it would pin old versions of the gateway's dependencies. It is unpacked to `.triton/` or
+`SAMSERVE_TRITON_HOME`.
 """
 
 import argparse
@@ -32,17 +33,17 @@ _INTERPRETER_LIBRARY = f"libpython{_PYTHON}.so.1.0"
 
 
 class TritonMissing(Exception):
-    """Triton cannot be had here; the text says what to do."""
+    """Triton cannot be provided on this machine; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class TritonInstallation:
-    """An unpacked Triton, and the interpreter of the environment at hand for its Python backend."""
+    """An unpacked Triton, and the current environment's interpreter for its Python backend."""
 
     home: Path
 
     def command(self, repository: Path, grpc_port: int, metrics_port: int, host: str = "127.0.0.1") -> list[str]:
-        """What starts it: gRPC and metrics on these ports, no HTTP, no control of models from outside."""
+        """Command line of the server: gRPC and metrics on these ports, no HTTP, no model control by clients."""
         options = {
             "model-repository": str(repository),
             "backend-directory": str(self.home / "pytriton/tritonserver/backends"),
@@ -60,9 +61,9 @@ class TritonInstallation:
         ]
 
     def environment(self) -> dict[str, str]:
-        """What it runs in. The Python backend takes its packages from the `python3` that comes first in PATH."""
+        """Environment of the server. The Python backend takes its packages from the first `python3` on PATH."""
         libraries = [str(self.home / "nvidia_pytriton.libs"), sysconfig.get_config_var("LIBDIR")]
-        if os.environ.get("LD_LIBRARY_PATH"):  # where some machines have the GPU's driver
+        if os.environ.get("LD_LIBRARY_PATH"):  # some machines have the GPU's driver here
             libraries.append(os.environ["LD_LIBRARY_PATH"])
         return {
             **os.environ,
@@ -115,13 +116,13 @@ def _unpack(home: Path) -> None:
         try:
             unpacked.rename(home)
         except OSError:
-            # Another process was faster.
+            # Another process finished first.
             if not home.is_dir():
                 raise
 
 
 def has_interpreter_library() -> bool:
-    """Whether the dynamic loader finds the interpreter as a shared library, which the Python backend needs."""
+    """Return True if the dynamic loader finds the interpreter as a shared library, which the Python backend needs."""
     for candidate in (str(Path(sysconfig.get_config_var("LIBDIR")) / _INTERPRETER_LIBRARY), _INTERPRETER_LIBRARY):
         try:
             ctypes.CDLL(candidate)
@@ -132,7 +133,7 @@ def has_interpreter_library() -> bool:
 
 
 def _check_interpreter() -> None:
-    """Debian has the interpreter's shared library in a package of its own; that of Python 3.13 is in the wheel."""
+    """Debian has the interpreter's shared library in a separate package; the wheel contains the one of Python 3.13."""
     if _PYTHON != "3.13" and not has_interpreter_library():
         raise TritonMissing(
             f"Triton's Python backend needs {_INTERPRETER_LIBRARY}; install it: apt-get install libpython{_PYTHON}"
@@ -140,7 +141,7 @@ def _check_interpreter() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Start Triton in place of this process, or only provide it; returns the exit code."""
+    """Replace this process with Triton, or only fetch it. Returns the exit code."""
     parser = argparse.ArgumentParser(description="Triton Inference Server on a model repository, without a container.")
     parser.add_argument("repository", nargs="?", type=Path, default=default_model_repository())
     parser.add_argument("--grpc-port", type=int, default=GRPC_PORT)

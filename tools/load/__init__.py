@@ -1,1 +1,1 @@
-"""Finds the knee of a gateway (docs/load.md)."""
+"""The load test: finds the capacity of a gateway (docs/load.md)."""

@@ -1,4 +1,4 @@
-"""Find the knee of a gateway: its capacity by a closed loop, then fixed rates below and above it.
+"""Find the capacity of a gateway with a closed loop, then load it with fixed rates below and above the capacity.
 
     python -m tools.load [--host HOST:PORT | --processes N] [--seconds S] [--check]
 
@@ -26,20 +26,20 @@ from tools.load.traffic import Pictures
 
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 GRACE_SECONDS = 30
-"""For what is in flight at the end of a phase, beyond the deadline of a call."""
+"""Time for requests in flight at the end of a phase, beyond the deadline of a call."""
 
 CONNECTIONS_PER_PROCESS = 4
-"""Which process gets a connection is chance; with so many, hardly any is left without."""
+"""The kernel assigns connections to processes at random. With this many, nearly every process gets some."""
 
 
 class Machine:
-    """Who uses this machine's processors, from one reading to the next."""
+    """CPU usage of this machine between two readings, by program."""
 
     def __init__(self) -> None:
         self._last = self._read()
 
     def shares(self, generator_seconds: float, load_seconds: float) -> tuple[float, float]:
-        """Cores that the gateway used while it was loaded, and others since the last reading."""
+        """Cores used by the gateway under load, and by other programs, since the last reading."""
         last, self._last = self._last, self._read()
         elapsed, gateway, busy = (now - then for now, then in zip(self._last, last, strict=True))
         return gateway / load_seconds, max(0.0, busy - gateway - generator_seconds) / elapsed
@@ -52,7 +52,7 @@ class Machine:
 
 @contextmanager
 def gateway_apart(processes: int) -> Iterator[str]:
-    """A gateway on all cores but one, which is left to this process and those that it starts from then on.
+    """Run the gateway on all cores but one, which is reserved for this process and those that it starts afterwards.
 
     Else more load would take from the gateway what it costs to make it.
     """
@@ -68,7 +68,7 @@ def gateway_apart(processes: int) -> Iterator[str]:
 
 
 def run_phase(name: str, host: str, users: Sequence[str], options: argparse.Namespace, load: float | None) -> Phase:
-    """Have Locust, in a process of its own, put this load on a gateway."""
+    """Put this load on a gateway with Locust, in a separate process."""
     record = options.output / f"{name.replace(' ', '-')}.json"
     command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--host", host, "--headless", "--only-summary"]
     command += ["--run-time", f"{options.seconds}s", "--stop-timeout", f"{options.deadline + GRACE_SECONDS:g}"]
@@ -91,7 +91,7 @@ def run_phase(name: str, host: str, users: Sequence[str], options: argparse.Name
 
 
 def measure(host: str, options: argparse.Namespace) -> list[Phase]:
-    """Warm the catalogue, find the capacity, and load the gateway with multiples of it."""
+    """Fill the cache with the catalogue, measure the capacity, and load the gateway with multiples of it."""
     for _ in range(1 if options.processes == 1 else CONNECTIONS_PER_PROCESS * options.processes):
         with Client(host, timeout_seconds=120) as client:
             for picture in Pictures(options.pictures, options.zipf, 0).catalogue:
@@ -108,7 +108,7 @@ def measure(host: str, options: argparse.Namespace) -> list[Phase]:
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print and write the report."""
     parser = argparse.ArgumentParser(prog="python -m tools.load", description=__doc__)
     parser.add_argument("--host", help="address of a running gateway or proxy; default: start a gateway")
     parser.add_argument("--processes", type=int, default=1, help="processes of the gateway that it starts")

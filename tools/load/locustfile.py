@@ -1,4 +1,4 @@
-"""Locust users that ask a gateway over gRPC.
+"""Locust users that call a gateway over gRPC.
 
     locust -f tools/load/locustfile.py --host 127.0.0.1:50051 ClosedLoopUser GazeUser
     locust -f tools/load/locustfile.py --host 127.0.0.1:50051 --headless --run-time 30s --rate 50 FixedRateUser
@@ -32,8 +32,8 @@ from samserve.v1 import segmentation_pb2 as pb
 from tools.load.traffic import Photo, Picture, Pictures, arrivals, camera_photos, procedural_photo, random_prompts
 
 init_gevent()
-# A call that waits holds a thread of this pool. With gevent's ten, all others stood in line for one, and the gateway
-# seemed slow.
+# Under gevent, a waiting call occupies a thread of this pool. With gevent's default of ten, calls queued for a thread,
+# and their wait was attributed to the gateway.
 gevent.get_hub().threadpool.maxsize = 1024
 
 CONNECTIONS = 8
@@ -57,7 +57,7 @@ def _arguments(parser: LocustArgumentParser) -> None:
 
 
 class Recording:
-    """Every call of a run, for the report: kind, when it was due, how late it was sent, its latency, its code."""
+    """Records every call of a run for the report: kind, due time, delay of sending, latency and status code."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -65,11 +65,11 @@ class Recording:
         self._started = self._processor_seconds = 0.0
 
     def start(self, **_: Any) -> None:
-        """Begin."""
+        """Start recording."""
         self._started, self._processor_seconds = time.perf_counter(), _processor_seconds()
 
     def call(self, name: str, response_time: float, context: dict[str, Any], **_: Any) -> None:
-        """Note a call down."""
+        """Record a call."""
         due = context["due"] - self._started
         self._calls.append((name, due, context["late"], response_time / 1000, context["code"]))
 
@@ -94,7 +94,7 @@ def _prepare(environment: Environment, **_: Any) -> None:
     options = _options(environment)
     GazeUser.fixed_count = options.gaze_streams
     camera_photos()
-    # That took seconds, which timers started from here on would count as theirs.
+    # Start-up took seconds, which timers started from here on would otherwise include.
     gevent.get_hub().loop.update_now()
     if options.record:
         recording = Recording(options.record)
@@ -110,7 +110,7 @@ def _options(environment: Environment) -> Namespace:
 
 
 class GrpcUser(User):
-    """Asks `SegmentationService`; every call is told to Locust under its kind."""
+    """Base class of users: calls `SegmentationService` and reports every call to Locust by its kind."""
 
     abstract = True
 
@@ -120,7 +120,7 @@ class GrpcUser(User):
         self._channels: list[grpc.Channel] = []
 
     def connect(self) -> grpc.Channel:
-        """A connection of its own, as another client process would have."""
+        """Open a separate connection, as another client process would."""
         local = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1)]
         channel = grpc.insecure_channel(self.environment.host, options=local)
         self._channels.append(channel)
@@ -132,7 +132,7 @@ class GrpcUser(User):
             channel.close()
 
     def tell(self, kind: str, due: float, late: float, code: grpc.StatusCode) -> None:
-        """Tell Locust of a call that has just ended.
+        """Report a call that has just ended to Locust.
 
         Args:
             due: when it should have been sent, by `time.perf_counter`; its latency counts from there.
@@ -149,23 +149,24 @@ class GrpcUser(User):
 
 
 class SegmentUser(GrpcUser):
-    """Asks as the client library does: by the image's id, and with the image itself where the server knows no such."""
+    """Calls `Segment` as the client library does: with the image id, and with the image if the server does not know the
+    id."""
 
     abstract = True
     _numbers = itertools.count()
 
     def on_start(self) -> None:
-        """Draw differently from other users."""
+        """Use random numbers that differ from other users'."""
         seed = self.options.seed + next(self._numbers)
         self.rng = np.random.default_rng((seed, 0))
         self._pictures = Pictures(self.options.pictures, self.options.zipf, seed)
 
     def stub(self) -> Any:
-        """`Segment`; answers stay bytes, for nobody looks into them."""
+        """The `Segment` method with undecoded responses, because their content is not used."""
         return self.connect().unary_unary(f"/{SERVICE_NAME}/Segment", pb.SegmentRequest.SerializeToString)
 
     def segment(self, stub: Any, due: float) -> grpc.StatusCode:
-        """One request of the mix that was due then."""
+        """Send one request of the mix."""
         late = time.perf_counter() - due
         fresh = self.rng.random() < self.options.cold_share
         picture = self._pictures.fresh() if fresh else self._pictures.popular()
@@ -190,7 +191,8 @@ class SegmentUser(GrpcUser):
 
 
 class ClosedLoopUser(SegmentUser):
-    """Asks again as soon as it is answered: together they find the capacity. One who is refused waits a little."""
+    """Sends the next request after each answer; several users together measure the capacity. After a rejection it waits
+    briefly."""
 
     refused_wait_seconds = 0.05
 
@@ -201,19 +203,19 @@ class ClosedLoopUser(SegmentUser):
 
     @task
     def ask(self) -> None:
-        """One request."""
+        """Send one request."""
         if self.segment(self._stub, time.perf_counter()) is not grpc.StatusCode.OK:
             gevent.sleep(self.refused_wait_seconds)
 
 
 class FixedRateUser(SegmentUser):
-    """All callers of a fixed rate: each comes when it is due, whatever has become of those before it."""
+    """All callers of a fixed rate. Each request is sent when it is due, whether or not earlier ones were answered."""
 
     fixed_count = 1
 
     @task
     def send_all(self) -> None:
-        """All arrivals of the run; ends when the last is answered."""
+        """Send all arrivals of the run, and wait until the last is answered."""
         stubs = itertools.cycle([self.stub() for _ in range(CONNECTIONS)])
         calls, begin = Group(), time.perf_counter()
         for arrival in arrivals(self.options.rate, self.options.run_time, self.rng):
@@ -224,18 +226,18 @@ class FixedRateUser(SegmentUser):
 
 
 class GazeUser(GrpcUser):
-    """A person with an eye tracker: samples and frames when they are due, ages of the answers counted from there."""
+    """A user with an eye tracker. Samples and frames are sent on schedule, and ages of answers are counted from it."""
 
     _numbers = itertools.count()
 
     def on_start(self) -> None:
-        """Look at a scene of one's own."""
+        """Choose a scene of this user's own."""
         self._seed = self.options.seed + next(self._numbers)
         self._photo = Photo(procedural_photo(FRAME_SIZE, self._seed))
 
     @task
     def watch(self) -> None:
-        """One stream, as long as the run."""
+        """Run one stream for the whole run."""
         due: dict[int, float] = {}
         late: dict[int, float] = {}
         call = self.connect().stream_stream(

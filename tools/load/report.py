@@ -1,4 +1,4 @@
-"""What a load test has shown: a table, verdicts, a picture."""
+"""The report of a load test: a table, verdicts and a plot."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ from matplotlib.axes import Axes
 SHED = "RESOURCE_EXHAUSTED"
 OURS = ("INTERNAL", "UNKNOWN")
 MIN_GOODPUT_SHARE = 0.9
-"""Of the peak, past the knee."""
+"""Required goodput beyond the capacity, as a share of the peak."""
 MAX_LOST_SHARE = 0.01
-"""Of the calls past the knee, that are neither answered in time nor refused with `SHED`."""
+"""Required share of `SHED` among the calls beyond the capacity that were not answered in time."""
 
 SEGMENT_KINDS = ("warm", "cold")
 KINDS = (*SEGMENT_KINDS, "gaze")
@@ -27,7 +27,7 @@ KINDS = (*SEGMENT_KINDS, "gaze")
 
 @dataclass(frozen=True)
 class Call:
-    """One call, or one gaze answer, as `locustfile.Recording` noted it down; times in seconds."""
+    """One call, or one gaze answer, as recorded by `locustfile.Recording`; times in seconds."""
 
     kind: str
     due: float
@@ -65,32 +65,32 @@ class Phase:
 
     @property
     def offered(self) -> float:
-        """Requests a second."""
+        """Requests per second."""
         return len(self.segment) / self.seconds
 
     @property
     def codes(self) -> Counter[str]:
-        """Of `Segment`."""
+        """Number of `Segment` calls by status code."""
         return Counter(call.code for call in self.segment)
 
     @property
     def goodput(self) -> float:
-        """Requests a second that were answered within the callers' deadline."""
+        """Requests per second that were answered within the callers' deadline."""
         return self.codes["OK"] / self.seconds
 
     def latencies(self, kind: str, code: str = "OK") -> list[float]:
-        """Seconds from when each was due."""
+        """Seconds from the due time of each request to its answer."""
         return [call.seconds for call in self.calls if call.kind == kind and call.code == code]
 
     @property
     def refusals(self) -> list[float]:
-        """Seconds until a request was refused for load."""
+        """Seconds from sending a request to its rejection for load."""
         return [call.seconds for call in self.segment if call.code == SHED]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim and whether it held."""
+    """A claim, and whether it held."""
 
     claim: str
     holds: bool
@@ -101,7 +101,7 @@ class Verdict:
 
 
 def verdicts(phases: Sequence[Phase]) -> list[Verdict]:
-    """What must be true of a gateway under overload."""
+    """The claims that must hold for a gateway under overload."""
     fixed = [phase for phase in phases if phase.load is not None]
     peak = max(phase.goodput for phase in fixed)
     past = [phase for phase in fixed if phase.load is not None and phase.load > 1]
@@ -124,7 +124,7 @@ def verdicts(phases: Sequence[Phase]) -> list[Verdict]:
 
 
 def table(phases: Sequence[Phase]) -> str:
-    """A Markdown table; latencies in milliseconds, p50 / p95 / p99, of what was answered."""
+    """Render a Markdown table. Latencies of answered requests are p50 / p95 / p99 in milliseconds."""
     lines = [
         "| load | offered/s | goodput/s | rejected | other | warm | cold | gaze | rejections"
         " | sent late, p99 | cores: gateway, generator, others |",
@@ -153,7 +153,7 @@ def _milliseconds(seconds: Sequence[float], percent: float) -> str:
 
 
 def draw(phases: Sequence[Phase], path: Path) -> None:
-    """The picture: goodput and latency against the load, and both over time."""
+    """Draw goodput and latency against the load, and both over time."""
     figure, axes = plt.subplots(2, 2, figsize=(11, 7.5), layout="constrained")
     fixed = [phase for phase in phases if phase.load is not None]
     _draw_goodput(axes[0][0], fixed)
@@ -216,5 +216,5 @@ def _draw_time(rates: Axes, latencies: Axes, phases: Sequence[Phase]) -> None:
 
 
 def read_calls(record: dict[str, Any]) -> list[Call]:
-    """The calls of a file that `locustfile` wrote."""
+    """Read the calls from a file that `locustfile` wrote."""
     return [Call(*call) for call in record["calls"]]

@@ -1,4 +1,4 @@
-"""What the callers of a load test ask for: pictures by popularity, prompts, arrivals; the same for the same seed."""
+"""Traffic of the load test: images by popularity, prompts and arrivals. The same seed gives the same traffic."""
 
 import functools
 import hashlib
@@ -14,21 +14,21 @@ from samserve.domain.geometry import Size
 from samserve.v1 import segmentation_pb2 as pb
 
 CAMERA_SIZES = {Size(480, 640): 0.35, Size(720, 1280): 0.3, Size(1080, 1920): 0.25, Size(2448, 3264): 0.1}
-"""Sizes (H, W) of the pictures and their shares: old webcams, phones' previews, videos, and phones' photos."""
+"""Image sizes (H, W) and their shares: old webcams, phone previews, video frames, and phone photos."""
 
 PROMPTS = {1: 0.7, 3: 0.2, 8: 0.1}
-"""How many prompts a request has, and the shares: a click; a few of them; a detector's boxes."""
+"""Number of prompts per request and their shares: one click, a few clicks, or a detector's boxes."""
 
 
 def procedural_photo(size: Size, seed: int) -> bytes:
-    """A JPEG of soft shapes and texture at all scales, about as many bytes a pixel as a photo has."""
+    """Create a JPEG of soft shapes and texture at all scales, with about as many bytes per pixel as a photo."""
     rng = np.random.default_rng(seed)
     height, width = size
     grey = np.zeros(size, dtype=np.float32)
     cells = 4
     while cells < max(size) / 2:
         noise = rng.normal(0, 1, (max(2, cells * height // width), cells)).astype(np.float32)
-        # The same contrast in each octave, as in natural images (Field, J. Opt. Soc. Am. A, 1987).
+        # Equal contrast in each octave, as in natural images (Field, J. Opt. Soc. Am. A, 1987).
         grey += 14 * np.asarray(Image.fromarray(noise).resize((width, height), Image.Resampling.BILINEAR))
         cells *= 2
     pixels = np.repeat(128 + grey[..., None], 3, axis=2)
@@ -42,7 +42,7 @@ def procedural_photo(size: Size, seed: int) -> bytes:
 
 
 class Photo:
-    """A file and its hash, which is taken once."""
+    """An image file and its hash, computed once."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -50,7 +50,7 @@ class Photo:
 
 
 class Picture:
-    """An image of its own that shares a file's pixels with others.
+    """An image with its own id that shares the pixels of a file with others.
 
     JPEG readers ignore what follows the end of the image; image ids do not.
 
@@ -65,12 +65,12 @@ class Picture:
 
     @property
     def data(self) -> bytes:
-        """The file."""
+        """The bytes of the file."""
         return self._photo.data + self._number
 
     @functools.cached_property
     def image_id(self) -> str:
-        """As the gateway names it."""
+        """The image id, as the gateway computes it."""
         digest = self._photo.digest.copy()
         digest.update(self._number)
         return f"sha256:{digest.hexdigest()}"
@@ -78,12 +78,12 @@ class Picture:
 
 @functools.cache
 def camera_photos() -> tuple[Photo, ...]:
-    """A file of each camera size."""
+    """Create a file of each camera size."""
     return tuple(Photo(procedural_photo(size, number)) for number, size in enumerate(CAMERA_SIZES))
 
 
 class Pictures:
-    """A catalogue that is asked for by popularity, and beside it an endless supply of pictures nobody has seen.
+    """A catalogue of images requested by popularity, and an endless supply of new images.
 
     Args:
         count: of the catalogue.
@@ -96,15 +96,15 @@ class Pictures:
         rng = np.random.default_rng(0)
         self.catalogue = [Picture(_any_photo(rng), rank) for rank in range(count)]
         self._cumulated = np.cumsum(zipf(count, exponent))
-        # Out of the way of the catalogue and of earlier runs against the same gateway.
+        # Offset that separates these images from the catalogue and from earlier runs against the same gateway.
         self._fresh = int(np.random.default_rng().integers(1 << 32, 1 << 62))
 
     def popular(self) -> Picture:
-        """One of the catalogue."""
+        """Choose an image of the catalogue by popularity."""
         return self.catalogue[int(np.searchsorted(self._cumulated, self._rng.random(), side="right"))]
 
     def fresh(self) -> Picture:
-        """One that nobody has asked for."""
+        """Return an image that was never requested before."""
         self._fresh += 1
         return Picture(_any_photo(self._rng), self._fresh)
 
@@ -114,14 +114,14 @@ def _any_photo(rng: np.random.Generator) -> Photo:
 
 
 def zipf(count: int, exponent: float) -> npt.NDArray[np.float64]:
-    """The shares of `count` things by popularity, the most popular first."""
+    """Shares of `count` items by Zipf's law, the most popular first."""
     weights = np.arange(1, count + 1, dtype=np.float64) ** -exponent
     shares: npt.NDArray[np.float64] = weights / weights.sum()
     return shares
 
 
 def random_prompts(rng: np.random.Generator) -> Sequence[pb.Prompt]:
-    """The prompts of one request, in normalised coordinates: clicks, or where there are many, boxes."""
+    """Create the prompts of one request in normalised coordinates: clicks or, for many prompts, boxes."""
     count = int(rng.choice(tuple(PROMPTS), p=tuple(PROMPTS.values())))
     centres = rng.uniform(0.1, 0.9, (count, 2))
     if count < max(PROMPTS):
@@ -133,7 +133,7 @@ def random_prompts(rng: np.random.Generator) -> Sequence[pb.Prompt]:
 
 
 def arrivals(rate: float, seconds: float, rng: np.random.Generator) -> Iterator[float]:
-    """When callers come who know nothing of each other: a Poisson process of so many a second, for so long."""
+    """Arrival times of independent callers: a Poisson process with this rate and duration."""
     now = 0.0
     while (now := now + rng.exponential(1 / rate)) < seconds and math.isfinite(now):
         yield now

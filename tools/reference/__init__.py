@@ -1,1 +1,1 @@
-"""Writes the reference in `docs/reference/` from the proto, the client and the gateway's settings."""
+"""Generates the reference in `docs/reference/` from the proto, the client and the gateway's settings."""

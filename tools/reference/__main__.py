@@ -13,19 +13,19 @@ REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 
 
 def pages() -> dict[str, str]:
-    """The text of every page by its file name."""
+    """Render every page, keyed by file name."""
     return {**proto.pages(), **python.pages(), **settings.pages()}
 
 
 def stale(folder: Path = REFERENCE) -> list[str]:
-    """File names of pages that are missing, differ from their source, or have none."""
+    """List the file names of pages that are missing, outdated or obsolete."""
     wanted = pages()
     written = {path.name: path.read_text() for path in folder.glob("*.md")}
     return sorted(name for name in wanted.keys() | written.keys() if wanted.get(name) != written.get(name))
 
 
 def write(folder: Path = REFERENCE) -> None:
-    """Write every page, and remove those that have no source any more."""
+    """Write every page, and remove obsolete ones."""
     folder.mkdir(parents=True, exist_ok=True)
     wanted = pages()
     for path in folder.glob("*.md"):

@@ -26,17 +26,17 @@ PAGES = {
     "proto-sessions.md": ("Interactive sessions and tracking", ("SegmentStream", "TrackObjects")),
     "proto-gaze.md": ("Gaze", ("SegmentGaze",)),
 }
-"""Title and rpcs of each page. Messages that several pages need are on the index."""
+"""Title and rpcs of each page. Messages that several pages use are on the index page."""
 
 _GENERATED = "<!-- Generated from {source} by `make reference`; do not edit. -->"
 
-# Numbers of fields in descriptor.proto, of which the paths of source locations consist.
+# Field numbers of descriptor.proto, from which the paths of source locations are built.
 _FILE_MESSAGES, _FILE_ENUMS, _FILE_SERVICES = 4, 5, 6
 _MESSAGE_FIELDS, _MESSAGE_ONEOFS, _ENUM_VALUES, _SERVICE_METHODS = 2, 8, 2, 2
 
 
 def described() -> FileDescriptorProto:
-    """The proto's descriptor, with comments.
+    """Compile the proto to a descriptor with comments.
 
     Raises:
         subprocess.CalledProcessError: the proto does not compile.
@@ -49,7 +49,7 @@ def described() -> FileDescriptorProto:
 
 
 def pages(file: FileDescriptorProto | None = None) -> dict[str, str]:
-    """The text of each page by its file name.
+    """Render each page, keyed by file name.
 
     Raises:
         ValueError: an rpc is on no page, or the proto nests types.
@@ -59,7 +59,7 @@ def pages(file: FileDescriptorProto | None = None) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Commented:
-    """A message or an enum with the comments of itself and its parts."""
+    """A message or an enum with its comments and those of its members."""
 
     type: DescriptorProto | EnumDescriptorProto
     path: tuple[int, ...]

@@ -49,7 +49,7 @@ PAGES = {
 """Title and names of each page."""
 
 _MADE_BY_CALLERS = ("Client", "AsyncClient")
-"""Classes whose `__init__` is shown. Dataclasses show their fields, and the others come from calls."""
+"""Classes whose `__init__` is shown. Dataclasses show their fields; instances of the others are returned by calls."""
 
 _GENERATED = "<!-- Generated from service/samserve/client/ by `make reference`; do not edit. -->"
 _SECTION = re.compile(r"(Args|Attributes|Raises):")
@@ -59,7 +59,7 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def pages() -> dict[str, str]:
-    """The text of each page by its file name.
+    """Render each page, keyed by file name.
 
     Raises:
         ValueError: an exported name is on no page, or a page has a name that is not exported.
@@ -151,7 +151,7 @@ def _class_node(cls: type) -> ast.ClassDef:
 
 
 def _methods(cls: type) -> dict[str, _Function]:
-    """Public methods and `__init__`, inherited ones that no exported class has included."""
+    """Public methods and `__init__`, including those inherited from classes that are not exported."""
     methods: dict[str, _Function] = {}
     for base in cls.__mro__:
         inherited = base is not cls
@@ -164,7 +164,7 @@ def _methods(cls: type) -> dict[str, _Function]:
 
 
 def _is_brief(method: _Function) -> bool:
-    """Whether a line says it all: of a property, or a method without arguments or like another."""
+    """Return True if one line is enough: for a property, or a method without arguments or similar to another."""
     text, sections = _docstring(method)
     short = _is_property(method) or _takes_nothing(method) or text.startswith("As `")
     return short and not sections and "\n" not in text
@@ -190,7 +190,7 @@ def _keyword(method: _Function) -> str:
 
 
 def _arguments(method: _Function, module: str) -> list[str]:
-    """Each argument but `self`, as in a signature."""
+    """The arguments except `self`, as in a signature."""
     arguments = method.args
     required = len(arguments.args) - len(arguments.defaults)
     positional = [
@@ -211,7 +211,7 @@ def _argument(argument: ast.arg, default: ast.expr | None, module: str) -> str:
 
 
 def _value(node: ast.expr, module: str) -> str:
-    """A default as a literal, where it is a constant of another module too."""
+    """A default as a literal, also if it is a constant of another module."""
     text = ast.unparse(node)
     if isinstance(node, ast.Name | ast.Attribute):
         return repr(operator.attrgetter(text)(importlib.import_module(module)))
@@ -227,7 +227,7 @@ def _annotation(node: ast.expr) -> str:
 
 
 def _signature(name: str, arguments: list[str], returns: str) -> str:
-    """A signature in lines that end with an argument."""
+    """A signature, with a line break after each argument."""
     unbroken = [argument.replace(" ", "\0") for argument in arguments]
     text = f"{name}({', '.join(unbroken)})" + returns.replace(" ", "\0")
     lines = textwrap.wrap(text, _SIGNATURE_WIDTH, subsequent_indent="    ", break_long_words=False)
@@ -244,7 +244,7 @@ def _fields(fields: list[ast.AnnAssign], attributes: dict[str, str]) -> str:
         name, kind = ast.unparse(field.target), _annotation(field.annotation)
         if field.value is not None and not isinstance(field.value, ast.Call):
             kind += f" = {ast.unparse(field.value)}"
-        # Without it GitHub takes the bar of a union for the end of a cell.
+        # Unescaped, GitHub treats the bar of a union as the end of a table cell.
         kind = kind.replace("|", "\\|")
         rows.append(f"| `{name}` | `{kind}` | {attributes.get(name, '')} |")
     return "\n".join(["| field | type | |", "|---|---|---|", *rows])
@@ -260,7 +260,7 @@ def _list(entries: dict[str, str]) -> str:
 
 
 def _docstring(node: ast.ClassDef | _Function) -> tuple[str, dict[str, dict[str, str]]]:
-    """The text of a docstring, and the entries of its sections by their names."""
+    """Split a docstring into its text and the entries of its sections, keyed by name."""
     text: list[str] = []
     sections: dict[str, dict[str, str]] = {}
     entries: dict[str, str] | None = None
@@ -279,7 +279,7 @@ def _docstring(node: ast.ClassDef | _Function) -> tuple[str, dict[str, dict[str,
 
 
 def _prose(text: str) -> str:
-    """Paragraphs on one line each; lists of names and examples as code."""
+    """Join each paragraph into one line. Lists of names and examples become code."""
     parts = []
     for part in text.split("\n\n"):
         if part.startswith(">>>"):

@@ -17,7 +17,7 @@ settings that are true or false have no value: `--tracing`, `--no-tracing`.
 
 
 def pages() -> dict[str, str]:
-    """The text of the page by its file name."""
+    """Render the page, keyed by file name."""
     rows = (_row(setting_help(name)) for name in Settings.model_fields)
     return {"settings.md": _HEAD + "\n".join(rows) + "\n"}
 
