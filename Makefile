@@ -15,22 +15,22 @@ demo: $(RUNTIME)
 serve: $(RUNTIME)
 	$(BIN)/samserve serve $(FLAGS)
 
-# Triton itself, on a machine without container or GPU: gRPC on 8001, metrics on 8002.
+# Triton on a machine without container or GPU: gRPC on port 8001, metrics on port 8002.
 triton: $(RUNTIME)
 	$(BIN)/python -m stack.triton_server $(FLAGS)
 
-# All of it on this machine, without a container: docs/stack.md.
+# All components of a fleet on this machine, without containers (docs/stack.md).
 stack: $(STACK)
 	@sh stack/provide-redis.sh
 	@sh stack/provide-triton.sh $(BIN)/python
 	@sh stack/provide-prometheus.sh
 	@exec $(BIN)/python -m stack $(FLAGS)
 
-# The knee of a gateway: one of its own, or HOST's. Writes runs/load/report.md.
+# The load test, against a new gateway or against HOST. Writes runs/load/report.md.
 load: $(LOAD)
 	@$(BIN)/python -m tools.load $(if $(HOST),--host "$(HOST)") $(FLAGS)
 
-# The Kubernetes manifests, rendered and checked.
+# Render and check the Kubernetes manifests.
 k8s: $(DEV)
 	$(BIN)/pytest tests/k8s
 

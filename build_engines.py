@@ -1,4 +1,4 @@
-"""Build the served models: from a SAM checkpoint to a model repository, behind a parity gate.
+"""Build the served models: convert a SAM checkpoint to a model repository, checked by a parity gate.
 
 python build_engines.py --model vit_h --checkpoint sam_vit_h_4b8939.pth --output models --target tensorrt
 python build_engines.py --model tiny --output model_repository --verify

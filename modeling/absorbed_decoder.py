@@ -1,18 +1,19 @@
-"""The mask decoder with projections of the image absorbed into the tokens: the same function, other products.
+"""The mask decoder with the image's projections absorbed into the tokens: the same function by other matrix products.
 
-SAM's decoder projects the whole image, `L` positions by 256 channels, ten times for each prompt, while a prompt has
-some seven tokens. A projection of one factor of an inner product can be applied to the other, so here tokens are
-projected instead:
+For each prompt, SAM's decoder projects the whole image, `L` positions by 256 channels, ten times, although a prompt has
+only about seven tokens. In an inner product, a projection of one factor can be applied to the other factor instead, so
+this module projects the tokens:
 
     token to image   logits (q_h·W_k,h)·(X + position)ᵀ, output (softmax·X)·W_v,h + b_v. The keys' bias shifts all
                      logits of a query alike and drops out of the softmax.
     image to token   logits (X + position)·(W_q,h·k_hᵀ) + b_q,h·k_hᵀ, output softmax·(v_h·W_o,h) + b_o
 
-The image that the first layer sees is the embedding plus the dense prompt, which is a product of rank 18; so that
-layer's products with the embedding are shared by all prompts of an image. Upscaling is two products, and pixels are put
-in place in the four masks rather than in the feature maps.
+The image that the first layer sees is the embedding plus the dense prompt. The dense prompt is a product of rank 18, so
+all prompts of an image share that layer's products with the embedding. Upscaling takes two products, and pixels are
+rearranged in the four masks instead of in the feature maps.
 
-It pays for prompts of up to some fourteen tokens; beyond, projecting the tokens costs more than projecting the image.
+This is faster for prompts of up to about fourteen tokens; for longer prompts, projecting the tokens costs more than
+projecting the image.
 """
 
 from typing import Any
@@ -53,7 +54,8 @@ class AbsorbedDecoderGraph(MaskDecoderGraph):
         )
 
     def _dense_features(self, mask: Tensor, has_mask: Tensor) -> Tensor:
-        """`[R, 18, L]` whose product with `_dense_weight` is the dense prompt embedding of masks `[R, 1, M, M]`."""
+        """Compute `[R, 18, L]`, whose product with `_dense_weight` is the dense prompt embedding of masks `[R, 1, M,
+        M]`."""
         mask = self._in_range(mask)
         embed: Any = self.prompt_encoder.mask_embed
         features = embed.activation(embed.layer_norm1(embed.conv1(mask)))
@@ -64,7 +66,7 @@ class AbsorbedDecoderGraph(MaskDecoderGraph):
         return torch.cat([features, one, 1 - one], dim=1)
 
     def _dense_weight(self) -> Tensor:
-        """`[18, C]`: the last convolution of the mask's embedding, its bias, and the embedding of no mask."""
+        """Combine the last convolution of the mask embedding, its bias and the no-mask embedding: `[18, C]`."""
         embed: Any = self.prompt_encoder.mask_embed
         no_mask = self.prompt_encoder.no_mask_embed.weight
         return torch.cat([embed.conv3.weight.flatten(1).t(), embed.conv3.bias[None], no_mask])
@@ -72,7 +74,8 @@ class AbsorbedDecoderGraph(MaskDecoderGraph):
     def _attend_rows(
         self, tokens: Tensor, image: Tensor, absence: Tensor, dense: "DensePrompt | None", prompts: int
     ) -> tuple[Tensor, Tensor]:
-        """Tokens `[B·P, T, C]` and embeddings `[B, L, C]` to the five output tokens and the images `[B·P, L, C]`."""
+        """Run the two-way transformer on tokens `[B·P, T, C]` and embeddings `[B, L, C]`. Returns the five output
+        tokens and the images `[B·P, L, C]`."""
         transformer: Any = self.mask_decoder.transformer
         position = self._image_position()[0]
         queries = tokens
@@ -87,23 +90,24 @@ class AbsorbedDecoderGraph(MaskDecoderGraph):
             queries = layer.layer_norm2(queries + attended)
             queries = layer.layer_norm3(queries + layer.mlp(queries))
             update = _image_to_token(layer.cross_attn_image_to_token, placed, queries + tokens, queries, absence, dense)
-            # Four axes: on three, ONNX Runtime fuses an operator whose CPU kernel is five times slower.
+            # With three axes, ONNX Runtime fuses an operator whose CPU kernel is five times slower.
             image = layer.layer_norm4(update.unflatten(0, (-1, prompts)) + image[:, None]).flatten(0, 1)
             dense, prompts = None, 1
-        # Nobody reads what the prompt's own tokens see in the end.
+        # The final attention result is needed only for the output tokens, not for the prompt's tokens.
         outputs = 1 + self.mask_decoder.num_mask_tokens
         queries, tokens = queries[:, :outputs], tokens[:, :outputs]
         attended = _token_to_image(transformer.final_attn_token_to_image, queries + tokens, image + position, image)
         return transformer.layer_norm_final_attn(queries + attended), image
 
     def _predict_rows(self, tokens: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Masks `[R, 4, M·M]` and predicted IoUs `[R, 4]` of output tokens `[R, 5, C]` and images `[R, L, C]`."""
+        """Compute masks `[R, 4, M·M]` and predicted IoUs `[R, 4]` from output tokens `[R, 5, C]` and images `[R, L,
+        C]`."""
         decoder: Any = self.mask_decoder
         grid = self.sizes.grid_size
         features = _upscaled(decoder.upscale_conv1, image)
         features = decoder.activation(_norm_of_last(decoder.upscale_layer_norm, features))
         features = decoder.activation(_upscaled(decoder.upscale_conv2, features))
-        # Each cell became 2 × 2 places and each of these 2 × 2 again.
+        # Each cell was upscaled to 2 × 2 positions, and each of these to 2 × 2 again.
         masks = (self._hyper_in(tokens) @ features.transpose(1, 2)).unflatten(2, (grid, grid, 2, 2, 2, 2))
         return masks.permute(0, 1, 2, 4, 6, 3, 5, 7).flatten(2), decoder.iou_prediction_head(tokens[:, 0])
 
@@ -121,13 +125,13 @@ def _heads(tensor: Tensor, heads: int) -> Tensor:
 
 
 def _absorb(projected: Tensor, projection: nn.Linear, heads: int) -> Tensor:
-    """`[R, T, heads·D]`, one factor, with the other factor's projection absorbed: `[R, heads·T, C]`."""
+    """Absorb the other factor's projection into one factor `[R, T, heads·D]`: `[R, heads·T, C]`."""
     weight = projection.weight.unflatten(0, (heads, -1))
     return (_heads(projected, heads) @ weight).flatten(1, 2)
 
 
 def among_tokens(attention: Any, queries: Tensor, values: Tensor, absence: Tensor) -> Tensor:
-    """Attention of tokens `[R, T, C]` to each other; `absence` is `[R, 1, T, 1]`, added to logits."""
+    """Self-attention of tokens `[R, T, C]`. `absence`, `[R, 1, T, 1]`, is added to the logits."""
     heads = attention.num_attention_heads
     query, key = (_heads(part(queries), heads) for part in (attention.q_proj, attention.k_proj))
     logits = (query * attention.scaling) @ key.transpose(2, 3) + absence.transpose(2, 3)
@@ -137,7 +141,8 @@ def among_tokens(attention: Any, queries: Tensor, values: Tensor, absence: Tenso
 
 
 def _products(wanted: Tensor, image: Tensor, dense: DensePrompt | None) -> Tensor:
-    """Inner products `[R, K, L]` of `[R, K, C]` with the image: `[R, L, C]`, or `[B, L, C]` plus a dense prompt."""
+    """Inner products `[R, K, L]` of `[R, K, C]` with the image, which is `[R, L, C]`, or `[B, L, C]` plus a dense
+    prompt."""
     if dense is None:
         return wanted @ image.transpose(1, 2)
     rows, count, channels = wanted.shape
@@ -148,7 +153,8 @@ def _products(wanted: Tensor, image: Tensor, dense: DensePrompt | None) -> Tenso
 def _token_to_image(
     attention: Any, queries: Tensor, keys: Tensor, values: Tensor, dense: DensePrompt | None = None
 ) -> Tensor:
-    """`[R, T, C]`; keys (the image with its position) and values (the image) as for `_products`."""
+    """Attend from tokens to image: `[R, T, C]`. Keys (image with positions) and values (image) are as in
+    `_products`."""
     heads = attention.num_attention_heads
     wanted = _absorb(attention.q_proj(queries) * attention.scaling, attention.k_proj, heads)
     weights = torch.softmax(_products(wanted, keys, dense), dim=-1)
@@ -167,14 +173,14 @@ def _token_to_image(
 def _image_to_token(
     attention: Any, image: Tensor, keys: Tensor, values: Tensor, absence: Tensor, dense: DensePrompt | None
 ) -> Tensor:
-    """`[R, L, C]`, the dense prompt added where there is one; `absence` is `[R, 1, T, 1]`."""
+    """Attend from image to tokens: `[R, L, C]`, plus the dense prompt if there is one. `absence` is `[R, 1, T, 1]`."""
     heads = attention.num_attention_heads
     key = attention.k_proj(keys) * attention.scaling
     bias = _heads(key, heads) @ attention.q_proj.bias.unflatten(0, (heads, -1))[:, :, None] + absence
     logits = _products(_absorb(key, attention.q_proj, heads), image, dense).unflatten(1, (heads, -1)) + bias
     weights = torch.softmax(logits, dim=2).flatten(1, 2)
     value = _heads(attention.v_proj(values), heads) @ attention.out_proj.weight.t().unflatten(0, (heads, -1))
-    # The weights of one head sum to 1, so a share of the bias with each head adds up to the bias.
+    # The weights of one head sum to 1, so adding an equal share of the bias to each head adds up to the bias.
     value = (value + attention.out_proj.bias / heads).flatten(1, 2)
     if dense is not None:
         weights = torch.cat([weights, dense.features], dim=1)
@@ -183,7 +189,7 @@ def _image_to_token(
 
 
 def _upscaled(convolution: nn.ConvTranspose2d, cells: Tensor) -> Tensor:
-    """A transposed convolution of stride 2 without putting pixels in place: `[R, N, C]` to `[R, 4·N, C']`."""
+    """Apply a transposed convolution of stride 2 without rearranging pixels: `[R, N, C]` to `[R, 4·N, C']`."""
     weight = convolution.weight.permute(0, 2, 3, 1).flatten(1)
     assert convolution.bias is not None
     places = cells @ weight + convolution.bias.repeat(4)
@@ -191,6 +197,6 @@ def _upscaled(convolution: nn.ConvTranspose2d, cells: Tensor) -> Tensor:
 
 
 def _norm_of_last(norm: nn.LayerNorm, features: Tensor) -> Tensor:
-    """SAM's norm over channels, for channels in the last place; its statistics in single precision."""
+    """Apply SAM's norm over channels to channels in the last axis. Statistics are in single precision."""
     wide = features.to(norm.weight.dtype)
     return F.layer_norm(wide, (wide.shape[-1],), norm.weight, norm.bias, norm.eps).to(features.dtype)

@@ -1,7 +1,7 @@
-"""The models that can be exported: Meta's three sizes of SAM, MobileSAM, and the small one that comes with the project.
+"""The models that can be exported: Meta's three sizes of SAM, MobileSAM, and the bundled model.
 
-All of them are handled as transformers' `SamModel`. MobileSAM and the bundled one have another image encoder; their
-other parts are SAM's, so they become a `SamModel` by exchanging the encoder (`as_sam_model`).
+All of them are handled as transformers' `SamModel`. MobileSAM and the bundled model have a different image encoder and
+SAM's other parts, so they become a `SamModel` by replacing the encoder (`as_sam_model`).
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ BUNDLED = "tiny"
 
 
 class VitSize(NamedTuple):
-    """What distinguishes Meta's image encoders (segment_anything/build_sam.py)."""
+    """The parameters in which Meta's image encoders differ (segment_anything/build_sam.py)."""
 
     hidden_size: int
     layers: int
@@ -36,12 +36,12 @@ VIT_SIZES: Mapping[str, VitSize] = MappingProxyType(
     }
 )
 TINY_VIT_SIDES: Mapping[str, int] = MappingProxyType({"vit_t": MOBILE_SAM_SIZE, BUNDLED: IMAGE_SIZE})
-"""Sides of the inputs of the models whose image encoder is TinyViT: MobileSAM as published, and the bundled one."""
+"""Input sizes of the models whose image encoder is TinyViT: MobileSAM as published, and the bundled model."""
 MODEL_NAMES = (*VIT_SIZES, *TINY_VIT_SIDES)
 
 
 class SamParts(Protocol):
-    """The four parts that a SAM consists of, under the names of transformers' `SamModel`."""
+    """The four parts of a SAM, under the names of transformers' `SamModel`."""
 
     @property
     def vision_encoder(self) -> nn.Module: ...
@@ -73,7 +73,7 @@ class ModelSizes(NamedTuple):
 
 
 def vit_config(name: str) -> SamConfig:
-    """The configuration of one of Meta's models, with the values of Meta's own code."""
+    """Create the configuration of one of Meta's models, with the values of Meta's own code."""
     size = VIT_SIZES[name]
     return SamConfig(
         vision_config=SamVisionConfig(
@@ -88,7 +88,7 @@ def vit_config(name: str) -> SamConfig:
 
 
 def empty_model(name: str) -> SamModel:
-    """A model on the "meta" device: every weight has its name and shape and no memory yet.
+    """Create a model on the "meta" device: weights have names and shapes but no memory.
 
     Raises:
         KeyError: there is no such model.
@@ -101,14 +101,14 @@ def empty_model(name: str) -> SamModel:
 
 
 def as_sam_model(parts: SamParts) -> SamModel:
-    """A `SamModel` made of these parts (the same modules, not copies).
+    """Build a `SamModel` from these parts. The modules are used, not copied.
 
     Its own image encoder is replaced and may return the embeddings as a tensor: pass images through `embed_pixels`.
     """
     sizes = model_sizes(parts)
     patch_size = sizes.image_size // sizes.grid_size
     config = SamConfig(
-        # Only its sizes count; the encoder that it describes is never used, so it is kept as small as can be.
+        # Only its sizes matter: the encoder that it describes is never used, so it is as small as possible.
         vision_config=SamVisionConfig(
             image_size=sizes.image_size, patch_size=patch_size, hidden_size=12, num_hidden_layers=0
         ),
@@ -126,19 +126,19 @@ def as_sam_model(parts: SamParts) -> SamModel:
 
 
 def model_sizes(model: SamParts) -> ModelSizes:
-    """The sizes of a model's tensors, as its prompt encoder states them."""
+    """Read the sizes of a model's tensors from its prompt encoder."""
     grid_size = int(model.prompt_encoder.image_embedding_size[0])
     return ModelSizes(
         image_size=int(model.prompt_encoder.input_image_size),
         channels=int(model.prompt_encoder.hidden_size),
         grid_size=grid_size,
-        # Two transposed convolutions of stride 2 stand between embedding and masks.
+        # Two transposed convolutions of stride 2 upscale the embedding to the masks.
         low_res_size=4 * grid_size,
     )
 
 
 def embed_pixels(vision_encoder: nn.Module, pixel_values: Tensor) -> Tensor:
-    """Run an image encoder, whether it returns transformers' output object or a tensor.
+    """Run an image encoder that returns either transformers' output object or a tensor.
 
     Args:
         vision_encoder: the encoder.

@@ -1,4 +1,4 @@
-"""From a model in PyTorch to a model repository."""
+"""Build a model repository from a PyTorch model."""
 
 import os
 import shutil
@@ -53,7 +53,7 @@ class Recipe:
 def build_repository(
     name: str, model: SamModel, output: Path, recipe: Recipe, *, provenance: Mapping[str, Any]
 ) -> ModelManifest:
-    """Export both graphs, compile them if the target says so, and put them into the repository once the gate let them.
+    """Export both graphs, compile them if the target has engines, and publish them if they pass the parity gate.
 
     Args:
         name: of the architecture.
@@ -96,7 +96,7 @@ def build_repository(
 
 
 def _compile(trt: ModuleType, builder: Builder, model: SamModel, draft: Path, recipe: Recipe) -> dict[str, Any]:
-    """Compile both graphs and run the gate on the engines; what the manifest says of them."""
+    """Compile both graphs and run the parity gate on the engines. Returns their entry for the manifest."""
     for graph in GRAPHS:
         with step(f"compiling {graph} with {builder} {trt.__version__}") as tell:
             compile_engine(
@@ -139,7 +139,7 @@ def _manifest(name: str, model: SamModel, draft: Path, recipe: Recipe, provenanc
 
 
 def _configure(target: Target, draft: Path, manifest: ModelManifest, recipe: Recipe) -> None:
-    """Write Triton's configuration, if it serves the target."""
+    """Write Triton's configuration, if the target has one."""
     if target.flavour is None:
         return
     batches = {}
@@ -150,7 +150,8 @@ def _configure(target: Target, draft: Path, manifest: ModelManifest, recipe: Rec
 
 
 def _publish(draft: Path, output: Path) -> None:
-    """Move all in. The manifest goes first and comes last: it never describes other files' graphs."""
+    """Move all files into the repository. The manifest is removed first and written last, so that it never describes
+    other graphs."""
     (output / manifest_file.FILE_NAME).unlink(missing_ok=True)
     for graph in GRAPHS:
         for stale in built_files(output, graph):

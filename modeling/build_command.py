@@ -1,4 +1,4 @@
-"""Build the served models: from a SAM checkpoint to a model repository, behind a parity gate."""
+"""The build command: convert a SAM checkpoint to a model repository, checked by a parity gate."""
 
 import argparse
 import os
@@ -32,7 +32,7 @@ REFUSALS = (InvalidCheckpoint, InvalidManifest, ParityFailed, BuilderMissing, Bu
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code: 0, or 2 with the reason on stderr."""
+    """Run the command. Returns 0, or 2 after printing the reason to stderr."""
     options = _parse(arguments)
     try:
         if options.text_model is not None:
@@ -136,7 +136,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.checkpoint is None and options.random_weights is None:
         if not (options.verify and options.model == BUNDLED):
             parser.error("--checkpoint or --random-weights is required")
-        # The bundled model's graphs hold all its weights under their own names.
+        # The bundled model's graphs contain all its weights under their own names.
         options.checkpoint = options.output
     return options
 
@@ -169,7 +169,7 @@ def _recipe(options: argparse.Namespace) -> Recipe:
 
 
 def _load(options: argparse.Namespace) -> tuple[SamModel, dict[str, Any]]:
-    """The model and where its weights came from."""
+    """Load the model. Returns it and the origin of its weights."""
     if options.random_weights is not None:
         with step(f"filling {options.model} with random weights"):
             return random_model(options.model, options.random_weights), {"random_weights": options.random_weights}

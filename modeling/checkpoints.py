@@ -1,4 +1,4 @@
-"""Checkpoints in, models out: Meta's `.pth`, Hugging Face's files, and the graphs of a model repository."""
+"""Load models from checkpoints: Meta's `.pth`, Hugging Face's files, and the graphs of a model repository."""
 
 import hashlib
 import pickle
@@ -21,15 +21,15 @@ from modeling.repository import GRAPHS, file_sha256, graph_files, graph_path
 
 HUGGING_FACE_FILES = ("model.safetensors", "pytorch_model.bin")
 
-# One parameter under two names; a file may hold either or both.
+# One parameter with two names; a file may contain either or both.
 SHARED = ("shared_image_embedding.positional_embedding", "prompt_encoder.shared_embedding.positional_embedding")
-# Counted while training and read by nothing afterwards, so that no graph holds it.
+# Counted during training and unused afterwards, so that no graph contains it.
 TRAINING_COUNTER = "num_batches_tracked"
 KEYS_SHOWN = 3
 
 
 class InvalidCheckpoint(ValueError):
-    """The checkpoint cannot be read, or does not hold the model that was asked for."""
+    """The checkpoint cannot be read, or is not of the requested model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Checkpoint:
 
 
 def load_checkpoint(name: str, path: Path) -> Checkpoint:
-    """Read a model from a file or folder whose layout is recognised by its contents.
+    """Load a model from a file or folder. The layout is detected from its contents.
 
     Args:
         name: the architecture it has to be, one of `architectures.MODEL_NAMES`.
@@ -113,7 +113,8 @@ def _all_graph_files(repository: Path) -> list[Path]:
 
 
 def _read_graphs(repository: Path) -> dict[str, Tensor]:
-    """The initializers of both graphs; those that are no weights have names that the model does not know."""
+    """Read the initializers of both graphs. Initializers that are not weights have names that the model does not
+    know."""
     weights = {}
     for graph in GRAPHS:
         model = onnx.load(graph_path(repository, graph))
@@ -125,7 +126,7 @@ def _read_graphs(repository: Path) -> dict[str, Tensor]:
 
 
 def _fill(name: str, weights: dict[str, Tensor], path: Path) -> SamModel:
-    """The model with these weights, all of them and nothing else."""
+    """Load exactly these weights into the model."""
     model = empty_model(name)
     first, second = SHARED
     for present, absent in ((first, second), (second, first)):
@@ -137,7 +138,7 @@ def _fill(name: str, weights: dict[str, Tensor], path: Path) -> SamModel:
 
     differences = _differences(model, weights)
     if differences:
-        # MobileSAM's weights fit inputs of every side.
+        # MobileSAM's weights fit inputs of any size.
         fitting = [other for other in MODEL_NAMES if not _differences(empty_model(other), weights)]
         if fitting:
             raise InvalidCheckpoint(
@@ -155,7 +156,7 @@ def _fill(name: str, weights: dict[str, Tensor], path: Path) -> SamModel:
 
 
 def _differences(model: SamModel, weights: Mapping[str, Tensor]) -> list[str]:
-    """What keeps these weights from being this model's, in words."""
+    """Describe how these weights differ from the model's."""
     expected = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
     shapes = [
         f"{key} {tuple(weights[key].shape)} instead of {shape}"

@@ -1,4 +1,4 @@
-"""From a CLIP checkpoint to the two models of text prompts in a model repository."""
+"""Build the two CLIP models of text prompts in a model repository."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ from samserve.domain.texts import CROPS_PER_RUN, MAX_TEXTS
 
 
 def build_clip(folder: Path, output: Path, target: str) -> ClipManifest:
-    """Export both encoders, compile them if the target says so, and put them beside what the repository holds.
+    """Export both encoders, compile them if the target has engines, and add them to the repository.
 
     Args:
         folder: the checkpoint, see `load_clip`.
@@ -89,7 +89,7 @@ def _export(checkpoint: ClipCheckpoint, draft: Path) -> None:
 
 
 def compile_clip(draft: Path, manifest: ClipManifest, target: str) -> None:
-    """Compile both graphs of a repository if the target has engines. Raises what `build_clip` raises of that."""
+    """Compile both graphs of a repository if the target has engines. Raises the same errors as `build_clip`."""
     builder = TARGETS[target].builder
     if builder is None:
         return
@@ -105,7 +105,8 @@ def compile_clip(draft: Path, manifest: ClipManifest, target: str) -> None:
 
 
 def _publish(draft: Path, output: Path) -> None:
-    """Move all in. The manifest goes first and comes last: it never describes other files' graphs."""
+    """Move all files into the repository. The manifest is removed first and written last, so that it never describes
+    other graphs."""
     manifest_path(output).unlink(missing_ok=True)
     for stale in clip_files(output):
         stale.unlink()

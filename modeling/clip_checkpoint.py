@@ -20,7 +20,7 @@ _PREPROCESSOR_FILE = "preprocessor_config.json"
 
 @dataclass(frozen=True, slots=True)
 class ClipCheckpoint:
-    """A CLIP and what belongs to it.
+    """A CLIP model with its preprocessing and tokenizer.
 
     Attributes:
         image_mean: of R, G and B in [0, 1], by which the model's images are normalised.
@@ -35,7 +35,7 @@ class ClipCheckpoint:
 
     @property
     def config(self) -> Any:
-        """The model's; its parts are typed as what they may be before they are read."""
+        """The model's configuration. Its parts are typed as unknown until they are read."""
         return self.model.config
 
 

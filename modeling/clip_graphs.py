@@ -1,4 +1,4 @@
-"""CLIP's two encoders as they are served: what they are given needs no preparation, what they give no treatment.
+"""CLIP's two encoders as served. Inputs need no preprocessing and outputs no postprocessing.
 
     clip_image_encoder: image uint8 [B, 3, S, S] -> image_embeds float32 [B, D]
     clip_text_encoder: input_ids int32 [B, L] -> text_embeds float32 [B, D]
@@ -29,15 +29,15 @@ class ClipImageGraph(nn.Module):
         self.register_buffer("shift", -(torch.tensor(image_mean) / torch.tensor(image_std)).reshape(3, 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Crops, RGB, to embeddings."""
+        """Embed RGB crops."""
         pixel_values = image.to(torch.float32) * self.get_buffer("scale") + self.get_buffer("shift")
         pooled = self.vision_model(pixel_values=pixel_values).pooler_output
         return _unit(self.visual_projection(pooled))
 
 
 class ClipTextGraph(nn.Module):
-    """The text encoder. Rows end with the end-of-text token, which fills them up too: attention looks back only, so
-    that what follows the first one changes nothing.
+    """The text encoder. Rows end with the end-of-text token and are padded with it. Attention is causal, so the padding
+    has no effect.
     """
 
     def __init__(self, model: CLIPModel) -> None:
@@ -46,7 +46,7 @@ class ClipTextGraph(nn.Module):
         self.text_projection = model.text_projection
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        """Token ids to embeddings."""
+        """Embed token ids."""
         pooled = self.text_model(input_ids=input_ids.to(torch.int64)).pooler_output
         return _unit(self.text_projection(pooled))
 

@@ -1,4 +1,4 @@
-"""The gate that CLIP's graphs have to pass: their answers against PyTorch's."""
+"""The parity gate of CLIP's graphs: their outputs are compared with PyTorch's."""
 
 from dataclasses import dataclass
 from itertools import combinations
@@ -16,14 +16,14 @@ from modeling.runtimes import GraphRunner
 from modeling.thresholds import SEPARATION
 
 MAX_ERROR = 1e-4
-"""Of embeddings of length 1: float32 sums in another order leave some 1e-6."""
+"""Error bound for embeddings of length 1. Float32 sums in a different order differ by about 1e-6."""
 
 _PROBES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class ClipFigures:
-    """How far the graphs are from PyTorch. "Error" is the largest absolute difference of embeddings of length 1.
+    """Differences between the graphs and PyTorch. "Error" is the largest absolute difference of embeddings of length 1.
 
     Attributes:
         image_separation: the smallest distance between the embeddings of two images.
@@ -39,7 +39,7 @@ class ClipFigures:
 
 
 def check_clip(checkpoint: ClipCheckpoint, images: GraphRunner, texts: GraphRunner) -> ClipFigures:
-    """Measure both graphs on probe images and texts.
+    """Compare both graphs with PyTorch on probe images and texts.
 
     Raises:
         ParityFailed: they do not compute what the model computes, or do not tell images or texts apart.
@@ -81,7 +81,7 @@ def _unit(features: Any) -> npt.NDArray[np.float32]:
 
 
 def _probe_tokens(length: int, vocabulary: int, start: int, end: int) -> npt.NDArray[np.int32]:
-    """Texts of one word, of some, and as long as can be."""
+    """Tokens of texts with one word, with several words, and of the maximum length."""
     rng = np.random.default_rng(0)
     tokens = np.full((_PROBES, length), end, dtype=np.int32)
     tokens[:, 0] = start
@@ -91,6 +91,6 @@ def _probe_tokens(length: int, vocabulary: int, start: int, end: int) -> npt.NDA
 
 
 def _end_token(text: Any) -> int:
-    """The id that texts end with. OpenAI's checkpoints state 2, and mean the last one of the vocabulary."""
+    """The id of the end-of-text token. OpenAI's checkpoints state 2 but use the last id of the vocabulary."""
     stated = int(text.eos_token_id)
     return int(text.vocab_size) - 1 if stated == 2 else stated

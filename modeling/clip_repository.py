@@ -1,4 +1,4 @@
-"""Where CLIP's files lie in a model repository, and what identifies them."""
+"""Paths of CLIP's files in a model repository, and their fingerprint."""
 
 import hashlib
 from pathlib import Path
@@ -11,7 +11,7 @@ CLIP_GRAPHS = (IMAGE_ENCODER, TEXT_ENCODER)
 
 
 def clip_files(repository: Path) -> list[Path]:
-    """All that is there of what a build writes, the manifest excepted."""
+    """The existing files that a build writes, except the manifest."""
     tokenizer = repository / TOKENIZER_FILE
     built = [file for graph in CLIP_GRAPHS for file in built_files(repository, graph)]
     return [*built, *([tokenizer] if tokenizer.is_file() else [])]
@@ -25,5 +25,5 @@ def clip_fingerprint(repository: Path) -> str:
 
 
 def manifest_path(repository: Path) -> Path:
-    """Of CLIP's manifest."""
+    """Path of CLIP's manifest."""
     return repository / clip_manifest.FILE_NAME

@@ -1,4 +1,4 @@
-"""The mask decoder as it is exported: prompts of any number and length on a batch of images."""
+"""The mask decoder as exported: any number of prompts of any length, on a batch of images."""
 
 from typing import cast
 
@@ -11,11 +11,12 @@ from modeling.half_precision import halved
 from modeling.precision import FP16, FP32, Precision
 from modeling.prompts import ABSENT, NOT_A_POINT
 
-# Added to the attention logits of absent tokens, whose softmax weight it makes exactly 0 (SAM's logits stay within some
-# hundreds: their operands are layer norms). Finite in float16 and bfloat16 too, and unlike -inf safe in fused kernels.
+# Added to the attention logits of absent tokens, which makes their softmax weight exactly 0: SAM's logits stay within
+# some hundreds, because their operands are layer norms. Unlike -inf it is finite in float16 and bfloat16 and safe in
+# fused kernels.
 ABSENT_LOGIT = -3e4
 
-# Half precision only: what a client sends as logits is float32 of any size, and SAM's own stay within some tens.
+# Only in half precision: clients may send float32 logits of any size. SAM's own logits stay within some tens.
 LARGEST_MASK_LOGIT = 1e3
 
 
@@ -66,7 +67,7 @@ class MaskDecoderGraph(nn.Module):
         channels, grid, low_res = self.sizes.channels, self.sizes.grid_size, self.sizes.low_res_size
         rows = batch * prompts
 
-        # A prompt is a row from here on; attention sees [rows, 1, tokens, C], the layout of SamAttention.
+        # From here on each prompt is a row. Attention sees [rows, 1, tokens, C], the layout of SamAttention.
         dense = self._embed_masks(
             mask_input.reshape(rows, 1, low_res, low_res), has_mask_input.reshape(rows, 1, 1, 1)
         ).reshape(batch, prompts, channels, grid, grid)
@@ -80,19 +81,19 @@ class MaskDecoderGraph(nn.Module):
         )
 
     def _embed_masks(self, mask_input: Tensor, has_mask_input: Tensor) -> Tensor:
-        """Dense prompt embeddings `[rows, C, G, G]` of masks `[rows, 1, M, M]`."""
+        """Embed masks `[rows, 1, M, M]` as dense prompts `[rows, C, G, G]`."""
         mask_input = self._in_range(mask_input)
         no_mask = self.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
         return torch.where(has_mask_input > 0, self.prompt_encoder.mask_embed(mask_input), no_mask)
 
     def _in_range(self, mask_input: Tensor) -> Tensor:
-        """Logits in the precision of the graph, cut to what it holds."""
+        """Clamp logits to the range of the graph's precision and convert them."""
         if self.dtype == torch.float16:
             return mask_input.clamp(-LARGEST_MASK_LOGIT, LARGEST_MASK_LOGIT).to(torch.float16)
         return mask_input
 
     def _embed_points(self, coords: Tensor, labels: Tensor) -> Tensor:
-        """Sparse prompt embeddings `[rows, N, C]` of points `[rows, N, 2]`; absent ones are zero."""
+        """Embed points `[rows, N, 2]` as sparse prompts `[rows, N, C]`. Absent points are zero."""
         encoder = self.prompt_encoder
         labels = labels[..., None]
         embeddings: Tensor = encoder.shared_embedding((coords + 0.5) / self.sizes.image_size)
@@ -104,7 +105,8 @@ class MaskDecoderGraph(nn.Module):
         return torch.where(labels == ABSENT, zero, embeddings)
 
     def _tokens(self, coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The output tokens and the prompt's, `[rows, 1, T, C]`, and their attention bias `[rows, 1, 1, T]`."""
+        """Concatenate the output tokens and the prompt's tokens, `[rows, 1, T, C]`, with their attention bias `[rows,
+        1, 1, T]`."""
         outputs = torch.cat([self.mask_decoder.iou_token.weight, self.mask_decoder.mask_tokens.weight], dim=0)
         sparse = self._embed_points(coords, labels)
         tokens = torch.cat([outputs.expand(labels.shape[0], -1, -1), sparse], dim=1)
@@ -122,7 +124,7 @@ class MaskDecoderGraph(nn.Module):
         return position.reshape(1, 1, grid * grid, -1)
 
     def _attend(self, tokens: Tensor, image: Tensor, absence: Tensor) -> tuple[Tensor, Tensor]:
-        """SamTwoWayTransformer: tokens `[rows, 1, T, C]` and image `[rows, 1, G·G, C]`, both updated."""
+        """Run SamTwoWayTransformer on tokens `[rows, 1, T, C]` and image `[rows, 1, G·G, C]`. Returns both, updated."""
         transformer = self.mask_decoder.transformer
         position = self._image_position()
         queries, keys = tokens, image
@@ -133,7 +135,7 @@ class MaskDecoderGraph(nn.Module):
         return transformer.layer_norm_final_attn(queries + attended), keys
 
     def _predict(self, tokens: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Masks `[rows, 4, M·M]` and predicted IoUs `[rows, 4]` from the attended tokens and image."""
+        """Predict masks `[rows, 4, M·M]` and IoUs `[rows, 4]` from the attended tokens and image."""
         decoder, grid = self.mask_decoder, self.sizes.grid_size
         upscaled = decoder.upscale_conv1(image[:, 0].transpose(1, 2).reshape(-1, self.sizes.channels, grid, grid))
         upscaled = decoder.activation(decoder.upscale_layer_norm(upscaled))
@@ -141,7 +143,7 @@ class MaskDecoderGraph(nn.Module):
         return self._hyper_in(tokens[:, 0]) @ upscaled.flatten(2), decoder.iou_prediction_head(tokens[:, 0, 0])
 
     def _hyper_in(self, tokens: Tensor) -> Tensor:
-        """The vector of each mask, `[rows, 4, C/8]`, of attended tokens `[rows, T, C]`."""
+        """Compute the vector of each mask, `[rows, 4, C/8]`, from the attended tokens `[rows, T, C]`."""
         decoder = self.mask_decoder
         mask_tokens = tokens[:, 1 : 1 + decoder.num_mask_tokens]
         return torch.stack(
@@ -152,10 +154,10 @@ class MaskDecoderGraph(nn.Module):
 def _two_way_layer(
     layer: SamTwoWayAttentionBlock, queries: Tensor, keys: Tensor, tokens: Tensor, position: Tensor, absence: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """SamTwoWayAttentionBlock with absent tokens left out wherever tokens are attended to.
+    """Run SamTwoWayAttentionBlock with absent tokens masked out wherever tokens are keys.
 
-    Its own forward would apply a mask to the attention from tokens to image only, where the absent ones do no harm:
-    they are queries there, and each query is on its own.
+    Its own forward would mask only the attention from tokens to image, where absent tokens are queries and cannot
+    affect other queries.
     """
     if layer.skip_first_layer_pe:
         queries, _ = layer.self_attn(query=queries, key=queries, value=queries, attention_similarity=absence)

@@ -1,4 +1,4 @@
-"""How far two answers are from each other."""
+"""Measures of the difference between two outputs."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ Floats = npt.NDArray[np.floating[Any]]
 
 
 UNDECIDED = 0.01
-"""As a part of a mask's largest logit: of trained models, a probability between 0.45 and 0.55."""
+"""Relative to a mask's largest logit. For trained models it corresponds to a probability between 0.45 and 0.55."""
 
 
 def mask_iou(logits: Floats, expected: Floats) -> list[float]:
-    """Intersection over union of masks `[4, M, M]` cut at 0, one by one, of the pixels that are decided.
+    """Intersection over union of masks `[4, M, M]` thresholded at 0, one by one, over the decided pixels.
 
-    Where both logits are so near to 0, rounding took one across, which is no fault. Yet there are masks of a few dozen
-    pixels, and some are undecided over a good part of their area.
+    A pixel is undecided if both logits are so close to 0 that rounding may change the sign, which is not an error. Some
+    masks have only a few dozen pixels, and some are undecided over much of their area.
     """
     mask, expected_mask = logits > 0, expected > 0
     largest_logits = np.abs(expected).max(axis=(-2, -1), keepdims=True)
@@ -38,6 +38,6 @@ def cosine(first: Floats, second: Floats) -> float:
 
 
 def distance(first: Floats, second: Floats) -> float:
-    """Distance of two arrays, taken as vectors, as a part of the longer one."""
+    """Distance of two arrays, treated as vectors, relative to the longer one."""
     a, b = first.astype(np.float64).ravel(), second.astype(np.float64).ravel()
     return float(np.linalg.norm(a - b) / max(np.linalg.norm(a), np.linalg.norm(b)))

@@ -1,4 +1,4 @@
-"""The image encoder as it is exported: bytes in, half-precision embedding out."""
+"""The image encoder as exported: uint8 images in, half-precision embeddings out."""
 
 import torch
 from torch import Tensor, nn

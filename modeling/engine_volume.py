@@ -1,4 +1,4 @@
-"""One volume for the engines of several GPUs, TensorRTs and models: a folder each, named after what it is for."""
+"""A volume with engines for several GPUs, TensorRT versions and models, each in its own folder."""
 
 import os
 import re
@@ -38,7 +38,7 @@ def file_repository(built: Path, volume: Path) -> Path:
     if (place / manifest_file.FILE_NAME).is_file():
         shutil.rmtree(built)
         return place
-    # Whoever mounted it too early made empty folders.
+    # A pod that mounted the path too early has created empty folders.
     shutil.rmtree(place, ignore_errors=True)
     place.parent.mkdir(parents=True, exist_ok=True)
     os.rename(built, place)

@@ -1,4 +1,4 @@
-"""From PyTorch modules to ONNX files."""
+"""Export PyTorch modules to ONNX files."""
 
 import logging
 import warnings
@@ -23,10 +23,10 @@ from modeling.precision import FP32, Precision
 from modeling.prompts import ABSENT
 from modeling.single_softmax import keep_softmax_single
 
-# 17 brought LayerNormalization; 18 is what torch's exporter writes without a conversion afterwards.
+# Opset 17 introduced LayerNormalization; torch's exporter writes 18 without a conversion.
 OPSET_VERSION = 18
 
-# A protobuf message ends at 2 GiB. Weights lie beside the graph before the rest of it could cross that line.
+# A protobuf message is limited to 2 GiB. Larger weights are stored next to the graph.
 EXTERNAL_DATA_BYTES = 1 << 30
 EXTERNAL_DATA_SUFFIX = ".data"
 
@@ -45,7 +45,7 @@ def export_encoder(model: SamParts, path: Path, *, precision: Precision = FP32, 
         half_storage: keep the weights in half precision; they must have been rounded before.
     """
     side = model_sizes(model).image_size
-    # Two of everything: torch.export takes a dimension of size 1 for a constant.
+    # Batch size 2, because torch.export treats a dimension of size 1 as constant.
     inputs = (torch.zeros(2, 3, side, side, dtype=torch.uint8), torch.full((2, 2), side, dtype=torch.int32))
     dynamic = {"image": {0: BATCH}, "input_size": {0: BATCH}}
     export_module(ImageEncoderGraph(model, precision), inputs, dynamic, ("image_embeddings",), path, half_storage)
@@ -82,7 +82,7 @@ def export_module(
     path: Path,
     half_storage: bool = False,
 ) -> None:
-    """Write a module, which is traced on tensors without contents: nothing is computed, in whatever precision.
+    """Export a module. It is traced on tensors without contents, so nothing is computed.
 
     Args:
         module: in whatever precision it is to compute; see `keep_softmax_single`.
@@ -98,7 +98,7 @@ def export_module(
             inputs,
             dynamo=True,
             verbose=False,
-            # The exporter's own optimisation folds and renames weights; _simplify leaves them alone.
+            # The exporter's own optimisation folds and renames weights; _simplify keeps them.
             optimize=False,
             opset_version=OPSET_VERSION,
             input_names=list(dynamic),
@@ -119,7 +119,7 @@ def export_module(
 
 
 def _simplify(model: onnx_ir.Model) -> None:
-    """Fold what depends on no input and no weight (shapes, mostly), and drop what names this machine's paths.
+    """Fold expressions that depend on no input and no weight (mostly shapes), and remove paths of this machine.
 
     Weights keep their names, which are those of the state dict: a checkpoint can be read back from the graph.
     """
@@ -136,14 +136,14 @@ def _simplify(model: onnx_ir.Model) -> None:
     for simplify in (
         graph_passes.CommonSubexpressionEliminationPass(),
         graph_passes.IdentityEliminationPass(),
-        # Its doc strings are stack traces with absolute paths: private, and never the same twice.
+        # Doc strings contain stack traces with absolute paths, which are private and not reproducible.
         graph_passes.ClearMetadataAndDocStringPass(),
     ):
         simplify(model)
 
 
 def _order_gelu(graph: onnx_ir.Graph) -> None:
-    """x * (0.5 * (1 + erf(x / sqrt 2))), which the exporter writes, becomes (x * (1 + erf(x / sqrt 2))) * 0.5.
+    """Rewrite x * (0.5 * (1 + erf(x / sqrt 2))), as exported, to (x * (1 + erf(x / sqrt 2))) * 0.5.
 
     That is the order in which ONNX Runtime knows a GELU and runs it as one kernel.
     """
@@ -160,7 +160,7 @@ def _order_gelu(graph: onnx_ir.Graph) -> None:
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Silence what torch's exporter says of itself: that torchvision is missing, deprecations in its own code."""
+    """Silence messages of torch's exporter: that torchvision is missing, and deprecations in its own code."""
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,13 +1,13 @@
-"""SAM's image attention as plain attention: the decomposed relative positions folded into wider heads.
+"""SAM's image attention as plain attention: the decomposed relative positions are folded into wider heads.
 
-SAM adds to each attention logit the products of the query with an embedding of the row distance and one of the column
-distance. Both are linear in the query, so they are inner products like the logit itself, with keys that only say which
-row and column they stand in:
+SAM adds two terms to each attention logit: the products of the query with an embedding of the row distance and with one
+of the column distance. Both are linear in the query, so they can be written as inner products with keys that are
+one-hot vectors of their row and column:
 
     q' = [q·scale, q·R_rowᵀ, q·R_columnᵀ]      k' = [k, onehot(row), onehot(column)]
 
-`q'·k'` is the biased logit exactly. No bias of 4096 × 4096 is ever held in memory, and kernels for fused attention,
-which know no such bias, apply.
+`q'·k'` is exactly the biased logit. No bias of 4096 × 4096 is materialised, and fused attention kernels, which do not
+support such a bias, can be used.
 """
 
 import torch
@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.models.sam.modeling_sam import SamVisionAttention
 
-# TensorRT fuses attention in half precision where queries, keys and values have one width, a multiple of 8, up to 256
-# (its guide, "Fused Attention"; that values count too was found by compiling both).
+# TensorRT fuses attention in half precision only if queries, keys and values have the same width, a multiple of 8, up
+# to 256 (its guide, "Fused Attention"; the condition on values was found by compiling both variants).
 FUSED_WIDTH_MULTIPLE = 8
 
 
@@ -52,18 +52,18 @@ class FoldedAttention(nn.Module):
         self.register_buffer("distance", index[:, None] - index[None, :] + side - 1, persistent=False)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        """Attend among the cells of each square, `[B, side, side, C]` to the same."""
+        """Attend among the cells of each square, `[B, side, side, C]`."""
         projected: Tensor = self.proj(self.attend(self.qkv(hidden_states)))
         return projected
 
     def attend(self, qkv: Tensor) -> Tensor:
-        """What lies between the projections, `[B, side, side, 3·C]` to `[B, side, side, C]`."""
+        """Compute attention without the projections: `[B, side, side, 3·C]` to `[B, side, side, C]`."""
         side, heads, width = self.side, self.heads, self.head_width
         cells = side * side
         query, key, value = qkv.reshape(-1, cells, 3, heads, width).permute(2, 0, 3, 1, 4).unbind(0)
 
         places = query.reshape(-1, heads, side, side, width)
-        # [side, side, width]: the embedding of the distance between a query's row and each key's.
+        # [side, side, width]: the embedding of the distance between a query's row and each key's row.
         row_distances, column_distances = self.rel_pos_h[self.distance], self.rel_pos_w[self.distance]
         by_row = places @ row_distances.transpose(1, 2)
         if self.zeros:

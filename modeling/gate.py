@@ -1,4 +1,4 @@
-"""The parity gate on what lies in a model repository."""
+"""The parity gate for the files of a model repository."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +29,7 @@ ENGINES_NOT_RUN = "not run: there is no GPU here"
 
 
 class Verification(NamedTuple):
-    """What `verify_repository` found: figures of the graphs and of the engines, None where these are not to be had.
+    """Results of `verify_repository`: figures of the graphs and of the engines, or None if they are not available.
 
     Attributes:
         graphs: figures of the ONNX graphs.
@@ -41,7 +41,7 @@ class Verification(NamedTuple):
 
 
 def gate_graphs(model: SamModel, repository: Path, precision: Precision, images: int) -> ParityFigures:
-    """Compare the ONNX graphs, on ONNX Runtime, with the model in PyTorch.
+    """Compare the ONNX graphs, run with ONNX Runtime, with the PyTorch model.
 
     Raises:
         ParityFailed: they differ.
@@ -56,7 +56,8 @@ def gate_graphs(model: SamModel, repository: Path, precision: Precision, images:
 def gate_engines(
     model: SamModel, repository: Path, builder: Builder, precision: Precision, images: int
 ) -> ParityFigures | str:
-    """Compare the engines, on this machine's GPU, with the model in PyTorch; without a GPU, say so.
+    """Compare the engines, run on this machine's GPU, with the PyTorch model. Without a GPU, report that they were not
+    run.
 
     Raises:
         BuilderMissing: what compiled them is not installed.
@@ -74,7 +75,7 @@ def gate_engines(
 
 
 def verify_repository(name: str, model: SamModel, repository: Path, *, images: int = DEFAULT_IMAGES) -> Verification:
-    """Run the parity gate on a repository as it lies there.
+    """Run the parity gate on an existing repository.
 
     Raises:
         InvalidManifest: the manifest is missing or unreadable.

@@ -1,8 +1,8 @@
-"""What a half-precision graph computes on a GPU, reproduced on a CPU.
+"""Emulate on a CPU what a half-precision graph computes on a GPU.
 
-ONNX Runtime has no half-precision arithmetic on CPUs: it runs such a graph in single precision throughout and rounds at
-its outputs, so that nothing ever overflows in it. Here the graph is rewritten to single precision with every result
-rounded to half, which is what tensor cores leave (they sum in single precision). Engines that fuse several operations
+ONNX Runtime has no half-precision arithmetic on CPUs: it runs such a graph entirely in single precision and rounds only
+its outputs, so that nothing ever overflows. This module rewrites the graph to single precision with every result
+rounded to half. Tensor cores give the same results (they accumulate in single precision). Engines that fuse operations
 round less often.
 """
 
@@ -11,9 +11,9 @@ from pathlib import Path
 import onnx_ir
 from onnx_ir import DataType, Node, Value
 
-# Their type is stated in the node itself.
+# The node itself states their type.
 TYPED_BY_ATTRIBUTE = {"Cast", "Constant", "ConstantOfShape"}
-# What is rounded stays so.
+# Operations that keep rounded values unchanged.
 EXACT = {
     "Concat", "Expand", "Flatten", "Gather", "Identity", "Max", "Min", "Pad", "Relu", "Reshape", "Slice", "Split",
     "Squeeze", "Tile", "Transpose", "Unsqueeze", "Where",
@@ -52,12 +52,12 @@ def emulate(graph: onnx_ir.Graph) -> None:
 
 
 def _widened(value: Value) -> Node:
-    """A cast of a half-precision value to single, in whose place it is used from now on."""
+    """Insert a cast of a half-precision value to single and use it in place of the value."""
     return _used_instead(value, DataType.FLOAT)
 
 
 def _rounded(value: Value) -> list[Node]:
-    """Casts of a value that becomes single to half and back, in whose place they are used from now on."""
+    """Insert casts of a single-precision result to half and back, and use them in place of the result."""
     value.dtype = DataType.FLOAT
     name, value.name = value.name, f"{value.name}_exact"
     rounding = _used_instead(value, DataType.FLOAT16)

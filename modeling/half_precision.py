@@ -1,8 +1,9 @@
-"""A model in half precision, with islands of single precision where half would overflow or lose what counts.
+"""Convert a model to half precision, except for modules that would overflow or lose accuracy.
 
-TensorRT takes a graph's types as they are (strongly typed networks), so they are decided here. Half precision ends at
-65504 and keeps 11 bits. Matrix products and convolutions bear that, since hardware sums them in single precision and
-rounds the sum. The statistics of layer norms do not: in SAM's neck their squares overflow (docs/precision.md).
+TensorRT uses a graph's types as they are (strongly typed networks), so they are decided here. The largest
+half-precision value is 65504, and its significand has 11 bits. That is enough for matrix products and convolutions,
+because hardware accumulates in single precision and rounds the sum. It is not enough for the statistics of layer norms:
+in SAM's neck their squares overflow (docs/precision.md).
 """
 
 import copy
@@ -16,12 +17,13 @@ from transformers.models.sam.modeling_sam import SamPositionalEmbedding
 
 Module = TypeVar("Module", bound=nn.Module)
 
-# Positions: half precision has no number between 1023 and 1023.5, and the frequencies multiply what rounding leaves.
+# Positional encoding: half precision has no value between 1023 and 1023.5, and the frequencies amplify rounding errors.
 ISLANDS: tuple[type[nn.Module], ...] = (nn.LayerNorm, SamPositionalEmbedding)
 
 
 def halved(module: Module, islands: tuple[type[nn.Module], ...] = ISLANDS) -> Module:
-    """A copy that computes in half precision but for its islands, which take and return half precision too.
+    """Copy a module to half precision, except for its islands, which compute in single precision and convert at their
+    borders.
 
     Weights keep their names, but for batch normalisation, which goes into the convolution before it.
 
@@ -34,7 +36,7 @@ def halved(module: Module, islands: tuple[type[nn.Module], ...] = ISLANDS) -> Mo
         _fold_batch_norms(module)
     shores = [part for part in module.modules() if isinstance(part, islands)]
     exact = {id(tensor) for shore in shores for tensor in (*shore.parameters(), *shore.buffers())}
-    # deepcopy takes what its memo holds for the copy: no weight is copied at full width first.
+    # deepcopy uses its memo as the copy, so no weight is copied at full width first.
     memo: dict[int, Any] = {
         id(tensor): _converted(tensor, torch.float32 if id(tensor) in exact else torch.float16)
         for tensor in (*module.parameters(), *module.buffers())

@@ -1,7 +1,7 @@
-"""Weights kept in half precision on disk while the arithmetic stays in single precision.
+"""Store weights in half precision on disk while the arithmetic stays in single precision.
 
-Used for the bundled model, which lies in the source repository: it halves the files. The weights are rounded in the
-PyTorch model first, so that reference and graph hold the same numbers and storing them loses nothing more.
+Used for the bundled model in this repository; it halves the files. The weights are first rounded in the PyTorch model,
+so that reference and graph have the same values and storing them loses no more accuracy.
 """
 
 import numpy as np
@@ -9,7 +9,8 @@ import onnx_ir
 import torch
 from torch import nn
 
-# Smaller tensors (norms, biases, tokens, the frequencies of the positional encoding) save nothing and stay exact.
+# Smaller tensors (norms, biases, tokens, the frequencies of the positional encoding) stay exact, because rounding them
+# saves nothing.
 MIN_ELEMENTS = 4096
 
 
@@ -22,7 +23,7 @@ def round_weights(model: nn.Module) -> None:
 
 
 def store_weights(graph: onnx_ir.Graph) -> None:
-    """Turn the graph's large float32 initializers into float16 ones of the same name, each under a Cast.
+    """Convert the graph's large float32 initializers to float16 ones of the same name, each followed by a Cast.
 
     Raises:
         ValueError: a weight would change, because it was not rounded before.

@@ -1,8 +1,8 @@
-"""Meta's own `SamAutomaticMaskGenerator` on exported graphs: the measure for the service's generator.
+"""Meta's own `SamAutomaticMaskGenerator` on exported graphs: the reference for the service's mask generation.
 
-It runs unchanged, from the package `segment-anything`; only its predictor asks ONNX Runtime instead of PyTorch, so that
-both generators see the same numbers. The four functions that it takes from torchvision, which PyTorch's CPU builds do
-not go with, are written out here.
+It comes from the package `segment-anything` and runs unchanged, but its predictor uses ONNX Runtime instead of PyTorch,
+so that both generators see the same values. The four functions that it imports from torchvision are implemented here,
+because torchvision does not fit PyTorch's CPU builds.
 """
 
 import sys
@@ -22,7 +22,7 @@ from torch import Tensor
 from samserve.domain.manifest import ModelManifest
 
 Record = dict[str, Any]
-"""SA-1B's: segmentation, bbox XYWH, area, predicted_iou, stability_score, point_coords, crop_box."""
+"""A record of SA-1B: segmentation, bbox XYWH, area, predicted_iou, stability_score, point_coords, crop_box."""
 
 
 class MetaGenerator:
@@ -46,13 +46,13 @@ class MetaGenerator:
         self._generator.predictor = _predictor(model, repository, threads)
 
     def generate(self, image: npt.NDArray[np.uint8]) -> list[Record]:
-        """The records of an RGB image `[H, W, 3]`."""
+        """Generate the records of an RGB image `[H, W, 3]`."""
         records: list[Record] = self._generator.generate(image)
         return records
 
 
 def meta_algorithms() -> ModuleType:
-    """Meta's module of the algorithms that its generator is made of, `segment_anything.utils.amg`."""
+    """Return `segment_anything.utils.amg`, the module with the algorithms of Meta's generator."""
     with _torchvision():
         from segment_anything.utils import amg
     module: ModuleType = amg
@@ -68,7 +68,7 @@ def _predictor(model: Any, repository: Path, threads: int) -> Any:
     )
 
     class OnnxPredictor(SamPredictor):  # type: ignore[misc]
-        """`SamPredictor` with the two networks replaced; what is before, between and after them is Meta's."""
+        """`SamPredictor` with the two networks replaced; all other steps are Meta's."""
 
         def set_torch_image(self, transformed_image: Tensor, original_image_size: tuple[int, ...]) -> None:
             self.reset_image()
@@ -88,7 +88,7 @@ def _predictor(model: Any, repository: Path, threads: int) -> Any:
             assert return_logits
             prompts = len(point_coords)
             low_res_size = 4 * self.features.shape[-1]
-            # As Meta's prompt encoder does where there is no box.
+            # As Meta's prompt encoder does for a prompt without a box.
             coords = np.pad(point_coords.numpy().astype(np.float32), ((0, 0), (0, 1), (0, 0)))
             labels = np.pad(point_labels.numpy().astype(np.int32), ((0, 0), (0, 1)), constant_values=-1)
             masks, ious = decoder.run(
@@ -117,7 +117,7 @@ def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
 
 @contextmanager
 def _torchvision() -> Iterator[None]:
-    """torchvision's names that the package imports, while it does."""
+    """Provide the names that the package imports from torchvision, during the import only."""
     contents: dict[str, dict[str, Any]] = {
         "torchvision": {},
         "torchvision.ops": {},
@@ -133,7 +133,7 @@ def _torchvision() -> Iterator[None]:
     try:
         yield
     finally:
-        # Others look for torchvision too, and would take these for it.
+        # Other packages also check for torchvision and must not find these.
         for name, module in before.items():
             if module is None:
                 del sys.modules[name]
@@ -142,7 +142,7 @@ def _torchvision() -> Iterator[None]:
 
 
 def _batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
-    """Indices that greedy suppression keeps, by falling score; Meta has one category only."""
+    """Indices kept by greedy suppression, by falling score. Meta's generator has only one category."""
     assert not idxs.any()
     order = torch.sort(scores, descending=True, stable=True).indices
     left_top = torch.maximum(boxes[:, None, :2], boxes[None, :, :2])

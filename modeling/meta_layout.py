@@ -1,11 +1,11 @@
-"""The names that Meta's `segment_anything` (and MobileSAM) and transformers' `SamModel` give to the same weights."""
+"""Map weight names of Meta's `segment_anything` (and MobileSAM) to those of transformers' `SamModel`."""
 
 import re
 from collections.abc import Mapping
 
 from torch import Tensor
 
-# In this order, each to every key: longer paths before what they contain.
+# Applied to every key in this order: longer paths before the paths that they contain.
 RENAMES: tuple[tuple[str, str], ...] = (
     (r"^image_encoder\.patch_embed\.proj\.", "vision_encoder.patch_embed.projection."),
     (r"^image_encoder\.blocks\.(\d+)\.norm([12])\.", r"vision_encoder.layers.\1.layer_norm\2."),
@@ -33,17 +33,17 @@ RENAMES: tuple[tuple[str, str], ...] = (
     (r"^(mask_decoder\.(?:output_hypernetworks_mlps\.\d+|iou_prediction_head))\.layers\.2\.", r"\1.proj_out."),
 )
 
-# TinyViT's classifier, which MobileSAM's checkpoint still holds and nothing reads.
+# TinyViT's classifier, which MobileSAM's checkpoint contains but does not use.
 UNUSED = re.compile(r"^image_encoder\.(norm_head|head)\.")
 
 
 def is_meta_layout(weights: Mapping[str, Tensor]) -> bool:
-    """Whether these keys are those of Meta's published `.pth` files."""
+    """Return True if these keys are those of Meta's published `.pth` files."""
     return any(key.startswith("image_encoder.") for key in weights)
 
 
 def to_transformers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same weights under transformers' names; unknown keys come out unchanged, for the loader to refuse."""
+    """Rename the weights to transformers' names. Unknown keys stay unchanged, so that the loader rejects them."""
     return {_rename(key): tensor for key, tensor in weights.items() if not UNUSED.match(key)}
 
 

@@ -1,4 +1,4 @@
-"""The gate that every pair of graphs has to pass, exported or compiled: its answers against PyTorch's in float32."""
+"""The parity gate: compare a pair of graphs, exported or compiled, with PyTorch in float32."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -20,12 +20,13 @@ MIN_IMAGES = 2
 
 
 class ParityFailed(Exception):
-    """The exported graphs do not compute what the PyTorch model computes; says which figures were out of bounds."""
+    """The exported graphs do not compute what the PyTorch model computes; the message names the figures out of
+    bounds."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParityFigures:
-    """How far the graphs are from PyTorch in float32. "Error" is the largest absolute difference.
+    """Differences between the graphs and PyTorch in float32. "Error" is the largest absolute difference.
 
     Attributes:
         images: number of images tried.
@@ -61,7 +62,7 @@ def check_parity(
     thresholds: Thresholds = THRESHOLDS[FP32],
     tell: Tell = lambda progress: None,
 ) -> ParityFigures:
-    """Measure both graphs and hold the figures against the thresholds.
+    """Measure both graphs and check the figures against the thresholds.
 
     Args:
         reference: the PyTorch model with the weights that the graphs should have.
@@ -133,7 +134,7 @@ def measure(
 def _answers(
     reference: ReferenceSam, decoder: GraphRunner, embedding: FloatArray, prompts: Sequence[Prompt]
 ) -> tuple[FloatArray, float, float]:
-    """Each prompt alone through the decoder graph: masks `[P, 4, M, M]`, logit error and score error."""
+    """Decode each prompt alone. Returns masks `[P, 4, M, M]`, logit error and score error."""
     graph_masks, logit_errors, score_errors = [], [], []
     for prompt in prompts:
         tensors = prompt_tensors([[prompt]], reference.sizes.low_res_size)
@@ -142,5 +143,5 @@ def _answers(
         graph_masks.append(masks)
         logit_errors.append(largest(masks - expected_masks) / largest(expected_masks))
         score_errors.append(largest(scores - expected_scores))
-    # np.max and not max: it hands on what is not a number.
+    # np.max propagates NaN; max would not.
     return np.stack(graph_masks), float(np.max(logit_errors)), float(np.max(score_errors))

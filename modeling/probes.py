@@ -1,4 +1,4 @@
-"""The images and prompts that the parity gate tries."""
+"""The images and prompts of the parity gate."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from modeling.prompts import FloatArray, Prompt
 
-# (height, width) of the valid region, as parts of the frame: square, landscape, portrait, a narrow strip.
+# (height, width) of the valid region as fractions of the frame: square, landscape, portrait, a narrow strip.
 REGIONS = ((1.0, 1.0), (0.66, 1.0), (1.0, 0.5), (0.25, 1.0))
 MASK_LOGIT = 8.0
 SEED = 20230405
@@ -26,7 +26,7 @@ class ProbeImage(NamedTuple):
 
 
 def probe_images(count: int, side: int) -> list[ProbeImage]:
-    """Images of different contents and shapes: discs and rectangles of random colours on a gradient, with noise."""
+    """Create images of different contents and shapes: random discs and rectangles on a gradient, with noise."""
     return [_probe_image(index, side) for index in range(count)]
 
 
@@ -51,7 +51,7 @@ def _probe_image(index: int, side: int) -> ProbeImage:
 
 
 def probe_prompts(input_size: tuple[int, int], low_res_size: int) -> list[Prompt]:
-    """One prompt of every kind, of different lengths, inside the valid region."""
+    """Create one prompt of every kind, of different lengths, inside the valid region."""
     height, width = input_size
 
     def at(x: float, y: float) -> tuple[float, float]:
@@ -70,7 +70,7 @@ def probe_prompts(input_size: tuple[int, int], low_res_size: int) -> list[Prompt
 
 
 def _blob(side: int) -> FloatArray:
-    """Logits of an ellipse, fading from +MASK_LOGIT inside to −MASK_LOGIT outside."""
+    """Create the logits of an ellipse, fading from +MASK_LOGIT inside to −MASK_LOGIT outside."""
     y, x = np.mgrid[0:side, 0:side] / side
     distance = np.hypot((x - 0.4) / 0.3, (y - 0.45) / 0.2)
     logits: FloatArray = np.clip(MASK_LOGIT * 2 * (1 - distance), -MASK_LOGIT, MASK_LOGIT).astype(np.float32)

@@ -1,4 +1,4 @@
-"""How much an engine takes at once: the ranges of its dynamic dimensions."""
+"""Optimization profiles of engines: the ranges of their dynamic dimensions."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from samserve.domain.manifest import DECODER, ENCODER
 
 
 class Range(NamedTuple):
-    """The smallest and the largest size of a dimension, and the one in between that an engine is tuned for."""
+    """The smallest and the largest size of a dimension, and the size that the engine is optimised for."""
 
     min: int
     opt: int
@@ -35,7 +35,7 @@ class Range(NamedTuple):
 
 
 class BatchProfiles(NamedTuple):
-    """Ranges of all dynamic dimensions. The defaults hold what the gateway and Triton's configuration send at most.
+    """Ranges of all dynamic dimensions. The defaults cover what the gateway and Triton's configuration send at most.
 
     A GPU keeps memory for the largest of everything at once: some 15 MB for each of the decoder's rows (a prompt on an
     image), so 8 GB for 16 images of 32 prompts.

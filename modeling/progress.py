@@ -1,4 +1,4 @@
-"""What a long step costs, told while it runs."""
+"""Progress and cost of long steps."""
 
 import resource
 import sys
@@ -15,7 +15,7 @@ SIGN_OF_LIFE_SECONDS = 30.0
 
 @contextmanager
 def step(title: str) -> Iterator[Tell]:
-    """Write the step's title to stderr when it begins, and its seconds and its memory's peak when it ends.
+    """Write the step's title to stderr when it starts, and its time and peak memory when it ends.
 
     Yields a function that takes how far the step is; every half minute that is written, with the seconds so far.
     """
@@ -48,17 +48,17 @@ def step(title: str) -> Iterator[Tell]:
 
 
 def peak_memory_gb() -> float:
-    """The most memory that this process has held at once, in GB (10⁹ bytes): in the latest step on Linux, else ever."""
+    """Peak memory of this process in GB (10⁹ bytes): of the latest step on Linux, otherwise since its start."""
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024 / 1e9
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Linux counts in KiB, macOS in bytes.
+    # Linux reports KiB, macOS bytes.
     return peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9
 
 
 def _forget_peak_memory() -> None:
-    """Let the kernel count the peak anew from here (Linux; see proc(5), clear_refs)."""
+    """Reset the kernel's peak counter (Linux; see proc(5), clear_refs)."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")

@@ -1,4 +1,4 @@
-"""A prompt as a person gives it, and as the decoder graph takes it."""
+"""Prompts as given by a user, and their conversion to the decoder graph's inputs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-# Labels of tokens, beside 0 and 1 for background and foreground points.
+# Token labels in addition to 0 and 1, which are background and foreground points.
 BOX_TOP_LEFT = 2
 BOX_BOTTOM_RIGHT = 3
 NOT_A_POINT = -1
@@ -49,7 +49,7 @@ class Prompt:
 
 
 class PromptTensors(NamedTuple):
-    """The decoder graph's inputs but for the embeddings, in its order; `MaskDecoderGraph.forward` says what each is."""
+    """The decoder graph's inputs except the embeddings, in its order. `MaskDecoderGraph.forward` describes them."""
 
     point_coords: FloatArray
     point_labels: IntArray

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-# Meta states no SHA-256; the digits in its file names are the first of the MD5. These are pinned alike by many projects
-# that fetch the files from Meta (micro_sam's util.py and open-edge-platform/model_api#352 among them).
+# Meta publishes no SHA-256; the digits in its file names are the first ones of the MD5. Many projects that download the
+# files from Meta pin the same hashes (micro_sam's util.py and open-edge-platform/model_api#352 among them).
 PUBLISHED_SHA256: Mapping[str, str] = MappingProxyType(
     {
         "sam_vit_h_4b8939.pth": "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",

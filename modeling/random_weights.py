@@ -1,7 +1,8 @@
-"""Random weights for trying out a real architecture without a checkpoint.
+"""Random weights for trying a real architecture without a checkpoint.
 
-transformers' own initialisation of SAM is of no use for that: its encoder starts at a standard deviation of 1e-10, so
-that every image gets the same embedding (and denormal numbers make it crawl), and the relative positions start at zero.
+transformers' own initialisation of SAM does not work for this: its encoder starts with a standard deviation of 1e-10,
+so that every image gets the same embedding (and denormal numbers slow it down), and relative positions start at
+zero.
 """
 
 import math
@@ -14,24 +15,24 @@ from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from modeling.architectures import empty_model
 
-# Of relative position tables and other bare parameters: large enough that leaving them out changes the result.
+# For relative position tables and other bare parameters: large enough that omitting them changes the result.
 POSITION_STD = 0.2
 NORM_STD = 0.1
 BIAS_STD = 0.1
-# Trained ViTs carry a few channels far larger than the others from an early layer to the last ("Massive Activations in
-# Large Language Models", Sun et al. 2024, section on ViTs). This size takes the neck's first convolution to the some
-# hundreds whose squares half precision does not hold, as reported of SAM's ViT-H (segment-anything#540, #696); Meta's
-# weights were not at hand to measure theirs.
+# Trained ViTs have a few channels that are far larger than the others, from an early layer to the last ("Massive
+# Activations in Large Language Models", Sun et al. 2024, section on ViTs). This size raises the output of the neck's
+# first convolution to some hundreds, whose squares exceed half precision, as reported for SAM's ViT-H
+# (segment-anything#540, #696). Meta's weights were not available to measure them.
 OUTLIER_CHANNELS = 4
 OUTLIER_SIZE = 6000.0
 OUTLIER_VARIATION = 0.2
 
-# Random mask logits would stay near 0, where rounding decides; SAM's spread over some ten units.
+# Random mask logits would stay near 0, where rounding changes signs; SAM's spread over some ten units.
 MASK_GAIN = 4.0
 
 
 def random_model(name: str, seed: int, device: str = "cpu") -> SamModel:
-    """A model whose weights are random, the same for the same seed and kind of device.
+    """Create a model with random weights, which are the same for the same seed and type of device.
 
     Args:
         name: one of `architectures.MODEL_NAMES`.
@@ -47,7 +48,7 @@ def random_model(name: str, seed: int, device: str = "cpu") -> SamModel:
 
 
 def randomise(model: SamModel, seed: int) -> None:
-    """Give a model random weights, in place, lively enough that masks follow image and prompt."""
+    """Give a model random weights, in place, such that masks depend on image and prompt."""
     generator = torch.Generator(next(model.parameters()).device).manual_seed(seed)
     with torch.no_grad():
         for module in model.modules():
@@ -57,11 +58,12 @@ def randomise(model: SamModel, seed: int) -> None:
 
 
 def grow_outliers(encoder: SamVisionEncoder) -> None:
-    """Make a ViT's activations as uneven as a trained one's, in place: `OUTLIER_CHANNELS` some thousand times larger.
+    """Give a ViT's activations outliers like a trained one's, in place: `OUTLIER_CHANNELS` become some thousand times
+    larger.
 
-    They begin in the MLP of the layer after the first quarter, vary with image and place, and stay to the end. They
-    come in pairs of opposite sign, so that the mean over channels stays where it was, and the norms after them are
-    adapted as training adapts them, so that all channels go on to count.
+    They start in the MLP after the first quarter of the layers, vary with image and position, and persist to the end.
+    They come in pairs of opposite sign, so that the mean over channels does not change. The following norms are
+    adapted, as training would adapt them, so that all channels still matter.
     """
     layers: Any = encoder.layers
     first = len(layers) // 4
@@ -74,8 +76,8 @@ def grow_outliers(encoder: SamVisionEncoder) -> None:
         for parameter in layers[first].mlp.lin2.parameters():
             parameter[negative] = -parameter[positive]
         for index, layer in enumerate(layers[first + 1 :], first + 1):
-            # What the outliers add to the standard deviation, over what the other channels have by then, since each
-            # layer adds to their variance.
+            # The outliers' contribution to the standard deviation, relative to the other channels at that layer,
+            # because each layer adds to their variance.
             gain = OUTLIER_SIZE * math.sqrt(OUTLIER_CHANNELS / width) / math.sqrt(3 + index)
             for norm in (layer.layer_norm1, layer.layer_norm2):
                 norm.weight *= gain
@@ -83,7 +85,7 @@ def grow_outliers(encoder: SamVisionEncoder) -> None:
 
 
 def _fill(module: nn.Module, generator: torch.Generator) -> None:
-    """Fill the module's own parameters and buffers, those of its children excepted."""
+    """Fill the module's own parameters and buffers, except those of its children."""
 
     def normal(tensor: Tensor, mean: float, std: float) -> None:
         tensor.normal_(mean, std, generator=generator)

@@ -1,4 +1,4 @@
-"""What SAM answers: transformers' `SamModel` itself in float32, one image and one prompt at a time."""
+"""Reference outputs: transformers' `SamModel` in float32, one image and one prompt at a time."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from modeling.prompts import FloatArray, Prompt
 
 
 class ReferenceSam:
-    """The measure for every other form of the model. Shares no code with the exported graphs.
+    """The reference for every other form of the model. It shares no code with the exported graphs.
 
     Args:
         model: float32, on the device that computes; arrays go in and come out whatever it is.

@@ -1,4 +1,4 @@
-"""Where things lie in a model repository, and what identifies them."""
+"""Paths in a model repository, and its fingerprint."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ PLAN_FILE = "model.plan"
 BACKEND_FILE = "model.py"
 ENGINE_FILES: Mapping[Builder, str] = MappingProxyType({TENSORRT: PLAN_FILE, TENSORRT_RTX: "model.engine"})
 
-# What happens to a photo before the encoder; a change of it makes other embeddings from the same graph.
+# Preprocessing of a photo before the encoder. A change of it changes the embeddings of the same graph.
 PREPROCESSING = {
     "frame": "RGB, longest side resized to image_size, top left",
     "pixel_mean": PIXEL_MEAN,
@@ -41,20 +41,20 @@ def graph_files(repository: Path, graph: str) -> list[Path]:
 
 
 def engine_path(repository: Path, graph: str, builder: Builder) -> Path:
-    """The engine that a builder makes of one of `GRAPHS`."""
+    """Path of the engine that a builder creates for one of `GRAPHS`."""
     return graph_path(repository, graph).with_name(ENGINE_FILES[builder])
 
 
 def built_files(repository: Path, graph: str) -> list[Path]:
-    """All that is there of what a build writes for one of `GRAPHS`."""
+    """The existing files that a build writes for one of `GRAPHS`."""
     beside = [graph_path(repository, graph).with_name(name) for name in (*ENGINE_FILES.values(), BACKEND_FILE)]
     others = [*beside, repository / graph / CONFIG_FILE]
     return [*graph_files(repository, graph), *(path for path in others if path.is_file())]
 
 
 def fingerprint(repository: Path, sizes: ModelSizes, precision: str) -> str:
-    """`sha256:<hex>` over all that decides about an embedding or a mask: both graphs with their weights, sizes,
-    preprocessing and precision. Engines compiled from the same graphs, for whatever GPU, share their embeddings.
+    """Compute `sha256:<hex>` over everything that determines embeddings and masks: both graphs with their weights,
+    sizes, preprocessing and precision. Engines compiled from the same graphs share embeddings, for any GPU.
 
     Raises:
         FileNotFoundError: a graph is missing.

@@ -1,4 +1,4 @@
-"""Running exported graphs and compiled engines, for the parity gate."""
+"""Run exported graphs and compiled engines, for the parity gate."""
 
 import tempfile
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import onnxruntime
 from modeling.half_emulation import write_emulation
 from modeling.precision import FP16, Precision
 
-# A graph's inputs in its order, to its outputs.
+# A function from a graph's inputs, in its order, to its outputs.
 GraphRunner = Callable[..., list[npt.NDArray[Any]]]
 
 
@@ -28,7 +28,7 @@ def graph_runner(path: Path, precision: Precision) -> GraphRunner:
 def onnx_runtime(path: Path) -> GraphRunner:
     """Load an ONNX file into ONNX Runtime on the CPU, as it is."""
     options = onnxruntime.SessionOptions()
-    # Memory that the arena keeps for the next run is missed by whatever runs beside the gate.
+    # Return the arena's memory after each run, because other steps need it.
     options.enable_cpu_mem_arena = False
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [graph_input.name for graph_input in session.get_inputs()]

@@ -1,6 +1,6 @@
-"""Single precision for the softmax of an exported half-precision graph.
+"""Keep the softmax of an exported half-precision graph in single precision.
 
-A module of its own because it needs `onnx_ir`, which the PyTorch side of half precision does without.
+A separate module, because it needs `onnx_ir`, which the PyTorch side of half precision does not.
 """
 
 import onnx_ir

@@ -1,4 +1,4 @@
-"""What can be made of the two graphs, and what serves it."""
+"""The build targets, and their defaults."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
         "onnx": Target(FP32),
         "cpu": Target(FP32, flavour="cpu"),
         "tensorrt": Target(FP16, builder=TENSORRT, flavour="tensorrt"),
-        # No backend of Triton loads its engines: it shows that the graphs compile, and benchmarks run them.
+        # No Triton backend loads its engines. They prove that the graphs compile, and benchmarks run them.
         "tensorrt-rtx": Target(FP16, builder=TENSORRT_RTX),
     }
 )

@@ -1,4 +1,4 @@
-"""TensorRT and TensorRT-RTX behind one face: from an ONNX file to an engine file."""
+"""A common interface of TensorRT and TensorRT-RTX: compile an ONNX file to an engine file."""
 
 import importlib
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ TENSORRT_RTX: Builder = "tensorrt-rtx"
 
 OLDEST_TENSORRT = 10
 
-# The bindings can be installed without the package that gives them its name.
+# The bindings can be installed without the metapackage.
 MODULES: Mapping[str, Sequence[str]] = {
     TENSORRT: ("tensorrt",),
     TENSORRT_RTX: ("tensorrt_rtx", "tensorrt_rtx_bindings"),
@@ -29,15 +29,15 @@ HOW_TO_INSTALL: Mapping[str, str] = {
 
 
 class BuilderMissing(RuntimeError):
-    """The builder that a target needs is not installed, or too old; says what to install."""
+    """The builder that a target needs is not installed, or too old; the message says what to install."""
 
 
 class BuildFailed(RuntimeError):
-    """The builder refused the graph; says why in its words."""
+    """The builder rejected the graph; the message is the builder's."""
 
 
 class Shapes(NamedTuple):
-    """Shapes of one input tensor that an engine accepts, and the one that it is tuned for."""
+    """Shapes of one input tensor that an engine accepts, and the shape that it is optimised for."""
 
     min: tuple[int, ...]
     opt: tuple[int, ...]
@@ -74,7 +74,7 @@ def compile_engine(
     compute_capabilities: Sequence[int] = (),
     tell: Tell = lambda progress: None,
 ) -> None:
-    """Compile an ONNX file, whose types are taken as they are, into an engine file.
+    """Compile an ONNX file to an engine file. The graph's types are used as they are.
 
     Args:
         trt: what `load_builder` returned.
@@ -113,7 +113,7 @@ def compile_engine(
 
 
 def strongly_typed_flags(trt: ModuleType) -> int:
-    """Flags of a network that takes the graph's types as they are: asked for in TensorRT 10, the only kind in 11."""
+    """Flags of a strongly typed network: explicit in TensorRT 10, the only kind in TensorRT 11."""
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return 0 if flag is None else 1 << int(flag)
 
@@ -132,7 +132,7 @@ def _compute_capability(trt: ModuleType, capability: int) -> Any:
 
 
 def _log(trt: ModuleType) -> Any:
-    """A logger that keeps errors for the exception and drops the rest."""
+    """A logger that collects errors for the exception and drops other messages."""
 
     class Log(trt.ILogger):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Running TensorRT's engines on a GPU, for the parity gate and benchmarks. PyTorch holds the memory."""
+"""Run TensorRT engines on a GPU, for the parity gate and benchmarks. PyTorch owns the memory."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from modeling.runtimes import GraphRunner
 
-# An engine's inputs in its order, on the GPU, to its outputs there.
+# A function from an engine's inputs, in its order and on the GPU, to its outputs there.
 EngineRunner = Callable[..., list[Tensor]]
 
 
@@ -20,12 +20,12 @@ class EngineFailed(RuntimeError):
 
 
 def has_gpu() -> bool:
-    """Whether engines can run here at all."""
+    """Return True if this machine has a GPU that can run engines."""
     return torch.cuda.is_available()
 
 
 def gpu_name() -> str | None:
-    """What NVIDIA calls the current GPU; None without one."""
+    """NVIDIA's name of the current GPU, or None without one."""
     return torch.cuda.get_device_name() if has_gpu() else None
 
 
@@ -71,7 +71,7 @@ def engine_runner(trt: ModuleType, path: Path) -> EngineRunner:
 
 
 def on_arrays(runner: EngineRunner) -> GraphRunner:
-    """An engine's runner that takes and returns arrays, copied to the GPU and back."""
+    """Wrap an engine's runner to take and return arrays, which are copied to and from the GPU."""
 
     def run(*arrays: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
         return [output.cpu().numpy() for output in runner(*(torch.from_numpy(array).cuda() for array in arrays))]

@@ -1,4 +1,4 @@
-"""The small bundled model: MobileSAM's parts, an image encoder of 6 million parameters under SAM's own decoder."""
+"""The bundled model: MobileSAM's parts, an image encoder of 6 million parameters with SAM's own decoder."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,12 +18,11 @@ from modeling.tiny_vit import EMBEDDING_CHANNELS, TinyViT
 
 PATCH_SIZE = 16
 IMAGE_SIZE = 448
-"""Side of the input of the bundled model. Windows of 7 and 14 cells fill it; at 1024 the encoder costs eight times
-as much."""
+"""Input size of the bundled model. Windows of 7 and 14 cells tile it; at 1024 the encoder costs eight times as much."""
 MOBILE_SAM_SIZE = 1024
-"""Side of the input that MobileSAM was trained on."""
+"""Input size that MobileSAM was trained on."""
 MASK_DECODER_NORM_EPS = 1e-5
-"""nn.LayerNorm's default, which Meta's two-way transformer uses; transformers' default configuration says 1e-6."""
+"""nn.LayerNorm's default, as in Meta's two-way transformer; transformers' default configuration has 1e-6."""
 
 
 class TinySam(nn.Module):
@@ -49,7 +48,7 @@ class TinySam(nn.Module):
         self.prompt_encoder = SamPromptEncoder(self.config)
         self.mask_decoder = SamMaskDecoder(decoder_config)
         self.prompt_encoder.shared_embedding = self.shared_image_embedding
-        # Fixed random frequencies of standard deviation 1, as in Meta's SAM; transformers scales them by its width.
+        # Fixed random frequencies with standard deviation 1, as in Meta's SAM; transformers scales them by its width.
         nn.init.normal_(self.shared_image_embedding.positional_embedding, std=1.0)
         self.shared_image_embedding.requires_grad_(False)
         self.image_size = image_size
@@ -67,14 +66,14 @@ class TinySam(nn.Module):
 
 
 def load_tiny(path: str | Path, image_size: int = IMAGE_SIZE) -> TinySam:
-    """The model with the weights of a safetensors file, in evaluation mode; a missing or unknown key is an error."""
+    """Load the weights of a safetensors file, in evaluation mode. A missing or unknown key is an error."""
     return tiny_of(load_file(path), image_size)
 
 
 def tiny_of(weights: Mapping[str, Tensor], image_size: int = IMAGE_SIZE) -> TinySam:
-    """The model with these weights, in evaluation mode; a missing or unknown key is an error."""
+    """Create the model with these weights, in evaluation mode. A missing or unknown key is an error."""
     model = TinySam(image_size)
-    # One parameter with two names: files hold it once.
+    # One parameter with two names; files contain it once.
     positions = weights["shared_image_embedding.positional_embedding"]
     model.load_state_dict({**weights, "prompt_encoder.shared_embedding.positional_embedding": positions}, strict=True)
     return model.eval()

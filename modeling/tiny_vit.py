@@ -72,7 +72,7 @@ class ConvolutionBlock(Bottleneck):
 
 
 class WindowAttention(nn.Module):
-    """Attention among the tokens of a window; every head has a bias for each distance along y and along x."""
+    """Attention among the tokens of a window. Every head has a bias for each distance along y and along x."""
 
     def __init__(self, channels: int, heads: int, window: int) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class WindowAttention(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """[windows, window², C], row by row -> the same shape."""
         windows, count, channels = tokens.shape
-        # A head's query, key and value lie side by side.
+        # Query, key and value of a head are adjacent.
         qkv = self.qkv(self.norm(tokens)).reshape(windows, count, self.heads, 3, channels // self.heads)
         query, key, value = qkv.permute(3, 0, 2, 1, 4).unbind(0)
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=self._biases())
@@ -94,9 +94,9 @@ class WindowAttention(nn.Module):
         return projected
 
     def _biases(self) -> Tensor:
-        """Those of each pair of a window's tokens: [heads, window², window²].
+        """The biases of all pairs of a window's tokens: [heads, window², window²].
 
-        Looked up along y, then along x: a table of all pairs would lie in the exported graph, larger than the weights.
+        Looked up along y, then along x: a table of all pairs in the exported graph would be larger than the weights.
         """
         steps = torch.arange(self.window, device=self.attention_biases.device)
         distances = (steps[:, None] - steps).abs()
@@ -135,7 +135,8 @@ class WindowBlock(nn.Module):
     def _attend(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
         side = self.window
-        # Zeros that fill up the last windows take part: the published weights have learnt beside them.
+        # The zeros that pad the last windows take part in attention, as they did when the published weights were
+        # trained.
         filled = F.pad(x, (0, -width % side, 0, -height % side)).permute(0, 2, 3, 1)
         rows, columns = -(-height // side), -(-width // side)
         windows = filled.reshape(batch, rows, side, columns, side, channels).transpose(2, 3)
@@ -146,7 +147,7 @@ class WindowBlock(nn.Module):
 
 
 class Stage(nn.Module):
-    """Blocks of one resolution, and what leads to the next stage's channels."""
+    """Blocks of one resolution, and the projection to the next stage's channels."""
 
     def __init__(self, blocks: list[nn.Module], downsample: nn.Module) -> None:
         super().__init__()
@@ -173,7 +174,7 @@ class TinyViT(nn.Module):
             for channels, blocks, heads, window in WINDOW_STAGES
         ]
         widths = [STEM_CHANNELS, *(channels for channels, *_ in WINDOW_STAGES)]
-        # MobileSAM takes the last step down without a stride.
+        # MobileSAM's last downsampling has no stride.
         downsamples: list[nn.Module] = [
             Bottleneck(here, following, following, stride)
             for here, following, stride in zip(widths, widths[1:], (2, 2, 1), strict=False)

@@ -31,8 +31,8 @@ MODELS = (ENCODER, DECODER)
 CLIP_MODELS = (IMAGE_ENCODER, TEXT_ENCODER)
 
 MAX_TOKENS = 128
-"""Points of one prompt as the decoder sees them, box corners and padding included: the gateway allows up to 126 beside
-a box, and rounds up to a power of two."""
+"""Maximum number of points of one prompt in the decoder, including box corners and padding. The gateway allows 126
+points in addition to a box and rounds up to a power of two."""
 
 _BACKEND_SOURCE = Path(__file__).with_name("triton_backend.py")
 
@@ -47,12 +47,12 @@ _REASONS = {
     "parameters": "What the gateway must know about the model: both models have to be of one build.",
     "model_warmup": "Ready means warm: what a first run sets up is set up before Triton says so.",
 }
-"""Why each section is as it is; written above it."""
+"""Reasons for the values of each section, written above it as comments."""
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """How much of one model's work may wait, and for how long."""
+    """Maximum number of waiting requests of one model, and their timeout."""
 
     size: int
     timeout_seconds: float
@@ -74,7 +74,7 @@ _MAX_BATCHES: dict[Flavour, dict[str, int]] = {
 
 
 def default_max_batch(flavour: Flavour, model: str) -> int:
-    """Rows of one run that a flavour's configuration allows unless told otherwise."""
+    """Rows per execution that a flavour's configuration allows by default."""
     return _MAX_BATCHES[flavour][model]
 
 
@@ -102,7 +102,7 @@ def write_configs(
 
 
 def write_clip_configs(repository: Path, manifest: ClipManifest, flavour: Flavour) -> None:
-    """As `write_configs`, for the two models of text prompts."""
+    """Write the configurations of the two models of text prompts, as `write_configs` does."""
     for model in CLIP_MODELS:
         _write_config(repository, model_config(model, manifest, flavour, default_max_batch(flavour, model)), flavour)
 
@@ -119,7 +119,7 @@ def _write_config(repository: Path, config: Any, flavour: Flavour) -> None:
 
 
 def model_config(model: str, manifest: ModelManifest | ClipManifest, flavour: Flavour, max_batch: int) -> Any:
-    """The `ModelConfig` message of one of `MODELS`, or of `CLIP_MODELS` with their own manifest."""
+    """Build the `ModelConfig` message of one of `MODELS`, or of `CLIP_MODELS` with their own manifest."""
     inputs, outputs = (
         _tensors(model, manifest) if isinstance(manifest, ModelManifest) else _clip_tensors(manifest)[model]
     )
@@ -154,7 +154,7 @@ def model_config(model: str, manifest: ModelManifest | ClipManifest, flavour: Fl
 
 
 def config_text(config: Any) -> str:
-    """A `ModelConfig` as `config.pbtxt`, with the reasons above the sections."""
+    """Render a `ModelConfig` as `config.pbtxt`, with the reasons as comments above the sections."""
     lines = ["# Written by modeling/triton_config.py; what is changed here is lost."]
     commented = set()
     for line in text_format.MessageToString(config).splitlines():
@@ -170,7 +170,8 @@ _Tensors = list[tuple[str, int, tuple[int, ...]]]
 
 
 def _tensors(model: str, manifest: ModelManifest) -> tuple[_Tensors, _Tensors]:
-    """Inputs and outputs without the batch dimension; -1 is the number of prompts and of points (docs/triton.md)."""
+    """Inputs and outputs without the batch dimension; -1 stands for the number of prompts and of points
+    (docs/triton.md)."""
     side, masks = manifest.image_size, manifest.low_res_size
     embedding = ("image_embeddings", pb.TYPE_FP16, manifest.embedding_shape)
     if model == ENCODER:
@@ -199,7 +200,7 @@ def _clip_tensors(manifest: ClipManifest) -> dict[str, tuple[_Tensors, _Tensors]
 def _warmup(inputs: _Tensors, rows: int) -> Any:
     warmup = pb.ModelWarmup(name=f"{rows} rows" if rows > 1 else "1 row", batch_size=rows, count=1)
     for name, kind, dims in inputs:
-        # One prompt of two points, a click as SAM pads it.
+        # One prompt of two points: a click, padded as in SAM.
         shape = (1, 2, *dims[2:]) if name.startswith("point_") else [1 if size < 0 else size for size in dims]
         warmup.inputs[name].CopyFrom(pb.ModelWarmup.Input(data_type=kind, dims=shape, zero_data=True))
     return warmup
@@ -216,7 +217,7 @@ def _comment(text: str, width: int = 118) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Switch a repository's flavour; returns the exit code."""
+    """Switch a repository's flavour. Returns the exit code."""
     parser = argparse.ArgumentParser(description="Switch a model repository between Triton's two flavours.")
     parser.add_argument("repository", nargs="?", type=Path, default=default_model_repository())
     parser.add_argument("--flavour", choices=get_args(Flavour), default="cpu")

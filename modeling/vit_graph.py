@@ -1,4 +1,4 @@
-"""SAM's ViT as it is exported: transformers' `SamVisionEncoder` with folded attention."""
+"""SAM's ViT as exported: transformers' `SamVisionEncoder` with folded attention."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from modeling.folded_attention import FoldedAttention
 
 
 class VitGraph(nn.Module):
-    """The modules of a `SamVisionEncoder` under their own names, attention excepted, which keeps its weights' names.
+    """The modules of a `SamVisionEncoder` under their own names, with another attention that keeps its weights' names.
 
     Args:
         encoder: whose modules are used, not copied.
@@ -25,7 +25,7 @@ class VitGraph(nn.Module):
         self.layers = nn.ModuleList(_Layer(layer, grid, fused_attention) for layer in encoder.layers)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        """Normalised pixels `[B, 3, S, S]` to embeddings `[B, C, G, G]`."""
+        """Encode normalised pixels `[B, 3, S, S]` to embeddings `[B, C, G, G]`."""
         hidden_states = self.patch_embed(pixel_values)
         if self.pos_embed is not None:
             hidden_states = hidden_states + self.pos_embed
@@ -36,12 +36,12 @@ class VitGraph(nn.Module):
 
 
 class _Layer(nn.Module):
-    """One block, `[B, G, G, C]` to the same."""
+    """One block on `[B, G, G, C]`."""
 
     def __init__(self, layer: Any, grid: int, fused_attention: bool) -> None:
         super().__init__()
         assert isinstance(layer, SamVisionLayer)
-        # 0 says that all cells attend to each other: one window as large as the grid.
+        # 0 means that all cells attend to each other: one window as large as the grid.
         self.window = layer.window_size or grid
         self.layer_norm1, self.layer_norm2, self.mlp = layer.layer_norm1, layer.layer_norm2, layer.mlp
         self.attn = FoldedAttention(layer.attn, self.window, one_width=fused_attention)
@@ -54,7 +54,7 @@ class _Layer(nn.Module):
 
 
 def _attend_in_windows(attention: nn.Module, hidden_states: Tensor, window: int) -> Tensor:
-    """Attention within windows that tile the grid `[B, G, G, C]`; the last ones are filled up with zeros, as in SAM."""
+    """Attend within windows that tile the grid `[B, G, G, C]`. The last ones are padded with zeros, as in SAM."""
     grid, channels = hidden_states.shape[1], hidden_states.shape[3]
     missing = -grid % window
     if missing:
