@@ -1,6 +1,7 @@
-"""The command: `samserve serve`, `segment`, `generate`, `gaze`, `track`, `demo`.
+"""The `samserve` command: `serve`, `segment`, `generate`, `gaze`, `track`, `demo`.
 
-Exit codes: 0 done, 1 a fault of ours, 2 something that the user can mend, said in one line on stderr.
+Exit codes: 0 for success, 1 for an internal error, 2 for an error that the user can fix, which is reported in one line
+on stderr.
 """
 
 import os
@@ -11,7 +12,7 @@ from importlib.metadata import version
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    # Read as gRPC is loaded: it writes lines of its own, of another form, about whatever odd bytes a peer sends.
+    # gRPC reads this when it is loaded. Otherwise it logs malformed input of clients in a format of its own.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from samserve.cli import demo, gaze, generate, segment, serve, track
     from samserve.cli.errors import explain

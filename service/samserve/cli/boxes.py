@@ -17,11 +17,11 @@ from samserve.client.rle import decode_rle
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Segment all boxes of one photo; print how it went, and write what was asked for.
+    """Segment all boxes of one photo, print a summary, and write the requested files.
 
     Raises:
         CommandFailed: another prompt is given too, or the boxes cannot be used.
-        ClientError: the server refused, or did not answer.
+        ClientError: the server rejected the request, or did not answer.
         OSError: a file cannot be read or written.
     """
     if arguments.point or arguments.box or arguments.normalized:
@@ -51,7 +51,7 @@ async def _segment(photo: bytes, arguments: argparse.Namespace) -> tuple[list[De
         segmentations: list[Segmentation] = []
         for start in range(0, len(boxes), at_once):
             prompts = [box.prompt() for box in boxes[start : start + at_once]]
-            # A box says what is meant: SAM's single mask is made for it.
+            # A box is rarely ambiguous, so SAM's single mask is used.
             segmentations += await client.segment_many(photo, prompts, multimask_output=False)
         return boxes, segmentations
 

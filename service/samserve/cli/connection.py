@@ -1,4 +1,4 @@
-"""The gateway that a command asks: a running one, or one of its own for as long as it runs."""
+"""The gateway that a command calls: a running one, or one started for the command."""
 
 import argparse
 from collections.abc import AsyncIterator
@@ -17,22 +17,22 @@ def add_server_flag(parser: argparse.ArgumentParser) -> None:
 
 @asynccontextmanager
 async def connect(server: str | None) -> AsyncIterator[AsyncClient]:
-    """A client of the gateway at `host:port`, or of an own one where it is None.
+    """Connect to the gateway at `host:port`, or start one if it is None.
 
     Raises:
-        CommandFailed: no server was named, and the packages of an own one are not installed.
-        InvalidManifest, ValidationError: no server was named, and an own one cannot start.
+        CommandFailed: no server was given, and the packages of a gateway are not installed.
+        InvalidManifest, ValidationError: no server was given, and a gateway cannot start.
     """
     if server is not None:
         async with AsyncClient(server) as client:
             yield client
         return
     require_server_extra("a gateway for this call (without --server HOST:PORT)")
-    # Loading the backends takes a moment, and a client of a running gateway needs none.
+    # Imported here, because loading the backends takes time and a client of a running gateway does not need them.
     from samserve.gateway.process import gateway
     from samserve.gateway.settings import Settings
 
-    # The variables may be those of a gateway that serves here: its ports are taken.
+    # The environment may be that of a gateway running on this machine, whose ports are taken.
     settings = Settings(host="127.0.0.1", port=0, health_port=None, metrics_port=None, processes=1)
     async with gateway(settings) as own, AsyncClient(own.address) as client:
         yield client

@@ -1,4 +1,5 @@
-"""`samserve demo`: a real gateway in a process of its own, asked twice through gRPC: cold, and knowing the photo."""
+"""`samserve demo`: start a gateway in its own process and call it twice over gRPC, with a new image and a cached
+one."""
 
 import argparse
 from importlib import resources
@@ -38,11 +39,11 @@ def add_to(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run the demo and print how it went.
+    """Run the demo and print a report.
 
     Raises:
-        CommandFailed: the extra `server` is not installed; the gateway did not start, or did not stop cleanly.
-        ClientError, OSError: it could not be asked, or a file cannot be read or written.
+        CommandFailed: the extra `server` is not installed, or the gateway did not start or did not stop cleanly.
+        ClientError, OSError: the gateway cannot be called, or a file cannot be read or written.
     """
     require_server_extra("samserve demo")
     photo, flags = _photo_and_prompt(arguments)
@@ -68,7 +69,7 @@ def _photo_and_prompt(arguments: argparse.Namespace) -> tuple[Path, PromptFlags]
 
 
 def _bundled_photo() -> Path:
-    """The photo inside the package, or, in a checkout, the documentation's."""
+    """The photo in the package or, in a checkout, the one in the documentation."""
     installed = Path(str(resources.files("samserve.cli") / "coffee.jpg"))
     return installed if installed.is_file() else Path(__file__).resolve().parents[3] / "docs" / "photos" / "coffee.jpg"
 

@@ -1,7 +1,8 @@
-"""A detector's boxes and the masks in them, in COCO's results format.
+"""A detector's boxes, and the masks in them, in COCO's results format.
 
-In: a list of `{"bbox": [x, y, width, height], "category_id", "score", "image_id"}`, or annotations of a COCO data set,
-`{"annotations": [...]}`; all but the box may be missing. Out: the same with `segmentation`, and the mask's own box.
+Input: a list of `{"bbox": [x, y, width, height], "category_id", "score", "image_id"}`, or the annotations of a COCO
+data set, `{"annotations": [...]}`. Only the box is required. Output: the same with `segmentation`, and the mask's own
+box.
 """
 
 import json
@@ -37,12 +38,12 @@ class DetectedBox:
 
 
 def read_detections(path: Path, photo: Path, original_size: tuple[int, int]) -> list[DetectedBox]:
-    """The boxes of one photo of (H, W), clipped to it: detectors let boxes reach over the edge.
+    """Read the boxes of one photo of size (H, W), clipped to it, because detectors' boxes may exceed the image.
 
-    Where the file holds several images, the photo's name without suffix is the `image_id` of those that are meant.
+    If the file has several images, boxes whose `image_id` is the photo's name without suffix are used.
 
     Raises:
-        CommandFailed: the file is not as it must be; says which entry.
+        CommandFailed: the file is invalid; the message names the entry.
         OSError: it cannot be read.
     """
     try:
@@ -65,7 +66,7 @@ def read_detections(path: Path, photo: Path, original_size: tuple[int, int]) -> 
 
 
 def coco_results(boxes: Sequence[DetectedBox], segmentations: Sequence[Segmentation]) -> list[dict[str, Any]]:
-    """One entry for each box, in their order, with the box's class and score and its best mask."""
+    """Build one entry per box, in order, with the box's class and score and its best mask."""
     results = []
     for box, segmentation in zip(boxes, segmentations, strict=True):
         detection = segmentation.detection

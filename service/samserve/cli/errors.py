@@ -1,4 +1,4 @@
-"""Which failures are the user's to mend, and how they are told."""
+"""Errors that the user can fix, and their messages."""
 
 import sys
 from typing import Any
@@ -8,14 +8,14 @@ from samserve.domain.manifest import InvalidManifest
 
 
 class CommandFailed(Exception):
-    """The command cannot do what it was asked; the text says why and what to do, in one line."""
+    """The command cannot do what was requested. The message says why and what to do, in one line."""
 
 
 def explain(error: Exception) -> str | None:
-    """One line that says what is wrong and what to do; None for a fault of samserve itself."""
+    """Return a line that says what is wrong and what to do, or None for an internal error."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
-    # Only a gateway's settings raise it, and a client alone has no pydantic.
+    # Only a gateway's settings raise it, and pydantic is not installed with the client alone.
     pydantic = sys.modules.get("pydantic")
     if pydantic is not None and isinstance(error, pydantic.ValidationError):
         return "; ".join(_explain_setting(fault) for fault in error.errors())

@@ -1,4 +1,4 @@
-"""Packages of the extra `server`, which the client does without."""
+"""Packages of the extra `server`, which the client does not need."""
 
 from importlib.util import find_spec
 
@@ -11,10 +11,10 @@ def require_server_extra(purpose: str) -> None:
     """Check that the extra `server` is installed.
 
     Args:
-        purpose: the command or flag that needs it, the subject of the error's sentence.
+        purpose: the command or flag that needs it, used as the subject of the error message.
 
     Raises:
-        CommandFailed: it is not; the text says how to install it.
+        CommandFailed: it is not installed; the message says how to install it.
     """
     missing = [package for package in _PACKAGES if find_spec(package) is None]
     if missing:

@@ -1,4 +1,4 @@
-"""A gateway in a process of its own, as users run it, for as long as somebody needs it."""
+"""A gateway in its own process, for the duration of a `with` statement."""
 
 import os
 import signal

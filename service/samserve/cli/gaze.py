@@ -1,4 +1,4 @@
-"""`samserve gaze`: a simulated person looks at a photo in real time."""
+"""`samserve gaze`: stream the gaze of a simulated person over a photo, in real time."""
 
 import argparse
 import asyncio
@@ -67,11 +67,11 @@ class _Received:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Stream, print what became of the samples, and write the animation.
+    """Stream, print the outcome of the samples, and write the animation.
 
     Raises:
-        CommandFailed: a flag is out of range, or a sample was refused.
-        ClientError, OSError, InvalidManifest, ValidationError: as `samserve segment`.
+        CommandFailed: a flag is out of range, or a sample was rejected.
+        ClientError, OSError, InvalidManifest, ValidationError: as for `samserve segment`.
     """
     if arguments.out is not None:
         require_server_extra("--out")
@@ -104,7 +104,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 async def _stream(data: bytes, samples: Sequence[SimulatedSample], server: str | None) -> list[_Received]:
     async with connect(server) as client:
-        # Encoded ahead, so that the person does not wait for the first mask.
+        # Encoded in advance, so that the first sample does not wait for the encoder.
         await client.embed(data)
         return await _watch(client, data, samples)
 

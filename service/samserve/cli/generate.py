@@ -1,4 +1,4 @@
-"""`samserve generate`: the masks of everything in a photo, or in each photo of a folder."""
+"""`samserve generate`: generate masks for everything in a photo, or in each photo of a folder."""
 
 import argparse
 import asyncio
@@ -23,7 +23,7 @@ from samserve.domain.automatic import AutomaticMaskParameters
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 
 _TIMEOUT_SECONDS = 24 * 3600.0
-"""A large model on a CPU takes its time, and the bar shows that it goes on."""
+"""A large model on a CPU takes long; the progress bar shows that it is working."""
 
 _PARAMETERS = {
     "points_per_side": "points on each side of the grid",
@@ -38,7 +38,7 @@ _PARAMETERS = {
     "crop_n_points_downscale_factor": "factor that divides the points per side with each layer of crops",
     "min_mask_region_area": "smaller regions and holes of a mask are removed, in pixels",
 }
-"""Help for the parameters of SamAutomaticMaskGenerator."""
+"""Help texts for the parameters of SamAutomaticMaskGenerator."""
 
 _NONE_PASSES = (
     ": no mask passes the thresholds; lower --pred-iou-thresh and --stability-score-thresh and add --overwrite"
@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _photos(path: Path) -> list[Path]:
     if not path.is_dir():
-        # A missing file is told before a gateway is started.
+        # Report missing files before starting a gateway.
         with path.open("rb"):
             return [path]
     photos = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
@@ -115,7 +115,7 @@ async def _generate_all(photos: Sequence[Path], arguments: argparse.Namespace) -
     names = AutomaticMaskParameters.__dataclass_fields__
     parameters = MaskGenerationParameters(**{k: v for k, v in vars(arguments).items() if k in names})  # type: ignore[typeddict-item]
     async with connect(arguments.server) as client:
-        # On a terminal only; elsewhere the lines below tell what happens.
+        # Only on a terminal; elsewhere the lines below report progress.
         for photo in tqdm(photos, unit="photo", disable=None if len(photos) > 1 else True):
             try:
                 count = await _generate(client, photo, arguments.out, parameters, arguments.overlay)
@@ -147,7 +147,7 @@ async def _generate(
     if overlay:
         picture = await asyncio.to_thread(_draw, data, masks)
         sa1b.write_atomically(out / f"{photo.stem}.png", picture)
-    # Last, for it says that the photo is done.
+    # Written last, because it marks the photo as done.
     sa1b.write_atomically(_json(photo, out), sa1b.encode(sa1b.record(photo, image, masks)))
     return len(masks)
 
@@ -155,7 +155,7 @@ async def _generate(
 def _draw(photo: bytes, masks: Sequence[GeneratedMask]) -> bytes:
     from samserve.cli.pictures.overlay import ObjectOverlay, draw_objects, png
 
-    # `GeneratedMask.mask` would keep each mask unpacked.
+    # `GeneratedMask.mask` would keep every decoded mask in memory.
     largest_first = sorted(masks, key=lambda mask: -mask.area)
     pixels = read_photo(photo)
     size = (pixels.shape[0], pixels.shape[1])

@@ -1,14 +1,14 @@
-"""The files that commands write."""
+"""Output files of commands."""
 
 import argparse
 from pathlib import Path
 
 
 def output_file(text: str) -> Path:
-    """A path that can be written to, as the type of a flag: told before the work and not after it.
+    """Type of a flag for an output file. It checks the path before any work is done.
 
     Raises:
-        argparse.ArgumentTypeError: it is a folder, or there is no folder for it.
+        argparse.ArgumentTypeError: it is a folder, or its folder does not exist.
     """
     path = Path(text)
     if path.is_dir():

@@ -1,4 +1,4 @@
-"""The command's parser of arguments."""
+"""The argument parser of the command."""
 
 import argparse
 from collections.abc import Callable
@@ -6,7 +6,8 @@ from typing import Any, NoReturn, TypeAlias
 
 
 class Parser(argparse.ArgumentParser):
-    """Tells of wrong arguments in one line, and adds flags that take a while to import only where they are parsed.
+    """Reports invalid arguments in one line, and adds flags whose definition is slow to import only when they are
+    parsed.
 
     Attributes:
         add_flags: called before this parser's arguments are parsed.
@@ -17,14 +18,14 @@ class Parser(argparse.ArgumentParser):
         self.add_flags: Callable[[], None] | None = None
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """See `argparse.ArgumentParser.parse_known_args`."""
+        """Add the deferred flags, then parse."""
         add_flags, self.add_flags = self.add_flags, None
         if add_flags is not None:
             add_flags()
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        """End the command with exit code 2 and one line on standard error."""
+        """Exit with code 2 and one line on standard error."""
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 

@@ -8,7 +8,7 @@ from samserve.cli.pictures.marks import PromptMarks
 
 @dataclass(frozen=True, slots=True)
 class PromptFlags:
-    """A prompt, in pixels of the photo after EXIF orientation or normalised to its sides.
+    """A prompt, in pixels of the photo after EXIF orientation or normalised to [0, 1].
 
     Attributes:
         points: (x, y, label), label 1 foreground or 0 background.
@@ -22,16 +22,16 @@ class PromptFlags:
 
     @property
     def point_coords(self) -> list[tuple[float, float]] | None:
-        """The points' (x, y), as the client takes them."""
+        """The points' (x, y), in the client's form."""
         return [(x, y) for x, y, _ in self.points] or None
 
     @property
     def point_labels(self) -> list[int] | None:
-        """The points' labels, as the client takes them."""
+        """The points' labels, in the client's form."""
         return [label for _, _, label in self.points] or None
 
     def marks(self, original_size: tuple[int, int]) -> PromptMarks:
-        """The prompt in pixels of a photo of (H, W)."""
+        """Convert the prompt to pixels of a photo of size (H, W)."""
         height, width = original_size if self.normalized else (1, 1)
         box = self.box and (self.box[0] * width, self.box[1] * height, self.box[2] * width, self.box[3] * height)
         return PromptMarks([(x * width, y * height, label) for x, y, label in self.points], box)

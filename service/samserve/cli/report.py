@@ -1,4 +1,4 @@
-"""What a segmentation looks like to a person, to a program, and as a picture."""
+"""Reports of a segmentation: as text, as JSON and as a picture."""
 
 import dataclasses
 import json
@@ -21,7 +21,7 @@ _SOURCES = {
 
 
 def table(result: Segmentation) -> str:
-    """One line for each mask; an asterisk marks the best."""
+    """Format one line per mask; an asterisk marks the best."""
     if not result.rles:
         return "no mask passes the server's thresholds for text prompts; see docs/text-prompts.md"
     similarities = result.text_similarities
@@ -36,7 +36,7 @@ def table(result: Segmentation) -> str:
 
 
 def timing(timings: Timings, embedding_source: str) -> str:
-    """How long one call took, and where in the server the time went, in milliseconds."""
+    """Format the duration of one call and its server-side parts, in milliseconds."""
     parts = {
         "cache": timings.cache_seconds,
         "image decode": timings.image_decode_seconds,
@@ -53,7 +53,7 @@ def timing(timings: Timings, embedding_source: str) -> str:
 
 
 def as_json(result: Segmentation) -> str:
-    """The same for programs: masks as COCO RLE, which pycocotools reads, sizes (height, width), boxes XYXY."""
+    """Convert to JSON: masks as COCO RLE, which pycocotools reads, sizes (height, width), boxes XYXY."""
     similarities = [None] * len(result.rles) if result.text_similarities is None else result.text_similarities.tolist()
     masks = [
         {
@@ -84,7 +84,7 @@ def write_overlay(path: Path, photo: bytes, result: Segmentation, prompt: Prompt
     """Draw the masks on the photo and write the picture.
 
     Raises:
-        CommandFailed: the photo on this side is not the one that the server saw.
+        CommandFailed: the local photo is not the one that the server segmented.
         OSError: the file cannot be written.
     """
     from samserve.cli.pictures.overlay import MaskOverlay, draw_overlays, png

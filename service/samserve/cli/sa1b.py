@@ -18,7 +18,7 @@ from samserve.client import EmbeddedImage, GeneratedMask
 
 
 def record(photo: Path, image: EmbeddedImage, masks: Sequence[GeneratedMask]) -> dict[str, Any]:
-    """The record of one photo."""
+    """Build the record of one photo."""
     height, width = image.original_size
     return {
         "image": {"image_id": image.image_id, "width": width, "height": height, "file_name": photo.name},
@@ -27,7 +27,7 @@ def record(photo: Path, image: EmbeddedImage, masks: Sequence[GeneratedMask]) ->
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that is there as a whole or not at all.
+    """Write a file atomically.
 
     Raises:
         OSError: it cannot be written.
@@ -41,12 +41,12 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def encode(content: dict[str, Any]) -> bytes:
-    """The record as JSON."""
+    """Encode the record as JSON."""
     return json.dumps(content).encode()
 
 
 def xywh(box: Sequence[float]) -> list[float]:
-    """XYXY to XYWH."""
+    """Convert XYXY to XYWH."""
     x0, y0, x1, y1 = box
     return [x0, y0, x1 - x0, y1 - y0]
 

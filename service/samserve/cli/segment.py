@@ -1,4 +1,4 @@
-"""`samserve segment`: one photo, one prompt, its masks."""
+"""`samserve segment`: segment one photo with one prompt."""
 
 import argparse
 import asyncio
@@ -47,13 +47,13 @@ def add_to(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Segment and print.
+    """Segment the photo and print the masks.
 
     Raises:
         CommandFailed: there is no prompt, or the flags contradict each other.
-        ClientError: the server refused, or did not answer.
+        ClientError: the server rejected the request, or did not answer.
         OSError: a file cannot be read or written.
-        InvalidManifest, ValidationError: no server was named, and its own cannot start.
+        InvalidManifest, ValidationError: no server was given, and a gateway cannot start.
     """
     if arguments.out is not None:
         require_server_extra("--out")

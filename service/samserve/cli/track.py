@@ -1,4 +1,4 @@
-"""`samserve track`: objects followed through a video."""
+"""`samserve track`: track objects through a video."""
 
 import argparse
 import asyncio
@@ -42,11 +42,11 @@ def add_to(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Follow, print a line for each frame, and write the video.
+    """Track the objects, print a line per frame, and write the video.
 
     Raises:
-        CommandFailed: there is no prompt, or one that is ambiguous.
-        ClientError, OSError, InvalidManifest, ValidationError: as `samserve segment`.
+        CommandFailed: there is no prompt, or it is ambiguous.
+        ClientError, OSError, InvalidManifest, ValidationError: as for `samserve segment`.
     """
     prompts = _prompts(arguments)
     require_server_extra("samserve track")
@@ -91,7 +91,7 @@ async def _follow(path: Path, prompts: dict[int, Prompt], video: "VideoFile | No
         async for frame in client.track(files(), prompts):
             states.update(tracked.state for tracked in frame.objects)
             print(_line(frame))
-            # Answers come one for each frame, in order: the last picture read is this frame's.
+            # There is one result per frame, in order, so the last picture read belongs to this frame.
             picture = pictures.pop()
             pictures.clear()
             if video is not None:

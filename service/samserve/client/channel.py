@@ -1,4 +1,4 @@
-"""How the client's channels behave: message sizes, load balancing and retries."""
+"""Configuration of the client's channels: message sizes, load balancing and retries."""
 
 import json
 import re
@@ -14,11 +14,11 @@ from samserve.domain.identity import ImageId
 from samserve.v1 import segmentation_pb2_grpc as pb_grpc
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-"""Largest message sent or taken: the server's default."""
+"""Largest message sent or received: the server's default limit."""
 
 Metadata = tuple[tuple[str, str], ...]
 
-# What gRPC sends as metadata; longer ones would crowd a server's limit on all of it, 8 KiB.
+# Characters that gRPC allows in metadata. The length is limited because servers limit all metadata to 8 KiB.
 _TENANT = re.compile(r"[\x20-\x7e]{0,1024}")
 
 ChannelOptions = Sequence[tuple[str, str | int]]
@@ -35,8 +35,9 @@ _SERVICE_CONFIG = {
                 "initialBackoff": "0.1s",
                 "maxBackoff": "1s",
                 "backoffMultiplier": 3,
-                # RESOURCE_EXHAUSTED is absent on purpose: gRPC cannot tell an overloaded server from a message that is
-                # too large, and would upload that four times. The client retries it where RetryInfo says so.
+                # RESOURCE_EXHAUSTED is excluded on purpose: gRPC cannot distinguish an overloaded server from a message
+                # that is too large, and would upload that message four times. The client retries it if the status has
+                # RetryInfo.
                 "retryableStatusCodes": ["UNAVAILABLE"],
             },
         }
@@ -45,17 +46,18 @@ _SERVICE_CONFIG = {
 
 
 def channel_options(target: str, extra: ChannelOptions = ()) -> list[tuple[str, str | int]]:
-    """The options of a channel to `target`; those in `extra` win."""
+    """Options of a channel to `target`. Options in `extra` take precedence."""
     options: dict[str, str | int] = {
         "grpc.service_config": json.dumps(_SERVICE_CONFIG),
         "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
         "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
-        # gRPC keeps a request for its retries only up to this size, 256 KiB by default: photos would never be retried.
+        # gRPC buffers a request for retries only up to this size. With the default of 256 KiB, photos would never be
+        # retried.
         "grpc.per_rpc_retry_buffer_size": MAX_MESSAGE_BYTES,
-        # A gateway that comes back is found within seconds; the default waits up to two minutes.
+        # Reconnect within seconds when a gateway returns; by default gRPC waits up to two minutes.
         "grpc.initial_reconnect_backoff_ms": 100,
         "grpc.max_reconnect_backoff_ms": 5000,
-        # gRPC would take even this machine's own address to the proxy that the environment names.
+        # gRPC would use the environment's proxy even for addresses of this machine.
         "grpc.enable_http_proxy": 0 if _LOOPBACK.fullmatch(target) else 1,
     }
     return list((options | dict(extra)).items())
@@ -64,7 +66,7 @@ def channel_options(target: str, extra: ChannelOptions = ()) -> list[tuple[str, 
 def channel(
     target: str, credentials: grpc.ChannelCredentials | None, options: list[tuple[str, str | int]]
 ) -> grpc.Channel:
-    """A channel for threads; plain text without credentials."""
+    """Create a channel for threads. Without credentials it is not encrypted."""
     if credentials is None:
         return grpc.insecure_channel(target, options)
     return grpc.secure_channel(target, credentials, options)
@@ -73,19 +75,19 @@ def channel(
 def async_channel(
     target: str, credentials: grpc.ChannelCredentials | None, options: list[tuple[str, str | int]]
 ) -> grpc.aio.Channel:
-    """A channel for the running event loop; plain text without credentials."""
+    """Create a channel for the running event loop. Without credentials it is not encrypted."""
     if credentials is None:
         return grpc.aio.insecure_channel(target, options)
     return grpc.aio.secure_channel(target, credentials, options)
 
 
 def about(image_id: ImageId | None, metadata: Metadata) -> Metadata:
-    """The metadata of a call about this image, or of one about none."""
+    """Add the image id, if there is one, to the metadata of a call."""
     return metadata if image_id is None else (*metadata, (IMAGE_ID_METADATA_KEY, image_id))
 
 
 def tenant_metadata(tenant: str) -> Metadata:
-    """What says in each call whose images these are.
+    """Metadata that identifies the tenant in each call.
 
     Raises:
         InvalidRequest: the tenant cannot be sent.
@@ -96,9 +98,9 @@ def tenant_metadata(tenant: str) -> Metadata:
 
 
 def methods(channel: grpc.Channel | grpc.aio.Channel) -> Mapping[str, Callable[..., Any]]:
-    """The methods that the client calls, by name; awaitable where the channel is asynchronous."""
+    """The methods that the client calls, by name; awaitable if the channel is asynchronous."""
     stub = pb_grpc.SegmentationServiceStub(channel)
-    # The stubs of the health package do not know its methods.
+    # The type stubs of the health package lack its methods.
     health: Any = health_pb2_grpc.HealthStub(channel)
     return {
         "EmbedImage": stub.EmbedImage,

@@ -119,8 +119,8 @@ def _too_large(text: str, target: str) -> str:
 
 
 def _detail(error: grpc.RpcError, message: _M) -> _M | None:
-    """The status detail with the type of `message`, or None."""
-    # The stubs know only the named tuples of synchronous calls; asynchronous ones give plain pairs.
+    """Find the status detail with the type of `message`, or None."""
+    # The type stubs assume the named tuples of synchronous calls; asynchronous calls return plain pairs.
     for key, value in cast(Iterable[tuple[str, str | bytes]], error.trailing_metadata() or ()):
         if key == _STATUS_DETAILS_KEY and isinstance(value, bytes):
             try:

@@ -1,7 +1,7 @@
-"""What the calls do, without doing it: each is a generator of steps that a transport carries out.
+"""The calls as generators of steps, which a transport carries out.
 
-So the id that goes first, the upload, the retries and the deadline exist once, and the synchronous and the asynchronous
-client differ only in how they send a request and how they wait.
+Sending the id first, the upload, retries and the deadline are thus implemented once. The synchronous and the
+asynchronous client differ only in how they send a request and how they wait.
 """
 
 import random
@@ -29,12 +29,12 @@ _T = TypeVar("_T")
 _OVERLOAD_RETRIES = 3
 
 GENERATION_TIMEOUT_SECONDS = 600.0
-"""A grid of clicks takes as long as a thousand prompts, and crops as long as images."""
+"""A grid of points takes as long as a thousand prompts, and each crop as long as an image."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Send `request` to the method named `rpc`; answer the step with the response, or with a `ClientError`.
+    """Step: send `request` to the method `rpc`. Resumed with the response, or with a `ClientError`.
 
     Attributes:
         image_id: of the image that the call is about, if it is about one.
@@ -48,24 +48,24 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Do nothing for so long; answer the step with None."""
+    """Step: wait. Resumed with None."""
 
     seconds: float
 
 
 Steps: TypeAlias = Generator[Call | Wait, Any, _T]
-"""What a transport runs; the generator's return value is the result of the call."""
+"""What a transport runs. The generator's return value is the result of the call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Done(Generic[_T]):
-    """What the call has come to."""
+    """The result of a call."""
 
     result: _T
 
 
 def advance(steps: Steps[_T], outcome: Any) -> Call | Wait | Done[_T]:
-    """The next step after an answer; StopIteration itself cannot leave a thread for a coroutine."""
+    """Resume the generator. Returns the next step, because StopIteration cannot pass from a thread to a coroutine."""
     try:
         return steps.send(outcome)
     except StopIteration as stop:
@@ -74,7 +74,7 @@ def advance(steps: Steps[_T], outcome: Any) -> Call | Wait | Done[_T]:
 
 @dataclass(frozen=True, slots=True)
 class ImageCall(Generic[_T]):
-    """A method that works on an image.
+    """A method that takes an image.
 
     Attributes:
         rpc: name of the method.
@@ -108,7 +108,7 @@ DETECT_EDGES: ImageCall[npt.NDArray[np.uint8]] = ImageCall(
 def segment_call(
     prompts: Sequence[Prompt], *, multimask_output: bool, normalized: bool, low_res_masks: bool
 ) -> ImageCall[list[Segmentation]]:
-    """`Segment` with these prompts.
+    """A `Segment` call with these prompts.
 
     Raises:
         InvalidRequest: a prompt's array has the wrong shape.
@@ -121,14 +121,14 @@ def segment_call(
             image, messages, multimask_output=multimask_output, normalized=normalized, low_res_masks=low_res_masks
         )
 
-    # Crops are cut from the image itself, and masks of everything are found first.
+    # Mask generation needs the image itself for its crops, and finds all masks first.
     if any(texts):
         return ImageCall("Segment", request, partial(read_segmentations, texts=texts), True, GENERATION_TIMEOUT_SECONDS)
     return ImageCall("Segment", request, partial(read_segmentations, texts=texts))
 
 
 def on_image(call: ImageCall[_T], image: ImageLike, known: KnownImages, timeout_seconds: float) -> Steps[_T]:
-    """Call a method with an image, in the first of its forms that the server can work with."""
+    """Call a method with an image, in the first of its forms that the server accepts."""
     started = time.monotonic()
     deadline = started + timeout_seconds
     source = ImageSource.of(image)
@@ -147,19 +147,20 @@ def on_image(call: ImageCall[_T], image: ImageLike, known: KnownImages, timeout_
 
 
 def server_info(timeout_seconds: float) -> Steps[ServerInfo]:
-    """`GetServerInfo`."""
+    """A `GetServerInfo` call."""
     response = yield from _send("GetServerInfo", pb.GetServerInfoRequest(), time.monotonic() + timeout_seconds)
     return read_server_info(response)
 
 
 def healthy(timeout_seconds: float) -> Steps[bool]:
-    """Whether the health service answers SERVING; every other answer, and none, is no."""
+    """Return True if the health service answers SERVING, and False for any other answer or none."""
     response = yield Call("Check", health_pb2.HealthCheckRequest(service=SERVICE_NAME), timeout_seconds)
     return not isinstance(response, ClientError) and response.status == health_pb2.HealthCheckResponse.SERVING
 
 
 def _send(rpc: str, request: Any, deadline: float, image_id: ImageId | None = None) -> Generator[Call | Wait, Any, Any]:
-    """One request. An overloaded server that says when to come back is asked again then, if the deadline allows it."""
+    """Send one request. If an overloaded server suggests a retry delay, retry then, as long as the deadline allows
+    it."""
     for retries_left in reversed(range(_OVERLOAD_RETRIES + 1)):
         remaining = deadline - time.monotonic()
         if remaining <= 0:
@@ -169,7 +170,7 @@ def _send(rpc: str, request: Any, deadline: float, image_id: ImageId | None = No
             return outcome
         if not isinstance(outcome, Overloaded) or outcome.retry_after_seconds is None or not retries_left:
             raise outcome
-        # Spread, or everyone who was refused comes back at the same moment.
+        # Jitter, so that rejected clients do not retry at the same moment.
         pause = outcome.retry_after_seconds * random.uniform(1.0, 1.5)
         if time.monotonic() + pause >= deadline:
             raise outcome

@@ -1,4 +1,4 @@
-"""Gaze streams as the client has them."""
+"""Values and messages of gaze streams."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ _MAX_HOLD_SECONDS = 1e9
 
 @dataclass(frozen=True, slots=True)
 class GazeCounts:
-    """Totals of a stream so far; the proto's `GazeCounts` explains each."""
+    """Totals of a stream so far, as documented for the proto's `GazeCounts`."""
 
     samples: int
     samples_dropped: int
@@ -64,14 +64,14 @@ class GazeAnswer:
 
 
 class GazeMessages:
-    """The messages of one stream, numbered, the configuration before the first."""
+    """Builds the messages of one stream, with numbers, and the configuration before the first one."""
 
     def __init__(self, config: pb.GazeConfig) -> None:
         self._waiting = [pb.SegmentGazeRequest(config=config)]
         self.frames = self.samples = 0
 
     def frame(self, image: pb.Image, reference_homography: npt.ArrayLike | None) -> list[pb.SegmentGazeRequest]:
-        """What to send for the next frame."""
+        """The message for the next frame."""
         numbers: list[float] = []
         if reference_homography is not None:
             matrix = np.asarray(reference_homography, dtype=np.float64)
@@ -85,7 +85,7 @@ class GazeMessages:
     def sample(
         self, timestamp_nanoseconds: int, x: float, y: float, valid: bool, confidence: float | None
     ) -> list[pb.SegmentGazeRequest]:
-        """What to send for the next sample."""
+        """The message for the next sample."""
         sample = message_of(
             pb.GazeSample,
             sequence=self.samples + 1,
@@ -135,10 +135,10 @@ def read_answer(message: pb.SegmentGazeResponse) -> GazeAnswer | Refused:
 def gaze_config(
     *, normalized: bool, field_of_view_degrees: float, max_mask_side: int, min_confidence: float, hold_seconds: float
 ) -> pb.GazeConfig:
-    """The first message of a gaze stream; `Client.gaze` explains the arguments.
+    """The first message of a gaze stream. The arguments are those of `Client.gaze`.
 
     Raises:
-        InvalidRequest: one cannot be sent.
+        InvalidRequest: a value cannot be sent.
     """
     if not abs(hold_seconds) < _MAX_HOLD_SECONDS:
         raise InvalidRequest("hold_seconds", f"must be a number of seconds from 0 on, got {hold_seconds}")

@@ -1,7 +1,7 @@
-"""Everything in an image: the request for it, and its answers, which come as a stream.
+"""The streamed call for automatic mask generation.
 
-A stream is opened like any other call: refusals come before its first answer, so the id that goes first, the upload and
-the retries are those of `exchange`. After that it is read as it comes.
+The stream is opened like any other call: rejections arrive before its first response, so sending the id first, the
+upload and retries are those of `exchange`. Then responses are read as they arrive.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
@@ -22,11 +22,12 @@ from samserve.client.rle import decode_rle
 from samserve.v1 import segmentation_pb2 as pb
 
 OnProgress = Callable[[int, int], None]
-"""Is told how many points have been asked, and of how many."""
+"""Called with the number of points processed, and the total number."""
 
 
 class MaskGenerationParameters(TypedDict, total=False):
-    """Parameters of SAM's `SamAutomaticMaskGenerator`; the server's defaults, which are SAM's, for those left out."""
+    """Parameters of SAM's `SamAutomaticMaskGenerator`. The server uses SAM's defaults for parameters that are
+    omitted."""
 
     points_per_side: int
     points_per_batch: int
@@ -65,14 +66,14 @@ class GeneratedMask:
 
     @cached_property
     def mask(self) -> npt.NDArray[np.bool_]:
-        """The mask as bool `[H, W]`, unpacked on first use."""
+        """The mask as bool `[H, W]`, decoded on first use."""
         height, width = self.rle["size"]
         return decode_rle(self.rle["counts"], (height, width))
 
 
 @dataclass(slots=True)
 class OpenedStream:
-    """A stream whose first answer has come; `call` gives the others. Iterate over it once for all of them."""
+    """A stream whose first response has arrived; `call` returns the others. Can be iterated once."""
 
     first: Any
     call: Any
@@ -94,7 +95,7 @@ class OpenedStream:
 
 
 def generation_call(**parameters: Unpack[MaskGenerationParameters]) -> ImageCall[OpenedStream]:
-    """`GenerateMasks` with these parameters.
+    """A `GenerateMasks` call with these parameters.
 
     Raises:
         InvalidRequest: one is unknown, or of another type.
@@ -106,12 +107,12 @@ def generation_call(**parameters: Unpack[MaskGenerationParameters]) -> ImageCall
         asked.MergeFrom(given)
         return asked
 
-    # The server may know an image and not its crops.
+    # The server may have cached the image but not its crops.
     return ImageCall("GenerateMasks", request, _as_it_is, upload=bool(parameters.get("crop_n_layers")))
 
 
 def opening(method: Any) -> Callable[..., OpenedStream]:
-    """The method as one that answers once: when the stream is open."""
+    """Wrap the method as one with a single response, available when the stream is open."""
 
     def opened(request: pb.GenerateMasksRequest, **options: Any) -> OpenedStream:
         call = method(request, **options)
@@ -121,7 +122,7 @@ def opening(method: Any) -> Callable[..., OpenedStream]:
 
 
 def async_opening(method: Any) -> Callable[..., Awaitable[OpenedStream]]:
-    """As `opening`, to be awaited."""
+    """Asynchronous `opening`."""
 
     async def opened(request: pb.GenerateMasksRequest, **options: Any) -> OpenedStream:
         call = method(request, **options)
@@ -134,7 +135,7 @@ def async_opening(method: Any) -> Callable[..., Awaitable[OpenedStream]]:
 
 
 def read_event(response: pb.GenerateMasksResponse, on_progress: OnProgress | None) -> GeneratedMask | None:
-    """The mask that an answer brings, if it does; progress is passed on."""
+    """Return the mask of a response, if it has one. Progress is reported to the callback."""
     if response.HasField("progress") and on_progress is not None:
         on_progress(response.progress.points_done, response.progress.points_total)
     if not response.HasField("mask"):

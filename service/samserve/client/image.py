@@ -1,4 +1,4 @@
-"""Images as the caller has them, and as they are sent."""
+"""Images as given by the caller, and as sent to the server."""
 
 import io
 import os
@@ -18,19 +18,19 @@ ImageLike = str | os.PathLike[str] | bytes | npt.NDArray[np.uint8] | ImageId
 """A path, the bytes of an image file, RGB pixels uint8 `[H, W, 3]`, or the id of an image that the server knows."""
 
 PROBE_BYTES = 256 * 1024
-"""A file this large is asked for by its id before it is sent.
+"""For files of at least this size, the id is sent before the file.
 
-Where the server has the image, the question saves the upload; where it has not, it costs a round trip. Upload and round
-trip cost the same at the link's bandwidth times its delay, and that product is about this size on common links
-(1 Gbit/s at 2 ms, 100 Mbit/s at 20 ms). Smaller files are sent at once.
+If the server knows the image, this saves the upload; if not, it costs a round trip. Both cost the same at the link's
+bandwidth times its delay, and that product is about this size on common links (1 Gbit/s at 2 ms, 100 Mbit/s at 20 ms).
+Smaller files are sent at once.
 """
 
-# What a request holds beside the image: 512 prompts of 64 points are below it.
+# Upper bound for the rest of a request: 512 prompts of 64 points are smaller.
 _PROMPT_BYTES = 1024 * 1024
 
 
 class KnownImages:
-    """The images that the server has answered for lately, so that their ids are worth sending first. Thread-safe."""
+    """Images that the server has recently answered for, so that their ids are worth sending first. Thread-safe."""
 
     def __init__(self, capacity: int = 4096) -> None:
         self._capacity = capacity
@@ -42,7 +42,7 @@ class KnownImages:
             return image_id in self._ids
 
     def add(self, image_id: ImageId) -> None:
-        """Remember an image, and forget the one that was used least lately where there are too many."""
+        """Add an image. If there are too many, the least recently used one is removed."""
         with self._lock:
             self._ids[image_id] = None
             self._ids.move_to_end(image_id)
@@ -50,7 +50,7 @@ class KnownImages:
                 self._ids.popitem(last=False)
 
     def discard(self, image_id: ImageId) -> None:
-        """Forget an image."""
+        """Remove an image."""
         with self._lock:
             self._ids.pop(image_id, None)
 
@@ -68,7 +68,7 @@ class ImageSource:
 
     @classmethod
     def of(cls, image: ImageLike) -> "ImageSource":
-        """Read the file or encode the pixels, and hash what is to be sent.
+        """Read the file or encode the pixels, and hash the bytes to be sent.
 
         Raises:
             InvalidRequest: an array that is not uint8 `[H, W, 3]`, or a file too large to be sent.
@@ -84,11 +84,11 @@ class ImageSource:
 
     @property
     def message(self) -> pb.Image:
-        """The image as it is sent where there is no second try: itself, or its id where that is all there is."""
+        """The image as sent if there is no second attempt: the file, or the id if there is no file."""
         return pb.Image(image_id=self.image_id) if self.data is None else pb.Image(data=self.data)
 
     def forms(self, known: KnownImages) -> list[pb.Image]:
-        """What to send, in this order: each but the last may turn out to be unknown to the server."""
+        """The forms to send, in order. The server may answer NOT_FOUND to any but the last."""
         if self.data is None or (len(self.data) < PROBE_BYTES and self.image_id not in known):
             return [self.message]
         return [pb.Image(image_id=self.image_id), self.message]
@@ -99,16 +99,16 @@ def _read(image: ImageLike) -> bytes:
         return _png(image)
     if isinstance(image, bytes):
         return image
-    # open() would take a number for a file descriptor, and close it.
+    # open() would accept a number as a file descriptor, and close it.
     with open(os.fspath(image), "rb") as file:
         return file.read()
 
 
 def _png(pixels: npt.NDArray[np.uint8]) -> bytes:
-    """The same pixels make the same file, and with it the same id; speed counts more than size."""
+    """Encode pixels as PNG. Equal pixels give equal bytes and thus the same id; speed matters more than size."""
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise InvalidRequest("image", f"must be RGB pixels as uint8 [H, W, 3], got {pixels.dtype} {list(pixels.shape)}")
-    # Pillow adds a tenth to the time of importing the client, and few calls need it.
+    # Importing Pillow takes a tenth of the client's import time, and few calls need it.
     from PIL import Image
 
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Interactive sessions as the client has them."""
+"""Values and messages of interactive sessions."""
 
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -17,7 +17,7 @@ from samserve.v1 import segmentation_pb2 as pb
 _LABELS = {1: pb.POINT_LABEL_FOREGROUND, 0: pb.POINT_LABEL_BACKGROUND}
 
 Edit: TypeAlias = dict[str, Any]
-"""The field of the request that an edit is, and its value."""
+"""An edit: the name of its field in the request, and the field's value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class SessionMasks:
 
 
 class SessionMessages:
-    """The messages of one session, numbered, and which answer goes with the last.
+    """Builds the messages of one session, with numbers, and finds the answer to the last one.
 
     Attributes:
         unsent: the image, until `start` has been made of it.
@@ -64,10 +64,10 @@ class SessionMessages:
         return pb.SegmentStreamRequest(sequence=self._sequence, **edit)
 
     def latest(self, answer: SessionMasks | Refused) -> SessionMasks | None:
-        """The masks, where they are those of the last edit sent.
+        """Return the masks if they belong to the last edit sent, otherwise None.
 
         Raises:
-            ClientError: the last edit was refused.
+            ClientError: the last edit was rejected.
         """
         if answer.sequence < self._sequence:
             return None

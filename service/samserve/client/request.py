@@ -1,4 +1,4 @@
-"""Prompts as SAM's users write them, and the requests that they become."""
+"""Prompts with SAM's arguments, and their conversion to requests."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prompt:
-    """One object to segment, by any mixture of points, a box, and an earlier answer's logits; or by a text alone.
+    """One object to segment: any combination of points, a box and logits of an earlier result, or a text alone.
 
     Coordinates are pixels of the image after EXIF orientation, (x, y), origin at the top left corner of the top left
     pixel; or [0, 1] across width and height where the call says `normalized=True`.
@@ -42,10 +42,10 @@ class Prompt:
 
 
 def message_of(kind: Callable[..., _M], **fields: Any) -> _M:
-    """A message of this type.
+    """Build a message of this type.
 
     Raises:
-        InvalidRequest: naming the first field that does not take its value.
+        InvalidRequest: names the first field that does not accept its value.
     """
     try:
         return kind(**fields)
@@ -61,7 +61,7 @@ def message_of(kind: Callable[..., _M], **fields: Any) -> _M:
 def segment_request(
     image: pb.Image, prompts: Sequence[pb.Prompt], *, multimask_output: bool, normalized: bool, low_res_masks: bool
 ) -> pb.SegmentRequest:
-    """The request for these prompts on this image; masks come back as COCO RLE."""
+    """Build the request for these prompts on this image. Masks are returned as COCO RLE."""
     return pb.SegmentRequest(
         image=image,
         prompts=prompts,
@@ -73,10 +73,10 @@ def segment_request(
 
 
 def prompt_message(prompt: Prompt) -> pb.Prompt:
-    """A prompt in the form that is sent. Its values are judged by the server; its shapes here.
+    """Convert a prompt to its message. Shapes are checked here, values by the server.
 
     Raises:
-        InvalidRequest: an array of the wrong shape, or a label other than 0 and 1.
+        InvalidRequest: an array has the wrong shape, or a label is neither 0 nor 1.
     """
     message = pb.Prompt(points=_points(prompt))
     if prompt.box is not None:
@@ -111,7 +111,7 @@ def _low_res_mask(mask_input: npt.ArrayLike) -> pb.LowResMask:
     logits = logits[0] if logits.ndim == 3 and len(logits) == 1 else logits
     if logits.ndim != 2 or logits.shape[0] != logits.shape[1]:
         raise InvalidRequest("mask_input", f"must have shape [M, M] or [1, M, M], got {list(logits.shape)}")
-    # A logit beyond float16's range means the same as the largest within it; infinity would be refused.
+    # A logit beyond float16's range is equivalent to the largest value within it; infinity would be rejected.
     values = np.clip(logits, -_FLOAT16_MAX, _FLOAT16_MAX).astype("<f2")
     return pb.LowResMask(data=values.tobytes(), size=len(values))
 

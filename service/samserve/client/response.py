@@ -1,4 +1,4 @@
-"""The server's messages, read into the client's results."""
+"""Conversion of the server's messages to the client's results."""
 
 import io
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from samserve.v1 import segmentation_pb2 as pb
 def read_segmentations(
     response: pb.SegmentResponse, round_trip_seconds: float, *, texts: Sequence[bool]
 ) -> list[Segmentation]:
-    """One for each prompt, in the request's order.
+    """Read one result per prompt, in the request's order.
 
     Args:
         texts: for each prompt whether it was a text.
@@ -53,7 +53,7 @@ def read_segmentations(
 def read_embedded(
     response: pb.EmbedImageResponse | pb.GetEmbeddingResponse, round_trip_seconds: float
 ) -> EmbeddedImage:
-    """What both responses say about the image."""
+    """Read the fields about the image that both responses have."""
     return EmbeddedImage(
         image_id=ImageId(response.image_id),
         original_size=_size(response.original_size),
@@ -65,13 +65,13 @@ def read_embedded(
 
 
 def read_embedding(response: pb.GetEmbeddingResponse, round_trip_seconds: float) -> ImageEmbedding:
-    """The embedding in native byte order."""
+    """Read the embedding, in native byte order."""
     values = np.frombuffer(response.embedding, dtype="<f2").reshape(response.shape).astype(np.float16)
     return ImageEmbedding(read_embedded(response, round_trip_seconds), values, response.fingerprint)
 
 
 def read_server_info(response: pb.GetServerInfoResponse) -> ServerInfo:
-    """The same facts, typed."""
+    """Convert the message to `ServerInfo`."""
     limits = response.limits
     return ServerInfo(
         version=response.version,
@@ -91,7 +91,7 @@ def read_server_info(response: pb.GetServerInfoResponse) -> ServerInfo:
 
 
 def read_edges(response: pb.DetectEdgesResponse, round_trip_seconds: float) -> npt.NDArray[np.uint8]:
-    """The map, unpacked."""
+    """Decode the edge map."""
     from PIL import Image
 
     with Image.open(io.BytesIO(response.png)) as picture:
@@ -131,12 +131,12 @@ def _size(size: pb.Size) -> tuple[int, int]:
 
 
 def read_xyxy(box: pb.Box) -> tuple[float, float, float, float]:
-    """The corners."""
+    """Read the corners XYXY."""
     return box.x0, box.y0, box.x1, box.y1
 
 
 def read_rle(rle: pb.CocoRle) -> CocoRle:
-    """As pycocotools takes it."""
+    """Read an RLE in pycocotools' form."""
     return {"size": list(_size(rle.size)), "counts": rle.counts}
 
 

@@ -1,4 +1,4 @@
-"""What the calls answer.
+"""Results of calls.
 
 Sizes are (height, width). Coordinates are pixels of the image after EXIF orientation, (x, y), origin at the top left
 corner of the top left pixel.
@@ -17,7 +17,7 @@ from samserve.domain.identity import ImageId
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Where the time of one call went, in seconds. Parts that did not run are zero.
+    """Times of one call in seconds. Steps that did not run are zero.
 
     Attributes:
         cache_seconds: reading the caches.
@@ -43,7 +43,8 @@ class Timings:
 
 
 class CocoRle(TypedDict):
-    """A mask as pycocotools takes it: `size` [height, width], `counts` compressed run lengths, column-major."""
+    """A mask in pycocotools' form: `size` [height, width] and `counts`, compressed run lengths in column-major
+    order."""
 
     size: list[int]
     counts: bytes
@@ -51,7 +52,7 @@ class CocoRle(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """What a detector says of a box: the class of the object, and how sure it is."""
+    """A detector's output for a box: the class of the object, and its score."""
 
     category_id: int
     score: float
@@ -59,8 +60,8 @@ class Detection:
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """The M masks of one prompt: three with `multimask_output`, in no order of size or of certainty, else one. Those of
-    a text are the most similar, in this order, and fewer where the image has no more: perhaps none.
+    """The M masks of one prompt. With `multimask_output` there are three, in no order of size or score, otherwise one.
+    For a text they are sorted by similarity, and there may be fewer or none.
 
     Attributes:
         image_id: send it in place of the image while the server remembers it.
@@ -94,7 +95,8 @@ class Segmentation:
 
     @cached_property
     def masks(self) -> npt.NDArray[np.bool_]:
-        """The masks as bool `[M, H, W]`, unpacked on first use: 512 prompts on a large photo would not fit at once."""
+        """The masks as bool `[M, H, W]`, decoded on first use, because those of 512 prompts on a large photo would not
+        fit in memory."""
         masks = np.empty((len(self.rles), *self.original_size), dtype=np.bool_)
         for mask, rle in zip(masks, self.rles, strict=True):
             mask[:] = decode_rle(rle["counts"], self.original_size)
@@ -102,7 +104,7 @@ class Segmentation:
 
     @property
     def best(self) -> int:
-        """Index of the mask with the highest `iou_predictions`; of a text's masks, of the most similar.
+        """Index of the mask with the highest `iou_predictions`; for a text, of the most similar mask.
 
         Raises:
             ValueError: there is no mask.
@@ -132,7 +134,7 @@ class EmbeddedImage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageEmbedding:
-    """An image and its embedding, for a decoder that runs elsewhere.
+    """An image and its embedding, for running a decoder elsewhere.
 
     Attributes:
         image: as `embed` answers.
@@ -147,7 +149,7 @@ class ImageEmbedding:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much one request may hold."""
+    """Limits of one request."""
 
     max_image_bytes: int
     max_image_pixels: int

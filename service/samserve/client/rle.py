@@ -1,7 +1,7 @@
-"""COCO's compressed run-length encoding, the form in which masks travel.
+"""COCO's compressed run-length encoding, in which masks are transferred.
 
-pycocotools reads it too, but takes five times as long to make a row-major mask of a large photo, and warns at every use
-under NumPy 2, which fails callers who turn warnings into errors.
+pycocotools reads it too, but takes five times as long to create a row-major mask of a large photo, and under NumPy 2
+emits a warning at every use, which fails callers that treat warnings as errors.
 """
 
 from itertools import pairwise
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 
 def decode_rle(counts: bytes, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """The mask as bool `[H, W]`.
+    """Decode a mask to bool `[H, W]`.
 
     Args:
         counts: text of run lengths, column-major, beginning with background.
@@ -25,7 +25,7 @@ def decode_rle(counts: bytes, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
     if runs.min(initial=0) < 0 or runs.sum() != height * width:
         raise ValueError(f"the run lengths do not sum to the size of the mask, {height} x {width}")
     changes = np.cumsum(runs[:-1])
-    # True where a pixel differs from the one above it; the first row differs from an empty one.
+    # True where a pixel differs from the pixel above it; the first row is compared with an empty one.
     mask = np.zeros(size, dtype=np.bool_)
     inside = changes[changes < height * width]
     np.logical_xor.at(mask, (inside % height, inside // height), True)
@@ -36,11 +36,11 @@ def decode_rle(counts: bytes, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
 
 
 def encode_rle(mask: npt.NDArray[np.bool_]) -> bytes:
-    """The text of run lengths of a mask, bool `[H, W]`: the inverse of `decode_rle`."""
+    """Encode a mask, bool `[H, W]`: the inverse of `decode_rle`."""
     pixels = mask.ravel(order="F")
     changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
     ends = np.concatenate([changes, [pixels.size]]) if pixels.size else changes
-    # The first run is of background, and empty where the mask begins with the object.
+    # The first run is background, and has length 0 if the mask starts with the object.
     starts = [0, 0] if pixels.size and pixels[0] else [0]
     runs = np.diff(np.concatenate([starts, ends])).tolist()
     return b"".join(_digits(run - runs[index - 2] if index > 2 else run) for index, run in enumerate(runs))
@@ -58,9 +58,9 @@ def _digits(number: int) -> bytes:
 
 
 def _run_lengths(counts: bytes) -> npt.NDArray[np.int64]:
-    """Numbers of five-bit digits, lowest first, each with a sixth bit that says whether more follow.
+    """Decode numbers of five-bit digits, lowest first. The sixth bit of each digit says whether more digits follow.
 
-    The highest bit of a number is its sign, and from the fourth number on they are differences to the last but one.
+    The highest bit of a number is its sign. From the fourth number on, numbers are differences to the last but one.
     """
     digits = np.frombuffer(counts, dtype=np.uint8).astype(np.int64) - 48
     last = digits & 0x20 == 0

@@ -35,7 +35,7 @@ from samserve.v1 import segmentation_pb2 as pb
 _A = TypeVar("_A")
 
 OpenCall: TypeAlias = Callable[..., Any]
-"""Makes a call about an image, or about None; of an iterator of requests, where they are not written to the call."""
+"""Starts a call about an image (or None). Takes an iterator of requests, unless requests are written to the call."""
 
 _MAX_UNSENT = 16
 _POLL_SECONDS = 0.1
@@ -60,14 +60,14 @@ class StreamMask:
 
     @cached_property
     def mask(self) -> npt.NDArray[np.bool_]:
-        """The mask as bool `[H, W]`, unpacked on first use."""
+        """The mask as bool `[H, W]`, decoded on first use."""
         height, width = self.rle["size"]
         return decode_rle(self.rle["counts"], (height, width))
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A message of the stream that the server refused; the stream goes on.
+    """A message of the stream that the server rejected. The stream continues.
 
     Attributes:
         sequence: the message's number.
@@ -97,7 +97,7 @@ class Stream(Generic[_A]):
         self._said_all = False
 
     def end(self) -> None:
-        """Say that nothing more will be sent; what was sent is still answered."""
+        """End sending. Messages already sent are still answered."""
         if not self._said_all:
             self._said_all = True
             self._put(self._begin(), None)
@@ -110,7 +110,7 @@ class Stream(Generic[_A]):
     ) -> None:
         if not self._opened.cancel():
             self._opened.result().cancel()
-        # gRPC's own thread may wait for a message, and would for ever.
+        # gRPC's own thread may be waiting for a message, and would wait forever.
         with suppress(Full):
             self._unsent.put_nowait(None)
 
@@ -129,7 +129,7 @@ class Stream(Generic[_A]):
         raise NotImplementedError
 
     def _begin(self, image_id: ImageId | None = None) -> Any:
-        """The call; it is made by the first who sends, and named by that one's image."""
+        """Return the call. The first message to be sent starts it, and its image id goes into the metadata."""
         if not self._opened.done():
             self._opened.set_result(self._open_call(image_id, iter(self._unsent.get, None)))
         return self._opened.result()
@@ -143,7 +143,7 @@ class Stream(Generic[_A]):
                 raise self._ended(call)
 
     def _put(self, call: Any, message: Any) -> bool:
-        """Whether the call takes it, which an ended one does not."""
+        """Return True if the call accepts the message; a call that has ended does not."""
         while call.is_active():
             with suppress(Full):
                 self._unsent.put(message, timeout=_POLL_SECONDS)
@@ -157,7 +157,7 @@ class Stream(Generic[_A]):
 
 
 class AsyncStream(Generic[_A]):
-    """`Stream` with `await`: use it in an `async with` statement and iterate with `async for`."""
+    """Asynchronous `Stream`: use it in an `async with` statement and iterate with `async for`."""
 
     def __init__(self, open_call: OpenCall, target: str) -> None:
         self._open_call = open_call
@@ -165,7 +165,7 @@ class AsyncStream(Generic[_A]):
         self._opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     async def end(self) -> None:
-        """As `Stream.end`."""
+        """End sending. Messages already sent are still answered."""
         await self._begin().done_writing()
 
     async def __aenter__(self) -> Self:
@@ -190,7 +190,7 @@ class AsyncStream(Generic[_A]):
         raise NotImplementedError
 
     def _begin(self, image_id: ImageId | None = None) -> Any:
-        """The call; it is made by the first who asks for it, and named by that one's image."""
+        """Return the call. The first caller starts it, and its image id goes into the metadata."""
         if not self._opened.done():
             self._opened.set_result(self._open_call(image_id))
         return self._opened.result()
@@ -205,11 +205,11 @@ class AsyncStream(Generic[_A]):
         except grpc.RpcError as error:
             raise from_rpc_error(error, self._target) from error
         except Exception as error:
-            # What writing to an ended call raises says nothing; its status does.
+            # Writing to an ended call raises an uninformative error; its status has the reason.
             raise await self._ended() from error
 
     async def _receive(self) -> Any:
-        # Who waits may be cancelled; the call is not his.
+        # The waiting caller may be cancelled, but the call belongs to the stream.
         call = await asyncio.shield(self._opened)
         try:
             message = await call.read()
@@ -235,7 +235,7 @@ def _closed() -> InvalidRequest:
 
 
 def read_mask(mask: pb.Mask) -> StreamMask:
-    """A mask in COCO RLE."""
+    """Read a mask in COCO RLE."""
     rle, box = mask.coco_rle, mask.bbox
     return StreamMask(
         {"size": [rle.size.height, rle.size.width], "counts": rle.counts},
@@ -247,7 +247,7 @@ def read_mask(mask: pb.Mask) -> StreamMask:
 
 
 def read_error(error: pb.MessageError) -> ClientError:
-    """What was wrong with one message."""
+    """Read the error about one message."""
     retry_after = error.retry_after.ToNanoseconds() / 1e9 if error.HasField("retry_after") else None
     code = next((code for code in grpc.StatusCode if code.value[0] == error.code), grpc.StatusCode.UNKNOWN)
     match code:

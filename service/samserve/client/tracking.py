@@ -1,4 +1,4 @@
-"""Objects followed through a video, as the client has them."""
+"""Results of tracking."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,10 +52,10 @@ def track_request(
 
 
 def read_tracked(message: pb.TrackObjectsResponse) -> TrackedFrame:
-    """The objects on one frame.
+    """Read the objects on one frame.
 
     Raises:
-        ClientError: the frame was refused.
+        ClientError: the frame was rejected.
     """
     if message.WhichOneof("answer") == "error":
         raise read_error(message.error)

@@ -1,4 +1,4 @@
-"""How the clients wait, where the synchronous one differs from the asynchronous one by more than `await`."""
+"""Blocking operations in which the synchronous and the asynchronous client differ by more than `await`."""
 
 import asyncio
 import time
@@ -15,32 +15,32 @@ AsyncFrames: TypeAlias = AsyncIterable[ImageLike] | Iterable[ImageLike]
 
 
 def run(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Do blocking work."""
+    """Run blocking work."""
     return work(*args, **kwargs)
 
 
 async def async_run(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Do blocking work in a thread."""
+    """Run blocking work in a thread."""
     return await asyncio.to_thread(work, *args, **kwargs)
 
 
 def sleep(seconds: float) -> None:
-    """Let time pass."""
+    """Sleep."""
     time.sleep(seconds)
 
 
 async def async_sleep(seconds: float) -> None:
-    """Let time pass."""
+    """Sleep."""
     await asyncio.sleep(seconds)
 
 
 def each(frames: Frames) -> Frames:
-    """The frames one by one."""
+    """Iterate over the frames."""
     return frames
 
 
 async def async_each(frames: AsyncFrames) -> AsyncGenerator[ImageLike, None]:
-    """The frames one by one."""
+    """Iterate over the frames."""
     if isinstance(frames, AsyncIterable):
         async for frame in frames:
             yield frame

@@ -1,1 +1,1 @@
-"""Draws what the command shows: masks over photos, animations."""
+"""Pictures drawn by the command: masks over photos, and animations."""

@@ -1,6 +1,6 @@
-"""Moving pictures for people: objects tinted and outlined frame by frame, and where somebody looks.
+"""Animations: objects tinted and outlined in each frame, and the gaze.
 
-Pictures are RGB uint8 `[H, W, 3]`, coordinates (x, y) in their pixels.
+Pictures are RGB uint8 `[H, W, 3]`; coordinates are (x, y) in their pixels.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 Picture = npt.NDArray[np.uint8]
 Point = tuple[float, float]
 
-# Okabe and Ito's palette, which people with any colour vision can tell apart.
+# Okabe and Ito's palette, which is safe for colour-blind viewers.
 _COLORS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
 _WHITE = (255, 255, 255)
 _DARK = (22, 24, 29)
@@ -28,14 +28,14 @@ _PALETTE_FRAMES = 8
 
 
 class UnreadableVideo(OSError):
-    """A folder without images, or a file that is no video that OpenCV reads."""
+    """The folder has no images, or OpenCV cannot read the file as a video."""
 
 
 def draw_objects(photo: Picture, masks: Mapping[int, npt.NDArray[np.bool_]], caption: str) -> Picture:
-    """The photo with each object in a colour that its number gives it.
+    """Draw objects over the photo, each in a colour derived from its id.
 
     Args:
-        masks: bool `[h, w]` of any size; they are stretched over the photo.
+        masks: bool `[h, w]` of any size; they are scaled to the photo.
     """
     height, width = photo.shape[:2]
     canvas = photo.copy()
@@ -51,7 +51,7 @@ def draw_objects(photo: Picture, masks: Mapping[int, npt.NDArray[np.bool_]], cap
 
 
 def draw_gaze(canvas: Picture, trail: Sequence[Point], seen: bool) -> None:
-    """Draw where somebody looks, and looked just before, into a picture; hollow while the eyes are not seen."""
+    """Draw the current and recent gaze points into a picture. Points are hollow while the eyes are not detected."""
     unit = max(1.0, max(canvas.shape[:2]) / 600)
     points = [(round(x), round(y)) for x, y in trail]
     for start, end in pairwise(points):
@@ -72,7 +72,7 @@ def write_animation(path: Path, pictures: Sequence[Picture], frames_per_second: 
     """
     images = [Image.fromarray(picture) for picture in pictures]
     if path.suffix.lower() == ".gif":
-        # One palette for all frames, made from some of them side by side: a new one for each would flicker.
+        # One palette for all frames, computed from some of them; a palette per frame would flicker.
         some = np.concatenate(pictures[:: max(1, len(pictures) // _PALETTE_FRAMES)], axis=1)
         palette = Image.fromarray(some).quantize(255)
         images = [image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for image in images]
@@ -80,7 +80,8 @@ def write_animation(path: Path, pictures: Sequence[Picture], frames_per_second: 
 
 
 def read_frames(path: Path) -> Iterator[tuple[bytes, Picture]]:
-    """The frames of a video file, or the images of a folder by name: each as a file and as a picture.
+    """Read the frames of a video file, or the images of a folder sorted by name. Yields each as a file and as a
+    picture.
 
     Raises:
         UnreadableVideo: there are none.
@@ -115,7 +116,7 @@ def read_frames(path: Path) -> Iterator[tuple[bytes, Picture]]:
 
 
 def frames_per_second(path: Path, default: float = 25.0) -> float:
-    """Of a video file; `default` for a folder, or where the file does not say."""
+    """Return the frame rate of a video file, or `default` for a folder or a file that does not state it."""
     if path.is_dir():
         return default
     capture = cv2.VideoCapture(str(path))
@@ -125,7 +126,7 @@ def frames_per_second(path: Path, default: float = 25.0) -> float:
 
 
 class VideoFile:
-    """A video being written, MPEG-4 or Motion JPEG by the path's suffix; the first frame gives its size.
+    """A video to be written, as MPEG-4 or Motion JPEG by the path's suffix. The first frame determines its size.
 
     Raises:
         ValueError: the suffix is neither .mp4 nor .avi.

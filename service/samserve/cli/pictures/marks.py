@@ -1,4 +1,4 @@
-"""A prompt as pictures show it."""
+"""The prompt as drawn in pictures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

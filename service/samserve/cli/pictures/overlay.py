@@ -1,4 +1,4 @@
-"""Pictures of masks for people: the photo with the object tinted and outlined, the prompt, and the scores.
+"""Overlays: the photo with the object tinted and outlined, the prompt, and the scores.
 
 Everything is in the frame of the photo after EXIF orientation: arrays `[H, W, ...]`, coordinates (x, y) in pixels.
 """
@@ -27,10 +27,10 @@ _DARK: Rgb = (22, 24, 29)
 _TINT = 0.42
 _OBJECT_TINT = 0.45
 _SURROUNDINGS = 0.62
-"""Brightness that is left outside the object."""
+"""Brightness outside the object, relative to the photo."""
 
 _PANEL_SIDE = 960
-"""Longest side of one picture in a panel of several, in pixels."""
+"""Longest side in pixels of one picture in a panel of several."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +62,7 @@ class ObjectOverlay:
 
 
 def draw_overlays(photo: Picture, overlays: Sequence[MaskOverlay], marks: PromptMarks) -> Picture:
-    """The photo with its mask at full size; several masks side by side on smaller copies."""
+    """Draw one mask on the photo at full size, or several masks side by side on smaller copies."""
     if len(overlays) == 1:
         return _draw(photo, overlays[0], marks, scale=1.0)
     scale = min(1.0, _PANEL_SIDE / max(photo.shape[:2]))
@@ -73,9 +73,9 @@ def draw_overlays(photo: Picture, overlays: Sequence[MaskOverlay], marks: Prompt
 
 
 def draw_objects(photo: Picture, objects: Iterable[ObjectOverlay]) -> Picture:
-    """The photo at full size with many objects, each in a colour of its own; later ones lie over earlier ones.
+    """Draw many objects on the photo at full size, each in its own colour; later objects cover earlier ones.
 
-    The objects are taken one by one, so that an iterator need not hold all masks.
+    Objects are drawn one by one, so that an iterator does not need to hold all masks.
     """
     labels = np.zeros(photo.shape[:2], dtype=np.int32)
     tags = []
@@ -93,7 +93,7 @@ def draw_objects(photo: Picture, objects: Iterable[ObjectOverlay]) -> Picture:
 
 
 def png(picture: Picture) -> bytes:
-    """The picture as a PNG file."""
+    """Encode the picture as PNG."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG", compress_level=6)
     return buffer.getvalue()
@@ -115,19 +115,19 @@ def _draw(photo: Picture, overlay: MaskOverlay, marks: PromptMarks, scale: float
 
 
 def _unit(height: int, width: int) -> float:
-    """A pixel of a screen that shows the whole picture."""
+    """Size of a screen pixel when the whole picture fits the screen."""
     return max(1.0, max(height, width) / 900)
 
 
 def _distinct_color(number: int) -> Rgb:
-    """Hues a golden angle apart, so that neighbours in number are far apart in hue, at two strengths."""
+    """Hues a golden angle apart, so that consecutive numbers have very different hues, in two shades."""
     hue, saturation = (number * 0.618034) % 1.0, 0.85 if number % 2 else 0.6
     red, green, blue = colorsys.hsv_to_rgb(hue, saturation, 1.0)
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def _paint(photo: Picture, labels: npt.NDArray[np.int32], colors: Sequence[Rgb], unit: float) -> Picture:
-    """Tint each labelled region, with a rim in its full color and a dark line where it meets another."""
+    """Tint each labelled region, with an outline in its full colour and a dark line between regions."""
     borders = np.zeros(labels.shape, dtype=np.uint8)
     borders[1:] |= labels[1:] != labels[:-1]
     borders[:, 1:] |= labels[:, 1:] != labels[:, :-1]
@@ -135,7 +135,7 @@ def _paint(photo: Picture, labels: npt.NDArray[np.int32], colors: Sequence[Rgb],
     lines = borders if unit < 2 else cv2.dilate(borders, np.ones((round(unit),) * 2, dtype=np.uint8))
     table = np.array([(0, 0, 0), *colors], dtype=np.float32)
     canvas = np.empty_like(photo)
-    # Row by row, or a large photo would take many times its size.
+    # Row by row, because for a large photo the intermediate arrays would be many times its size.
     for row, (pixels, numbers) in enumerate(zip(photo, labels, strict=True)):
         strength = np.where(numbers > 0, np.where(rims[row], 1.0, _OBJECT_TINT), 1 - _SURROUNDINGS)[:, None]
         painted = pixels + (table[numbers] - pixels) * strength
@@ -165,7 +165,7 @@ def _mark_box(canvas: Picture, box: Sequence[float], scale: float, unit: float, 
 
 
 def _labelled(canvas: Picture, text: str, corner: tuple[float, float], unit: float) -> Picture:
-    """A small tag inside the top left corner of a box."""
+    """Draw a small label inside the top left corner of a box."""
     image = Image.fromarray(canvas)
     draw = ImageDraw.Draw(image)
     font, pad = ImageFont.load_default(size=11 * unit), 3 * unit

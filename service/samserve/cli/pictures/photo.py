@@ -1,4 +1,4 @@
-"""Photos as pixels."""
+"""Reading photos as pixels."""
 
 import io
 
@@ -13,10 +13,10 @@ Picture = npt.NDArray[np.uint8]
 
 
 def read_photo(data: bytes) -> Picture:
-    """The pixels of an image file as a person sees them.
+    """Read the pixels of an image file, after EXIF orientation.
 
     Raises:
-        OSError: it is not an image, or broken.
+        OSError: it is not an image, or is corrupt.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -27,5 +27,5 @@ def read_photo(data: bytes) -> Picture:
         raise OSError("the photo is not an image in a supported format") from None
     except UnservedPixels as error:
         raise OSError(f"the photo {error}") from None
-    except Exception as error:  # Pillow's plugins let nearly anything out on corrupt data
+    except Exception as error:  # Pillow's plugins raise many kinds of exceptions on corrupt data.
         raise OSError(f"the photo is truncated or corrupt: {error}") from error

@@ -34,18 +34,19 @@ _T = TypeVar("_T")
 
 
 class AsyncClient:
-    """A connection to samserve. Close it, or use it as a context manager.
+    """Connection to a samserve server. Close it, or use it as a context manager.
 
-    It may be shared by threads or, with asyncio, by the tasks of the event loop in which it is made. There, reading,
-    hashing and unpacking run in threads, so that they do not block the loop.
+    Threads may share it or, with asyncio, the tasks of the event loop in which it is created. With asyncio, reading,
+    hashing and decoding run in threads, so that they do not block the loop.
 
-    Each call hashes the image and sends the id alone where the server may know it, and the image where it does not.
-    Unavailable servers are tried again by gRPC's retry policy, overloaded ones when they say. Every call raises:
+    Each call hashes the image. It sends only the image id if the server may know the image, and the image itself if the
+    server does not. Calls to unavailable servers are retried by gRPC's retry policy; calls to overloaded servers are
+    retried after the delay that the server suggests. Every call raises:
 
-        InvalidRequest: the request can never succeed as it is.
-        ImageNotFound: an image was given by an id that the server does not know any more.
-        Unavailable, Overloaded, DeadlineExceeded: no answer within the deadline and the retries.
-        ServerError: anything else.
+        InvalidRequest: the request is invalid and must be changed.
+        ImageNotFound: the image was given by an id that the server does not know.
+        Unavailable, Overloaded, DeadlineExceeded: no answer within the deadline, including retries.
+        ServerError: any other failure.
         OSError: the image file cannot be read.
     """
 
@@ -58,14 +59,15 @@ class AsyncClient:
         credentials: grpc.ChannelCredentials | None = None,
         extra_channel_options: ChannelOptions = (),
     ) -> None:
-        """Prepare a connection; it is made with the first call.
+        """Prepare a connection. It is established with the first call.
 
         Args:
-            target: `host:port`, or any gRPC name such as `dns:///samserve:50051`, whose addresses are used in turn.
-            tenant: whose images these are; tenants never see each other's.
-            timeout_seconds: deadline of a whole call, upload and retries included, unless the call gives its own.
-            credentials: for TLS; without, the connection is plain text.
-            extra_channel_options: gRPC channel arguments, which win over the client's.
+            target: `host:port`, or any gRPC name such as `dns:///samserve:50051`, whose addresses are used in round
+                robin.
+            tenant: owner of the images; tenants have separate caches.
+            timeout_seconds: deadline of a whole call, including upload and retries, unless the call has its own.
+            credentials: TLS credentials; without them the connection is not encrypted.
+            extra_channel_options: gRPC channel arguments, which override the client's.
         """
         metadata, options = tenant_metadata(tenant), channel_options(target, extra_channel_options)
         self._channel = async_channel(target, credentials, options)
@@ -95,15 +97,16 @@ class AsyncClient:
         Args:
             image: path, file bytes, RGB pixels uint8 `[H, W, 3]`, or an `ImageId`.
             point_coords: `[N, 2]` (x, y) in pixels of the image after EXIF orientation, origin at the top left.
-            point_labels: `[N]`, 1 foreground or 0 background; all foreground where it is None.
+            point_labels: `[N]`, 1 foreground or 0 background; None means all foreground.
             box: `[4]` XYXY in pixels.
-            mask_input: logits `[M, M]` or `[1, M, M]`, one of an earlier answer's `low_res_masks`.
-            multimask_output: three masks instead of one: what a single point may mean, in no order of size or of
-                certainty (`best` is the surest). Of a text the best three.
-            text: what the object is, such as `a dog`, instead of all that; `low_res_masks` is then empty. It takes as
-                long as `generate_masks`, and so does its deadline.
-            normalized: coordinates are [0, 1] across the image's width and height instead.
-            low_res_masks: whether to bring the logits, half a megabyte of SAM's; without them `low_res_masks` is empty.
+            mask_input: logits `[M, M]` or `[1, M, M]`, one of an earlier result's `low_res_masks`.
+            multimask_output: return three masks instead of one, because a single point may be ambiguous. They are in no
+                order of size or score; `best` is the index of the highest score. For a text, return the three most
+                similar masks.
+            text: description of the object, such as `a dog`, instead of points, box and mask; `low_res_masks` is then
+                empty. Takes as long as `generate_masks` and has the same default deadline.
+            normalized: coordinates are fractions in [0, 1] of the image's width and height.
+            low_res_masks: return the logits, half a megabyte for SAM; otherwise `low_res_masks` is empty.
             timeout_seconds: deadline of this call.
         """
         prompt = Prompt(point_coords, point_labels, box, mask_input, text=text)
@@ -127,10 +130,10 @@ class AsyncClient:
         low_res_masks: bool = False,
         timeout_seconds: float | None = None,
     ) -> list[Segmentation]:
-        """Segment many objects of one image in one call; one answer for each prompt, in their order.
+        """Segment many objects of one image in one call. Returns one result per prompt, in the same order.
 
-        The arguments are those of `segment`. The logits of many prompts may be more than one message holds, so they
-        come only when asked for.
+        The arguments are those of `segment`. The logits of many prompts may exceed the size limit of a message, so they
+        are returned only on request.
         """
         call = exchange.segment_call(
             prompts, multimask_output=multimask_output, normalized=normalized, low_res_masks=low_res_masks
@@ -145,13 +148,14 @@ class AsyncClient:
         timeout_seconds: float = exchange.GENERATION_TIMEOUT_SECONDS,
         **parameters: Unpack[MaskGenerationParameters],
     ) -> AsyncGenerator[GeneratedMask, None]:
-        """The masks of everything in an image, with the parameters of SAM's `SamAutomaticMaskGenerator`.
+        """Generate masks for everything in an image, with the parameters of SAM's `SamAutomaticMaskGenerator`.
 
-        They come crop by crop, the smallest crops first, each once it has been searched. The call is made with the
-        first mask asked for; closing the iterator ends it. A caller that takes too long for a mask loses the call.
+        Masks are returned crop by crop, the smallest crops first, once each crop has been searched. The call starts
+        when the first mask is requested from the iterator, and closing the iterator ends it. If the caller does not
+        request the next mask for too long, the server ends the call.
 
         Args:
-            on_progress: is called with how many points have been asked, and of how many.
+            on_progress: called with the number of points processed and the total number of points.
             timeout_seconds: deadline of the whole stream.
         """
         opened = await self._on_image(generation_call(**parameters), image, timeout_seconds)
@@ -166,15 +170,15 @@ class AsyncClient:
             opened.call.cancel()
 
     async def detect_edges(self, image: ImageLike, *, timeout_seconds: float | None = None) -> npt.NDArray[np.uint8]:
-        """The edges in an image, uint8 `[H, W]`: 0 where there is none, 255 on the strongest."""
+        """Detect edges. Returns uint8 `[H, W]` of the image's size: 0 for no edge, 255 for the strongest edge."""
         return await self._on_image(exchange.DETECT_EDGES, image, timeout_seconds)
 
     async def embed(self, image: ImageLike, *, timeout_seconds: float | None = None) -> EmbeddedImage:
-        """Have an image encoded ahead of its first prompt."""
+        """Encode an image in advance, so that its embedding is cached when the first prompt arrives."""
         return await self._on_image(exchange.EMBED, image, timeout_seconds)
 
     async def get_embedding(self, image: ImageLike, *, timeout_seconds: float | None = None) -> ImageEmbedding:
-        """The embedding itself, for a decoder that runs elsewhere."""
+        """Return the image's embedding, for running a decoder elsewhere."""
         return await self._on_image(exchange.GET_EMBEDDING, image, timeout_seconds)
 
     def gaze(
@@ -186,14 +190,14 @@ class AsyncClient:
         min_confidence: float = 0.0,
         hold_seconds: float = 0.3,
     ) -> AsyncGazeStream:
-        """Segment what a person looks at: send frames and gaze samples, iterate over the stream for answers.
+        """Segment what a person looks at: send frames and gaze samples, and iterate over the stream for answers.
 
         Args:
-            normalized: points are [0, 1] across a frame's width and height.
-            field_of_view_degrees: that a frame spans horizontally.
-            max_mask_side: masks are scaled down to this longest side; 0 leaves them at the frame's size.
-            min_confidence: samples below it count as invalid.
-            hold_seconds: how long invalid samples hold the object.
+            normalized: points are fractions in [0, 1] of a frame's width and height.
+            field_of_view_degrees: horizontal field of view of a frame.
+            max_mask_side: masks are scaled down to this longest side in pixels; 0 keeps the frame's size.
+            min_confidence: samples with a lower confidence count as invalid.
+            hold_seconds: how long the object is held while samples are invalid.
         """
         config = gaze_config(
             normalized=normalized,
@@ -207,19 +211,19 @@ class AsyncClient:
     def interactive(
         self, image: ImageLike, *, multimask_output: bool = True, normalized: bool = False
     ) -> AsyncInteractiveSession:
-        """Edit a prompt on one image: clicks and a box, added, moved and undone, each answer refining the last."""
+        """Open an interactive session on one image: points and a box are added, moved, removed and undone."""
         open_call = self._opening("SegmentStream")
         return AsyncInteractiveSession(open_call, self._target, image, normalized, multimask_output)
 
     async def track(
         self, frames: AsyncFrames, prompts: Mapping[int, Prompt], *, normalized: bool = False
     ) -> AsyncGenerator[TrackedFrame, None]:
-        """Follow objects through the frames of a video, one answer for each frame as it is asked for.
+        """Track objects through the frames of a video. Returns one result per frame, on demand.
 
         Args:
-            frames: all of one size.
-            prompts: what to follow, by a number of the caller's that is not 0, on the first frame.
-            normalized: coordinates are [0, 1] across a frame's width and height.
+            frames: frames of equal size.
+            prompts: prompts on the first frame, keyed by object ids that the caller chooses (not 0).
+            normalized: coordinates are fractions in [0, 1] of a frame's width and height.
         """
         async with AsyncTracking(self._opening("TrackObjects"), self._target) as stream:
             async for frame in async_each(frames):
@@ -228,15 +232,15 @@ class AsyncClient:
             await stream.end()
 
     async def server_info(self, *, timeout_seconds: float | None = None) -> ServerInfo:
-        """The served model and the server's limits."""
+        """Return the served model and the server's limits."""
         return await self._run(exchange.server_info(self._timeout(timeout_seconds)))
 
     async def healthy(self, *, timeout_seconds: float = 2.0) -> bool:
-        """Whether the server is reachable and ready; raises nothing."""
+        """Return True if the server is reachable and ready. Never raises."""
         return await self._run(exchange.healthy(timeout_seconds))
 
     async def close(self) -> None:
-        """Close the connection; calls in flight are cancelled."""
+        """Close the connection. Calls in flight are cancelled."""
         await self._channel.close()
 
     async def __aenter__(self) -> "AsyncClient":

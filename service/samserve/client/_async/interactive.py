@@ -21,7 +21,7 @@ from samserve.v1 import segmentation_pb2 as pb
 
 
 class AsyncInteractiveSession(AsyncStream[SessionMasks | Refused]):
-    """`SegmentStream`: edit a prompt on one image. An edit returns at once; `masks` waits for what it leads to.
+    """A `SegmentStream` session: edit a prompt on one image. Edits return at once; `masks` waits for the result.
 
     >>> async with client.interactive("photo.jpg") as session:
     ...     await session.add_point(320, 240)
@@ -36,19 +36,19 @@ class AsyncInteractiveSession(AsyncStream[SessionMasks | Refused]):
         self._messages = SessionMessages(image, normalized, multimask_output)
 
     async def add_point(self, x: float, y: float, label: int = 1) -> None:
-        """Add a click: label 1 on the object, 0 beside it."""
+        """Add a point, with label 1 on the object or 0 on the background."""
         await self._edit(add_point(x, y, label))
 
     async def move_point(self, index: int, x: float, y: float) -> None:
-        """Move the click at this index."""
+        """Move the point at this index."""
         await self._edit(move_point(index, x, y))
 
     async def remove_point(self, index: int) -> None:
-        """Remove the click at this index."""
+        """Remove the point at this index."""
         await self._edit(remove_point(index))
 
     async def set_box(self, x0: float, y0: float, x1: float, y1: float) -> None:
-        """Set the box, or change it."""
+        """Set or replace the box."""
         await self._edit(set_box(x0, y0, x1, y1))
 
     async def remove_box(self) -> None:
@@ -56,18 +56,18 @@ class AsyncInteractiveSession(AsyncStream[SessionMasks | Refused]):
         await self._edit(REMOVE_BOX)
 
     async def clear(self) -> None:
-        """Remove everything."""
+        """Remove all points and the box."""
         await self._edit(CLEAR)
 
     async def undo(self) -> None:
-        """Take the last edit back."""
+        """Undo the last edit."""
         await self._edit(UNDO)
 
     async def masks(self) -> SessionMasks:
-        """The masks after the last edit sent; those of earlier ones are passed over.
+        """Wait for the masks after the last edit sent. Masks of earlier edits are skipped.
 
         Raises:
-            ClientError: the last edit was refused, or the stream ended.
+            ClientError: the last edit was rejected, or the stream ended.
         """
         async for answer in self:
             latest = self._messages.latest(answer)

@@ -1,4 +1,4 @@
-"""The stream of a video."""
+"""The tracking stream of a video."""
 
 from collections.abc import Mapping
 
@@ -11,14 +11,14 @@ from samserve.v1 import segmentation_pb2 as pb
 
 
 class AsyncTracking(AsyncStream[TrackedFrame]):
-    """`TrackObjects`, one frame at a time."""
+    """A `TrackObjects` stream, one frame at a time."""
 
     def __init__(self, open_call: OpenCall, target: str) -> None:
         super().__init__(open_call, target)
         self._sequence = 0
 
     async def track(self, frame: ImageLike, prompts: Mapping[int, Prompt], normalized: bool) -> TrackedFrame:
-        """Follow the objects onto the next frame."""
+        """Track the objects to the next frame."""
         source = await async_run(ImageSource.of, frame)
         self._sequence += 1
         request = track_request(self._sequence, source, prompts, normalized)

@@ -11,8 +11,8 @@ from samserve.v1 import segmentation_pb2 as pb
 
 
 class GazeStream(Stream[GazeAnswer | Refused]):
-    """`SegmentGaze`: send frames and samples, iterate for answers. Sending and iterating belong in separate
-    threads or tasks."""
+    """A `SegmentGaze` stream: send frames and samples, and iterate for answers. Send and iterate in separate threads or
+    tasks."""
 
     def __init__(self, open_call: OpenCall, target: str, config: pb.GazeConfig) -> None:
         super().__init__(open_call, target)
@@ -22,8 +22,8 @@ class GazeStream(Stream[GazeAnswer | Refused]):
         """Send the next frame and return its number.
 
         Args:
-            reference_homography: `[3, 3]`, from this frame's pixels to a plane that stays fixed during the stream;
-                without it the server estimates the camera's motion from the frames.
+            reference_homography: `[3, 3]`, maps this frame's pixels to a plane that stays fixed during the stream.
+                Without it, the server estimates the camera's motion from the frames.
         """
         source = run(ImageSource.of, image)
         requests = self._messages.frame(source.message, reference_homography)
@@ -34,10 +34,12 @@ class GazeStream(Stream[GazeAnswer | Refused]):
     def sample(
         self, timestamp_nanoseconds: int, x: float, y: float, valid: bool = True, confidence: float | None = None
     ) -> int:
-        """Send the next gaze sample, on the last frame sent, and return its number. Timestamps rise.
+        """Send the next gaze sample, which refers to the last frame sent, and return its number. Timestamps must
+        increase.
 
-        A sample up to 0.1 s older than the last one is refused; if it is older still, the clock was set back, and time
-        starts again with it. Of a sample that is not valid, `x`, `y` and `confidence` are not read.
+        A sample up to 0.1 s older than the last one is rejected. If it is older than that, the clock was set back and
+        the server restarts its clock at this sample. If the sample is not valid, `x`, `y` and `confidence` are
+        ignored.
         """
         requests = self._messages.sample(timestamp_nanoseconds, x, y, valid, confidence)
         number = self._messages.samples

@@ -22,7 +22,7 @@ from samserve.v1 import segmentation_pb2 as pb
 
 
 class InteractiveSession(Stream[SessionMasks | Refused]):
-    """`SegmentStream`: edit a prompt on one image. An edit returns at once; `masks` waits for what it leads to.
+    """A `SegmentStream` session: edit a prompt on one image. Edits return at once; `masks` waits for the result.
 
     >>> with client.interactive("photo.jpg") as session:
     ...     session.add_point(320, 240)
@@ -37,19 +37,19 @@ class InteractiveSession(Stream[SessionMasks | Refused]):
         self._messages = SessionMessages(image, normalized, multimask_output)
 
     def add_point(self, x: float, y: float, label: int = 1) -> None:
-        """Add a click: label 1 on the object, 0 beside it."""
+        """Add a point, with label 1 on the object or 0 on the background."""
         self._edit(add_point(x, y, label))
 
     def move_point(self, index: int, x: float, y: float) -> None:
-        """Move the click at this index."""
+        """Move the point at this index."""
         self._edit(move_point(index, x, y))
 
     def remove_point(self, index: int) -> None:
-        """Remove the click at this index."""
+        """Remove the point at this index."""
         self._edit(remove_point(index))
 
     def set_box(self, x0: float, y0: float, x1: float, y1: float) -> None:
-        """Set the box, or change it."""
+        """Set or replace the box."""
         self._edit(set_box(x0, y0, x1, y1))
 
     def remove_box(self) -> None:
@@ -57,18 +57,18 @@ class InteractiveSession(Stream[SessionMasks | Refused]):
         self._edit(REMOVE_BOX)
 
     def clear(self) -> None:
-        """Remove everything."""
+        """Remove all points and the box."""
         self._edit(CLEAR)
 
     def undo(self) -> None:
-        """Take the last edit back."""
+        """Undo the last edit."""
         self._edit(UNDO)
 
     def masks(self) -> SessionMasks:
-        """The masks after the last edit sent; those of earlier ones are passed over.
+        """Wait for the masks after the last edit sent. Masks of earlier edits are skipped.
 
         Raises:
-            ClientError: the last edit was refused, or the stream ended.
+            ClientError: the last edit was rejected, or the stream ended.
         """
         for answer in self:
             latest = self._messages.latest(answer)

@@ -1,5 +1,5 @@
 # Generated from samserve/client/_async by `make unasync`; do not edit.
-"""The stream of a video."""
+"""The tracking stream of a video."""
 
 from collections.abc import Mapping
 
@@ -12,14 +12,14 @@ from samserve.v1 import segmentation_pb2 as pb
 
 
 class Tracking(Stream[TrackedFrame]):
-    """`TrackObjects`, one frame at a time."""
+    """A `TrackObjects` stream, one frame at a time."""
 
     def __init__(self, open_call: OpenCall, target: str) -> None:
         super().__init__(open_call, target)
         self._sequence = 0
 
     def track(self, frame: ImageLike, prompts: Mapping[int, Prompt], normalized: bool) -> TrackedFrame:
-        """Follow the objects onto the next frame."""
+        """Track the objects to the next frame."""
         source = run(ImageSource.of, frame)
         self._sequence += 1
         request = track_request(self._sequence, source, prompts, normalized)

@@ -1,11 +1,11 @@
-"""The prompt of an interactive session, edited."""
+"""The state of an interactive session's prompt."""
 
 from samserve.client.errors import InvalidRequest
 from samserve.v1 import segmentation_pb2 as pb
 
 
 class EditedPrompt:
-    """A prompt and its earlier states. Unlike a real session's, every edit is one step of `undo`.
+    """A prompt and its earlier states. Unlike in a real session, `undo` reverts exactly one edit.
 
     Attributes:
         start: the session's first message.
@@ -19,12 +19,12 @@ class EditedPrompt:
 
     @property
     def undoable_edits(self) -> int:
-        """How many edits can be undone."""
+        """Number of edits that can be undone."""
         return len(self._earlier)
 
     @property
     def multimask_output(self) -> bool:
-        """Whether the prompt is a single point, and its masks were asked for."""
+        """Return True if the prompt is a single point and three masks were requested."""
         return self.start.multimask_output and len(self.prompt.points) == 1 and not self.prompt.HasField("box")
 
     def edit(self, request: pb.SegmentStreamRequest) -> None:

@@ -1,4 +1,4 @@
-"""The fake gateway's life: its server, the answers it was told, and the calls it received."""
+"""The fake gateway: its server, its scripted answers, and the calls it received."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +22,7 @@ _THREADS = 16
 
 @dataclass(frozen=True, slots=True)
 class ReceivedCall:
-    """One call that the gateway received.
+    """A call that the gateway received.
 
     Attributes:
         rpc: its name, such as `Segment`.
@@ -38,12 +38,12 @@ class ReceivedCall:
 class FakeGateway:
     """Serves the whole API on a free loopback port, without a model. Use it in a `with` statement.
 
-    Like a real gateway it remembers images by their ids, refuses what is no image, and answers NOT_FOUND for an id that
-    it was not sent. Masks come from one function for all calls:
+    Like a real gateway, it remembers images by id, rejects files that are not images, and answers NOT_FOUND for unknown
+    ids. All calls get their masks from one function:
 
     - `Segment`, `SegmentStream` and `TrackObjects`: the masks of each prompt;
-    - `SegmentGaze`: the first mask of a point where the sample is, until a sample is outside of it;
-    - `GenerateMasks`: the first mask of each point of a grid of `points_per_side`, 2 where it is not given.
+    - `SegmentGaze`: the first mask of a point at the sample, until a sample lies outside of it;
+    - `GenerateMasks`: the first mask of each point of a grid of `points_per_side` (default 2).
 
     `DetectEdges` finds no edges, and embeddings are zeros.
     """
@@ -52,8 +52,8 @@ class FakeGateway:
         """Prepare a gateway.
 
         Args:
-            masks: a function of a prompt and (H, W), or masks for every prompt. What it raises as a `ClientError`
-                reaches the caller as that error.
+            masks: a function of a prompt and (H, W), or the masks of every prompt. If the function raises a
+                `ClientError`, the caller gets that error.
         """
         self._script = Script(masks if callable(masks) else lambda prompt, size: masks)
         self._server = grpc.server(
@@ -67,24 +67,24 @@ class FakeGateway:
 
     @property
     def calls(self) -> list[ReceivedCall]:
-        """The calls received so far, refused ones included, health checks not."""
+        """The calls received so far, including rejected ones, without health checks."""
         return [ReceivedCall(*call) for call in self._script.calls]
 
     def fail(self, error: ClientError, times: int = 1) -> None:
-        """Answer the next calls with this error, as the client will raise it.
+        """Answer the next calls with an error, which the client raises.
 
         Args:
-            times: so many. The client itself repeats calls that are `Unavailable`, at most four times in all, and calls
-                that are `Overloaded` with `retry_after_seconds`.
+            times: number of calls to fail. The client itself retries `Unavailable` calls, with at most four attempts,
+                and `Overloaded` calls that have `retry_after_seconds`.
         """
         self._script.failures.extend([error] * times)
 
     def forget_images(self) -> None:
-        """Forget all images, as a gateway does that was started anew."""
+        """Forget all images, as a gateway does when it restarts."""
         self._script.images.clear()
 
     def set_serving(self, serving: bool) -> None:
-        """Set what `Client.healthy` answers."""
+        """Set the return value of `Client.healthy`."""
         status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
         self._health.set(SERVICE_NAME, status)
 

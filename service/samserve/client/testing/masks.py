@@ -1,4 +1,4 @@
-"""Masks of a fake gateway: functions from a prompt to masks, and masks as messages."""
+"""Masks of the fake gateway: functions from prompts to masks, and conversion of masks to messages."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -13,18 +13,18 @@ from samserve.v1 import segmentation_pb2 as pb
 
 BoolMask: TypeAlias = npt.NDArray[np.bool_]
 MaskFunction: TypeAlias = Callable[[Prompt, tuple[int, int]], Sequence[BoolMask]]
-"""Gives the masks, bool `[H, W]`, of a prompt in pixels on an image of (H, W): the likeliest first, and as many as
-there are answers with `multimask_output`. Without, the first one is used."""
+"""Returns the masks, bool `[H, W]`, of a prompt in pixels on an image of size (H, W), the best first. All are returned
+with `multimask_output`, otherwise only the first."""
 
 LOW_RES_SIZE = 64
 _LOGIT = 8.0
 
 
 def box_masks(prompt: Prompt, size: tuple[int, int]) -> list[BoolMask]:
-    """The prompt's box, filled, and two larger ones.
+    """Return the filled box of the prompt, and two larger ones.
 
-    Without a box, a square around the first foreground point, or around the centre of the image for a text: a quarter
-    of the image's shorter side across.
+    Without a box, return squares around the first foreground point or, for a text, around the centre of the image. The
+    side of the first square is a quarter of the image's shorter side.
     """
     height, width = size
     if prompt.box is not None:
@@ -49,7 +49,7 @@ def mask_messages(
     low_res: bool = False,
     space: "pb.CoordinateSpace.ValueType" = pb.COORDINATE_SPACE_PIXELS,
 ) -> list[pb.Mask]:
-    """The masks as they are sent, with falling `iou_prediction`, and `bbox` in this space."""
+    """Convert masks to messages with decreasing `iou_prediction`, and `bbox` in this coordinate space."""
     messages = [_mask_message(mask, 0.9 / (index + 1), low_res) for index, mask in enumerate(masks)]
     if space == pb.COORDINATE_SPACE_NORMALIZED:
         for message, (height, width) in zip(messages, (mask.shape for mask in masks), strict=True):
@@ -59,7 +59,7 @@ def mask_messages(
 
 
 def prompt_in_pixels(message: pb.Prompt, size: tuple[int, int], space: "pb.CoordinateSpace.ValueType") -> Prompt:
-    """The prompt as a caller of the client writes it."""
+    """Convert a prompt message to the client's `Prompt`."""
     normalized = space == pb.COORDINATE_SPACE_NORMALIZED
     width, height = (size[1], size[0]) if normalized else (1, 1)
     points = [(point.x * width, point.y * height) for point in message.points]
@@ -80,7 +80,7 @@ def _mask_message(mask: BoolMask, iou_prediction: float, low_res: bool) -> pb.Ma
     )
     if low_res:
         ys, xs = (np.arange(LOW_RES_SIZE) * max(mask.shape) // LOW_RES_SIZE for _ in range(2))
-        # As the model sees the image: its longer side across the square, the rest empty.
+        # As the model sees the image: its longer side fills the square, the rest is empty.
         square = np.zeros((max(mask.shape), max(mask.shape)), dtype=np.bool_)
         square[:height, :width] = mask
         logits = np.where(square[np.ix_(ys, xs)], _LOGIT, -_LOGIT).astype("<f2")

@@ -1,4 +1,4 @@
-"""The API as the fake gateway answers it."""
+"""The fake gateway's implementation of the API."""
 
 import io
 from collections import deque
@@ -64,7 +64,7 @@ class _KnownImage:
     cached: bool
 
     def fields(self) -> dict[str, Any]:
-        """What most responses say of an image."""
+        """The fields about an image that most responses have."""
         source = pb.EMBEDDING_SOURCE_MEMORY if self.cached else pb.EMBEDDING_SOURCE_ENCODED
         size = pb.Size(height=self.size[0], width=self.size[1])
         return {"image_id": self.id, "original_size": size, "embedding_source": source, "cached": self.cached}
@@ -232,7 +232,7 @@ class FakeServicer(SegmentationServiceServicer):
 
     @contextmanager
     def _call(self, rpc: str, request: Any, context: Any) -> Iterator[None]:
-        """Record the call; answer a failure that was told, or an error that is raised, as its status."""
+        """Record the call, and convert a scripted failure or a raised error to its status."""
         self._script.calls.append((rpc, request, dict(context.invocation_metadata())))
         try:
             if self._script.failures:
@@ -282,7 +282,7 @@ class FakeServicer(SegmentationServiceServicer):
     def _look(
         self, sample: pb.GazeSample, image: _KnownImage | None, config: pb.GazeConfig, answer: pb.GazeAnswer, last: Any
     ) -> Any:
-        """Fill the answer to one sample, and return the mask that is looked at afterwards."""
+        """Fill in the answer to one sample, and return the mask that is looked at from then on."""
         answer.sequence, answer.timestamp_nanoseconds = sample.sequence, sample.timestamp_nanoseconds
         answer.x, answer.y = sample.x, sample.y
         answer.ClearField("mask")
@@ -316,7 +316,7 @@ def _size(data: bytes) -> tuple[int, int]:
     try:
         with Image.open(io.BytesIO(data)) as image:
             width, height = ImageOps.exif_transpose(image).size
-    except Exception:  # Pillow's plugins let nearly anything out on corrupt data
+    except Exception:  # Pillow's plugins raise many kinds of exceptions on corrupt data.
         raise InvalidRequest("image.data", "is not an image that can be read") from None
     return height, width
 
