@@ -30,7 +30,7 @@ from samserve.domain.embedding import Embedding, pack, unpack
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.identity import EmbeddingKey, ImageId
 from samserve.domain.manifest import ModelManifest
-from samserve.domain.prompts import CoordinateSpace, Prompt, batch_prompts
+from samserve.domain.prompts import CoordinateSpace, ObjectPrompt, batch_prompts
 from samserve.gateway.settings import Settings
 from samserve.v1 import segmentation_pb2 as pb
 from samserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
@@ -50,11 +50,11 @@ def processor_seconds(work: Callable[[], object], rounds: int, process: psutil.P
     return float(sum(process.cpu_times()[:2]) - before) / rounds
 
 
-def prompts(count: int) -> list[Prompt]:
+def prompts(count: int) -> list[ObjectPrompt]:
     """Clicks spread over the photo."""
     height, width = PHOTO_SIZE
     labels = np.ones(1, dtype=np.int32)
-    return [Prompt(np.array([[width * (i + 1) / (count + 1), height / 2]]), labels) for i in range(count)]
+    return [ObjectPrompt(np.array([[width * (i + 1) / (count + 1), height / 2]]), labels) for i in range(count)]
 
 
 async def models(photo: bytes, rounds: int) -> tuple[float, float, float, float]:

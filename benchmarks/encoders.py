@@ -16,7 +16,7 @@ from samserve.adapters.onnxruntime import OnnxRuntimeImageEncoder
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.manifest import ModelManifest
 from samserve.usecases.ports import DecodedImage
-from samserve.usecases.timings import Timings
+from samserve.usecases.timings import StageTimings
 
 
 async def compare(repositories: list[Path], rounds: int) -> Comparison:
@@ -34,7 +34,7 @@ def _task(encoder: OnnxRuntimeImageEncoder, repository: Path) -> tuple[str, Call
     manifest = ModelManifest.read(repository)
     side = manifest.image_size
     pixels = np.random.default_rng(0).integers(0, 256, (3, side, side), dtype=np.uint8)
-    image = DecodedImage(pixels, ImageFrame(Size(side, side), side), Timings())
+    image = DecodedImage(pixels, ImageFrame(Size(side, side), side), StageTimings())
 
     async def encode() -> None:
         await encoder.encode(image)

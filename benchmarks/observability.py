@@ -33,7 +33,7 @@ from samserve.observability.metrics import Metrics
 from samserve.observability.tracing import OpenTelemetryTracer
 from samserve.usecases.observers import Warmth
 from samserve.usecases.ports import DecodedMasks
-from samserve.usecases.timings import Stage, Timings
+from samserve.usecases.timings import Stage, StageTimings
 from samserve.v1 import segmentation_pb2 as pb
 from samserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
 
@@ -87,8 +87,8 @@ async def compare(rounds: int) -> dict[str, list[float]]:
 def counting(calls: int = 5000) -> float:
     """CPU seconds of counting one warm `Segment` in the metrics."""
     observer, nothing = Metrics().requests, np.zeros(0, np.float32)
-    decoded = DecodedMasks(nothing, nothing, Timings({Stage.QUEUE: 0.001, Stage.MASK_DECODE: 0.001}))
-    answered = decoded.timings + Timings({Stage.POST_PROCESS: 0.001})
+    decoded = DecodedMasks(nothing, nothing, StageTimings({Stage.QUEUE: 0.001, Stage.MASK_DECODE: 0.001}))
+    answered = decoded.timings + StageTimings({Stage.POST_PROCESS: 0.001})
     started = time.process_time()
     for _ in range(calls):
         call = CallRecord("Segment", "", {}, observer, NoTracer())

@@ -24,7 +24,7 @@ from samserve.domain.manifest import ModelManifest
 from samserve.gateway.settings import default_model_repository
 from samserve.observability.metrics import Metrics
 from samserve.usecases.automatic import AutomaticMaskGenerator, GenerationQuery
-from samserve.usecases.embedder import ImageEmbedder, ImageSource
+from samserve.usecases.embedder import ImageEmbedder, ImageInput
 from samserve.usecases.load.admission import Admission
 
 COFFEE = Path(__file__).parents[2] / "docs" / "photos" / "coffee.jpg"
@@ -61,7 +61,7 @@ async def generator() -> AsyncIterator[AutomaticMaskGenerator]:
 async def generated(pixels: npt.NDArray[np.uint8], parameters: dict[str, Any]) -> list[Candidate]:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", compress_level=1)
-    query = GenerationQuery(ImageSource(data=file.getvalue()), AutomaticMaskParameters(**parameters))
+    query = GenerationQuery(ImageInput(data=file.getvalue()), AutomaticMaskParameters(**parameters))
     async with generator() as under_test, aclosing(under_test.search(query)) as events:
         return [event async for event in events if isinstance(event, Candidate)]
 

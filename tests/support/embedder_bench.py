@@ -7,15 +7,15 @@ import numpy as np
 from samserve.domain.errors import InvalidImage, ModelUnavailable
 from samserve.domain.geometry import CropBox, ImageFrame, Size
 from samserve.domain.manifest import ModelManifest
-from samserve.usecases.embedder import ImageEmbedder, ImageSource
+from samserve.usecases.embedder import ImageEmbedder, ImageInput
 from samserve.usecases.load.admission import Admission
 from samserve.usecases.ports import DecodedImage, EncodedImage, EncodeLease
-from samserve.usecases.timings import Stage, Timings
+from samserve.usecases.timings import Stage, StageTimings
 from tests.support.fake_models import DictCache, FreeLease
 
 MANIFEST = ModelManifest("tiny", "sha256:" + "a" * 64, "fp32", 64, (4, 8, 8), 32)
 SIZE = Size(30, 40)
-DOG = ImageSource(data=b"dog")
+DOG = ImageInput(data=b"dog")
 
 
 class CountingDecoder:
@@ -32,7 +32,7 @@ class CountingDecoder:
         self.decoded += 1
         self.crops.append(crop_box)
         return DecodedImage(
-            np.zeros((3, 64, 64), np.uint8), ImageFrame(SIZE, image_size), Timings({Stage.IMAGE_DECODE: 0.001})
+            np.zeros((3, 64, 64), np.uint8), ImageFrame(SIZE, image_size), StageTimings({Stage.IMAGE_DECODE: 0.001})
         )
 
 
@@ -51,7 +51,7 @@ class FakeImageEncoder:
         await self.let.wait()
         if self.failing:
             raise ModelUnavailable("down", 1.0)
-        return EncodedImage(np.ones((4, 8, 8), np.float16), Timings({Stage.ENCODE: 0.01}))
+        return EncodedImage(np.ones((4, 8, 8), np.float16), StageTimings({Stage.ENCODE: 0.01}))
 
 
 class Bench:

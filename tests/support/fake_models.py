@@ -12,7 +12,7 @@ from samserve.domain.geometry import CropBox, ImageFrame, Size
 from samserve.domain.identity import EmbeddingKey
 from samserve.domain.manifest import ModelManifest
 from samserve.domain.prompts import PromptBatch
-from samserve.usecases.embedder import ImageEmbedder, ImageSource
+from samserve.usecases.embedder import ImageEmbedder, ImageInput
 from samserve.usecases.load.admission import Admission
 from samserve.usecases.ports import (
     CachedEmbedding,
@@ -21,15 +21,15 @@ from samserve.usecases.ports import (
     EmbeddingSource,
     EncodedImage,
 )
-from samserve.usecases.timings import Stage, Timings
+from samserve.usecases.timings import Stage, StageTimings
 
 MANIFEST = ModelManifest("tiny", "sha256:" + "a" * 64, "fp32", 64, (4, 8, 8), 32)
 SIZE = Size(300, 400)
 
 
-def image(scene: int, size: Size = SIZE, nonce: int = 0) -> ImageSource:
+def image(scene: int, size: Size = SIZE, nonce: int = 0) -> ImageInput:
     """A file whose pixels are those of a scene; another nonce makes another file."""
-    return ImageSource(data=f"{scene} {size.height} {size.width} {nonce}".encode())
+    return ImageInput(data=f"{scene} {size.height} {size.width} {nonce}".encode())
 
 
 class SceneDecoder:
@@ -42,7 +42,9 @@ class SceneDecoder:
         return Size(int(height), int(width))
 
     async def decode(self, data: bytes, image_size: int, crop_box: CropBox | None = None) -> DecodedImage:
-        return DecodedImage(np.zeros((3, 64, 64), np.uint8), ImageFrame(await self.probe(data), image_size), Timings())
+        return DecodedImage(
+            np.zeros((3, 64, 64), np.uint8), ImageFrame(await self.probe(data), image_size), StageTimings()
+        )
 
     async def thumbnail(self, data: bytes) -> Thumbnail:
         size = await self.probe(data)
@@ -71,7 +73,7 @@ class FakeImageEncoder:
             await self.let.wait()
         finally:
             self.in_flight -= 1
-        return EncodedImage(np.broadcast_to(self.values[:, None, None], (4, 8, 8)), Timings())
+        return EncodedImage(np.broadcast_to(self.values[:, None, None], (4, 8, 8)), StageTimings())
 
 
 class FakeMaskDecoder:
@@ -116,7 +118,7 @@ class FakeMaskDecoder:
             for x, y in (coords[0] for coords in prompts.point_coords)
         ]
         ious = np.tile(np.array(self.iou_predictions, np.float32), (len(masks), 1))
-        return DecodedMasks(np.array(masks, np.float32), ious, Timings({Stage.MASK_DECODE: 0.001}))
+        return DecodedMasks(np.array(masks, np.float32), ious, StageTimings({Stage.MASK_DECODE: 0.001}))
 
 
 class DictCache:

@@ -10,7 +10,7 @@ from samserve.usecases.automatic import (
 )
 from samserve.usecases.load.admission import Admission
 from samserve.usecases.ports import DecodedMasks
-from samserve.usecases.timings import Timings
+from samserve.usecases.timings import StageTimings
 from tests.support.embedder_bench import MANIFEST, Bench
 
 
@@ -27,7 +27,7 @@ class DiscDecoder:
         disc = 20 * (5 - np.hypot(centres[None, None, :] - x, centres[None, :, None] - y))
         masks = np.repeat(disc[:, None], 4, axis=1).astype(np.float32)
         ious = np.tile(np.array([0.0, 0.99, 0.9, 0.5], dtype=np.float32), (len(prompts), 1))
-        return DecodedMasks(masks, ious, Timings())
+        return DecodedMasks(masks, ious, StageTimings())
 
 
 class GeneratorBench:

@@ -18,7 +18,7 @@ from samserve.domain.manifest import DECODER, ENCODER, InvalidManifest
 from samserve.domain.prompts import PromptBatch
 from samserve.usecases.load.thread_pools import available_cores, compute_threads
 from samserve.usecases.ports import DecodedImage, DecodedMasks, EncodedImage
-from samserve.usecases.timings import Stage, Timings
+from samserve.usecases.timings import Stage, StageTimings
 
 _RETRY_AFTER_SECONDS = 1.0
 
@@ -105,7 +105,7 @@ class OnnxRuntimeImageEncoder:
         """See `ImageEncoder.encode`."""
         inputs: Arrays = {"image": image.pixels[None], "input_size": np.array([image.frame.input_size], dtype=np.int32)}
         run = await self._engine.run(inputs)
-        timings = Timings({Stage.QUEUE: run.began - run.queued, Stage.ENCODE: run.ended - run.began})
+        timings = StageTimings({Stage.QUEUE: run.began - run.queued, Stage.ENCODE: run.ended - run.began})
         return EncodedImage(run.outputs["image_embeddings"][0], timings)
 
     def close(self) -> None:
@@ -157,7 +157,7 @@ class OnnxRuntimeMaskDecoder:
         outputs = runs[0].outputs if len(runs) == 1 else await asyncio.to_thread(_joined, runs)
         queued, began = min(run.queued for run in runs), min(run.began for run in runs)
         ended = max(run.ended for run in runs)
-        timings = Timings({Stage.QUEUE: began - queued, Stage.MASK_DECODE: ended - began})
+        timings = StageTimings({Stage.QUEUE: began - queued, Stage.MASK_DECODE: ended - began})
         return DecodedMasks(outputs["low_res_masks"][0], outputs["iou_predictions"][0], timings)
 
     def close(self) -> None:

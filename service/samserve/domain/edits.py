@@ -6,7 +6,7 @@ import numpy as np
 
 from samserve.domain.errors import InvalidPrompt
 from samserve.domain.low_res_masks import LowResMask
-from samserve.domain.prompts import Prompt
+from samserve.domain.prompts import ObjectPrompt
 
 MAX_UNDOABLE = 32
 """Bounds the logits that one session holds: 32 of SAM's are 8 MiB."""
@@ -89,9 +89,9 @@ class PromptState:
         """Whether it is one point, which may mean a whole, a part or a subpart."""
         return self.prompt().is_ambiguous
 
-    def prompt(self) -> Prompt:
+    def prompt(self) -> ObjectPrompt:
         """As the decoder is asked."""
-        return Prompt(
+        return ObjectPrompt(
             np.array([(x, y) for x, y, _ in self.points], dtype=np.float64).reshape(-1, 2),
             np.array([label for _, _, label in self.points], dtype=np.int32),
             None if self.box is None else np.array(self.box, dtype=np.float64),

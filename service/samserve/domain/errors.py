@@ -70,7 +70,7 @@ class TextUnavailable(SamserveError):
     """A text prompt needs something that this server does not have; the text says what to install or to build."""
 
 
-class RetryLater(SamserveError):
+class TransientFailure(SamserveError):
     """The same request can succeed later.
 
     Attributes:
@@ -82,7 +82,7 @@ class RetryLater(SamserveError):
         self.retry_after_seconds = retry_after_seconds
 
 
-class Overloaded(RetryLater):
+class CapacityExceeded(TransientFailure):
     """Refused before any work was queued, because too much is in flight.
 
     Attributes:
@@ -102,11 +102,11 @@ SHED_REASONS = (*LIMITS, "deadline", "edits", "triton_queue")
 Triton's own queues refuse."""
 
 
-class ModelUnavailable(RetryLater):
+class ModelUnavailable(TransientFailure):
     """The models cannot be reached or cannot answer."""
 
 
-class ShuttingDown(RetryLater):
+class ShuttingDown(TransientFailure):
     """The gateway is stopping, and ends a stream that another one can take over."""
 
 

@@ -51,7 +51,7 @@ def _no_labels() -> npt.NDArray[np.int32]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Prompt:
+class ObjectPrompt:
     """One object to segment.
 
     Attributes:
@@ -102,7 +102,7 @@ def check_count(count: int, limits: PromptLimits) -> None:
         raise InvalidPrompt("prompts", f"has {count} entries, the limit is {limits.max_prompts}; split the request")
 
 
-def check_prompts(prompts: Sequence[Prompt], limits: PromptLimits, low_res_size: int) -> None:
+def check_prompts(prompts: Sequence[ObjectPrompt], limits: PromptLimits, low_res_size: int) -> None:
     """Refuse what no image could make valid.
 
     Raises:
@@ -116,7 +116,7 @@ def check_prompts(prompts: Sequence[Prompt], limits: PromptLimits, low_res_size:
             check_prompt(prompt, limits, low_res_size)
 
 
-def check_prompt(prompt: Prompt, limits: PromptLimits, low_res_size: int) -> None:
+def check_prompt(prompt: ObjectPrompt, limits: PromptLimits, low_res_size: int) -> None:
     """Refuse a prompt that no image could make valid.
 
     Raises:
@@ -132,7 +132,7 @@ def check_prompt(prompt: Prompt, limits: PromptLimits, low_res_size: int) -> Non
         _check_mask_input(prompt.mask_input, low_res_size)
 
 
-def check_inside(prompts: Sequence[Prompt], space: CoordinateSpace, original_size: Size) -> None:
+def check_inside(prompts: Sequence[ObjectPrompt], space: CoordinateSpace, original_size: Size) -> None:
     """Refuse coordinates outside the image.
 
     Raises:
@@ -143,7 +143,7 @@ def check_inside(prompts: Sequence[Prompt], space: CoordinateSpace, original_siz
             check_prompt_inside(prompt, space, original_size)
 
 
-def check_prompt_inside(prompt: Prompt, space: CoordinateSpace, original_size: Size) -> None:
+def check_prompt_inside(prompt: ObjectPrompt, space: CoordinateSpace, original_size: Size) -> None:
     """Refuse a prompt's coordinates outside the image.
 
     Raises:
@@ -155,16 +155,16 @@ def check_prompt_inside(prompt: Prompt, space: CoordinateSpace, original_size: S
         _check_bounds("box.{axis}{row}", prompt.box.reshape(2, 2), extent, space)
 
 
-def in_pixels(prompt: Prompt, space: CoordinateSpace, original_size: Size) -> Prompt:
+def in_pixels(prompt: ObjectPrompt, space: CoordinateSpace, original_size: Size) -> ObjectPrompt:
     """The same prompt in pixels of the original image."""
     width, height = _extent(space, original_size)
     unit = np.array([original_size.width / width, original_size.height / height])
     box = None if prompt.box is None else prompt.box * np.tile(unit, 2)
-    return Prompt(prompt.point_coords * unit, prompt.point_labels, box, prompt.mask_input)
+    return ObjectPrompt(prompt.point_coords * unit, prompt.point_labels, box, prompt.mask_input)
 
 
 def batch_prompts(
-    prompts: Sequence[Prompt], space: CoordinateSpace, frame: ImageFrame, low_res_size: int
+    prompts: Sequence[ObjectPrompt], space: CoordinateSpace, frame: ImageFrame, low_res_size: int
 ) -> PromptBatch:
     """Lay checked prompts out as the decoder's arrays, in the model's input frame.
 
@@ -191,11 +191,11 @@ def batch_prompts(
 def click_prompts(points: Iterable[npt.NDArray[np.float64]], frame: ImageFrame, low_res_size: int) -> PromptBatch:
     """One prompt for each point (x, y) in pixels of the frame's image: a click on the object."""
     label = np.full(1, PointLabel.FOREGROUND, dtype=np.int32)
-    prompts = [Prompt(point[None], label) for point in points]
+    prompts = [ObjectPrompt(point[None], label) for point in points]
     return batch_prompts(prompts, CoordinateSpace.PIXELS, frame, low_res_size)
 
 
-def _tokens(prompt: Prompt) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int32]]:
+def _tokens(prompt: ObjectPrompt) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int32]]:
     if prompt.box is not None:
         extra_coords, extra_labels = prompt.box.reshape(2, 2), [PointLabel.BOX_TOP_LEFT, PointLabel.BOX_BOTTOM_RIGHT]
     elif len(prompt.point_coords):
@@ -225,7 +225,7 @@ def check_point_count(count: int, limits: PromptLimits) -> None:
         raise InvalidPrompt("points", f"has {count} entries, the limit is {limit}; send fewer points")
 
 
-def _check_points(prompt: Prompt, limits: PromptLimits) -> None:
+def _check_points(prompt: ObjectPrompt, limits: PromptLimits) -> None:
     count = len(prompt.point_coords)
     check_point_count(count, limits)
     if count != len(prompt.point_labels):

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from samserve.domain.embedding import Embedding
 from samserve.domain.geometry import ImageFrame
 from samserve.domain.low_res_masks import LowResMask, bounding_box, interior_point, overlap, visible
-from samserve.domain.prompts import PointLabel, Prompt
+from samserve.domain.prompts import ObjectPrompt, PointLabel
 
 _BOX_MARGIN = 0.05
 """How much the box is widened on each side, in its own width and height: objects move."""
@@ -37,7 +37,7 @@ class TrackingLimits:
     growth_frames: int = 8
 
 
-def following_prompt(low_res_mask: LowResMask, frame: ImageFrame) -> Prompt | None:
+def following_prompt(low_res_mask: LowResMask, frame: ImageFrame) -> ObjectPrompt | None:
     """What asks the next frame for the object: logits, box and a point inside; None for an empty mask."""
     mask = visible(low_res_mask, frame)
     box, point = bounding_box(mask, frame), interior_point(mask, frame)
@@ -47,7 +47,7 @@ def following_prompt(low_res_mask: LowResMask, frame: ImageFrame) -> Prompt | No
     height, width = frame.original_size
     widened = np.clip(box + margin, 0, [width, height, width, height])
     label = np.array([PointLabel.FOREGROUND], dtype=np.int32)
-    return Prompt(point[None], label, widened, low_res_mask)
+    return ObjectPrompt(point[None], label, widened, low_res_mask)
 
 
 def appearance(embedding: Embedding, low_res_mask: LowResMask) -> npt.NDArray[np.float32]:

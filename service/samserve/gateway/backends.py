@@ -11,7 +11,7 @@ from samserve.adapters.onnxruntime import OnnxRuntimeImageEncoder, OnnxRuntimeMa
 from samserve.adapters.text_tokenizer import ClipTokenizer
 from samserve.adapters.triton import TritonBackend, TritonSession
 from samserve.domain.clip_manifest import FILE_NAME, TOKENIZER_FILE, ClipManifest
-from samserve.domain.errors import RetryLater, TextUnavailable
+from samserve.domain.errors import TextUnavailable, TransientFailure
 from samserve.domain.manifest import InvalidManifest, ModelManifest
 from samserve.gateway.settings import Settings
 from samserve.observability.call import Tracer
@@ -130,7 +130,7 @@ async def triton(
             if session is not None and session is not served:
                 try:
                     models, served = await _models_of(session, settings, observer), session
-                except RetryLater as error:
+                except TransientFailure as error:
                     _log.warning("not serving: %s", error)
                     session = None
             now = ModelsUnavailable() if session is None else models

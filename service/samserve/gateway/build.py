@@ -35,7 +35,7 @@ from samserve.usecases.embedder import ImageEmbedder
 from samserve.usecases.gaze.frames import GazeFrames
 from samserve.usecases.gaze.session import GazeSession
 from samserve.usecases.gaze.target import GazeObjects
-from samserve.usecases.interactive import InteractiveSession
+from samserve.usecases.interactive import EditingSession
 from samserve.usecases.load.admission import Admission
 from samserve.usecases.load.rate_limit import TenantRateLimiter
 from samserve.usecases.ports import EmbeddingCache, EncodeLease
@@ -158,8 +158,8 @@ class ServicerBuilder:
         )
 
     def _interactive(self, models: Models, embedder: ImageEmbedder) -> InteractiveHandler:
-        def session(tenant: str) -> InteractiveSession:
-            return InteractiveSession(
+        def session(tenant: str) -> EditingSession:
+            return EditingSession(
                 tenant=tenant,
                 manifest=models.manifest,
                 embedder=embedder,

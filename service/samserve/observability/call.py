@@ -10,11 +10,11 @@ from contextvars import ContextVar
 from typing import Protocol
 
 from samserve.api import TENANT_METADATA_KEY
-from samserve.domain.errors import Overloaded, SamserveError
-from samserve.usecases.embedder import EmbeddedImage
+from samserve.domain.errors import CapacityExceeded, SamserveError
+from samserve.usecases.embedder import EmbeddingResult
 from samserve.usecases.observers import RequestObserver, Warmth
 from samserve.usecases.ports import DecodedMasks, EmbeddingSource
-from samserve.usecases.timings import Stage, Timings
+from samserve.usecases.timings import Stage, StageTimings
 
 _LOGGED_CHARACTERS = 128
 _WARMTH = {
@@ -88,7 +88,7 @@ class CallRecord:
         self.trace_id = ""
         self.image_id = ""
         self.warmth = Warmth.NONE
-        self.timings = Timings()
+        self.timings = StageTimings()
         self.prompts = 0
         self.request_bytes = self.response_bytes = 0
         self.code = ""
@@ -99,7 +99,7 @@ class CallRecord:
         """As the client named it; empty for none."""
         return self.metadata.get(TENANT_METADATA_KEY, "")
 
-    def embedded(self, embedded: EmbeddedImage) -> None:
+    def embedded(self, embedded: EmbeddingResult) -> None:
         """It got an embedding."""
         self.image_id = embedded.image_id
         if self.warmth is not Warmth.COLD:
@@ -113,7 +113,7 @@ class CallRecord:
         """It got masks."""
         self._spent(decoded.timings)
 
-    def answered(self, timings: Timings) -> None:
+    def answered(self, timings: StageTimings) -> None:
         """It, or a message of it, was answered: record the stages that belong to no port of the use cases."""
         own = timings.only(Stage.RANK, Stage.POST_PROCESS)
         self._spent(own)
@@ -131,7 +131,7 @@ class CallRecord:
 
     def refused(self, error: SamserveError) -> None:
         """It, or a message of it, failed because of this."""
-        if isinstance(error, Overloaded):
+        if isinstance(error, CapacityExceeded):
             self._observer.shed(error.reason)
 
     def ended(self, code: str, seconds: float) -> None:
@@ -167,7 +167,7 @@ class CallRecord:
         spent = {f"{stage.value}_seconds": round(seconds, 6) for stage, seconds in self.timings.seconds.items()}
         return {name: value for name, value in described.items() if value not in ("", 0)} | spent
 
-    def _spent(self, timings: Timings) -> None:
+    def _spent(self, timings: StageTimings) -> None:
         self.timings += timings
         for stage, seconds in timings.seconds.items():
             self._observer.stage(stage, seconds)

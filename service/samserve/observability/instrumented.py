@@ -7,7 +7,7 @@ from samserve.domain.geometry import CropBox, Size
 from samserve.domain.identity import EmbeddingKey
 from samserve.domain.prompts import PromptBatch
 from samserve.observability.call import current_call
-from samserve.usecases.embedder import EmbeddedImage, ImageEmbedder, ImageSource
+from samserve.usecases.embedder import EmbeddingResult, ImageEmbedder, ImageInput
 from samserve.usecases.ports import (
     CachedEmbedding,
     DecodedImage,
@@ -26,11 +26,11 @@ class InstrumentedImageEmbedder(ImageEmbedder):
 
     async def embed(
         self,
-        image: ImageSource,
+        image: ImageInput,
         tenant: str,
         check: Callable[[Size], None] = lambda original_size: None,
         crop_box: CropBox | None = None,
-    ) -> EmbeddedImage:
+    ) -> EmbeddingResult:
         """See `ImageEmbedder.embed`."""
         call = current_call()
         if image.image_id:

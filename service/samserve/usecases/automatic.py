@@ -26,10 +26,10 @@ from samserve.domain.masks import MULTIMASK
 from samserve.domain.point_grids import Crop, crop_layers
 from samserve.domain.prompts import click_prompts
 from samserve.domain.rendered_mask import MaskFormat, RenderedMask
-from samserve.usecases.embedder import EmbeddedImage, ImageEmbedder, ImageSource
+from samserve.usecases.embedder import EmbeddingResult, ImageEmbedder, ImageInput
 from samserve.usecases.load.admission import Admission
 from samserve.usecases.ports import MaskDecoder, MaskRenderer
-from samserve.usecases.timings import Stage, Timings
+from samserve.usecases.timings import Stage, StageTimings
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -43,7 +43,7 @@ _MAX_HELD_BYTES = 256 << 20
 class GenerationQuery:
     """Which image to search, and how."""
 
-    image: ImageSource
+    image: ImageInput
     parameters: AutomaticMaskParameters
     tenant: str = ""
 
@@ -52,7 +52,7 @@ class GenerationQuery:
 class GenerationStarted:
     """The first event: the image is encoded, and so many points will be asked."""
 
-    embedded: EmbeddedImage
+    embedded: EmbeddingResult
     points_total: int
 
 
@@ -65,7 +65,7 @@ class GenerationProgress:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class GeneratedMask:
+class AcceptedMask:
     """A mask that was accepted.
 
     Attributes:
@@ -82,13 +82,13 @@ class GeneratedMask:
 class GenerationFinished:
     """The last event: how many masks there are, and where the time went, that of crops included."""
 
-    embedded: EmbeddedImage
+    embedded: EmbeddingResult
     masks: int
-    timings: Timings
+    timings: StageTimings
 
 
 SearchEvent: TypeAlias = GenerationStarted | GenerationProgress | Candidate | GenerationFinished
-GenerationEvent: TypeAlias = GenerationStarted | GenerationProgress | GeneratedMask | GenerationFinished
+GenerationEvent: TypeAlias = GenerationStarted | GenerationProgress | AcceptedMask | GenerationFinished
 
 
 class AutomaticMaskGenerator:
@@ -124,13 +124,13 @@ class AutomaticMaskGenerator:
         Args:
             mask_format: any but `LOW_RES_LOGITS`, which are not kept.
         """
-        rendering = _Spent(Timings())
+        rendering = _Spent(StageTimings())
         async with aclosing(self.search(query)) as events:
             async for event in events:
                 match event:
                     case Candidate():
                         mask = await rendering.postprocessing(self._render, event, mask_format)
-                        yield GeneratedMask(mask, event.point, event.crop_box)
+                        yield AcceptedMask(mask, event.point, event.crop_box)
                     case GenerationFinished():
                         yield replace(event, timings=event.timings + rendering.timings)
                     case _:
@@ -141,7 +141,7 @@ class AutomaticMaskGenerator:
 
         Raises:
             InvalidParameter: a parameter is out of range, or lets too many masks through.
-            Overloaded: too many requests are in flight.
+            CapacityExceeded: too many requests are in flight.
             Also what `ImageEmbedder.embed` and `MaskDecoder.decode` raise. `EmbeddingNotFound` may come in the midst,
             where only an id was given and a crop is not cached.
         """
@@ -176,7 +176,7 @@ class AutomaticMaskGenerator:
         return self._mask_renderer.render(candidate.packed.unpack(), mask_format)
 
     async def _embedding_of(
-        self, crop: Crop, embedded: EmbeddedImage, query: GenerationQuery, spent: "_Spent"
+        self, crop: Crop, embedded: EmbeddingResult, query: GenerationQuery, spent: "_Spent"
     ) -> Embedding:
         if crop.layer == 0:
             return embedded.embedding
@@ -203,7 +203,7 @@ class AutomaticMaskGenerator:
 class _Spent:
     """Adds up where the time of one request goes."""
 
-    def __init__(self, timings: Timings) -> None:
+    def __init__(self, timings: StageTimings) -> None:
         self.timings = timings
 
     async def postprocessing(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -212,4 +212,4 @@ class _Spent:
         try:
             return await asyncio.to_thread(work, *args, **kwargs)
         finally:
-            self.timings += Timings({Stage.POST_PROCESS: time.perf_counter() - started})
+            self.timings += StageTimings({Stage.POST_PROCESS: time.perf_counter() - started})

@@ -15,10 +15,10 @@ from samserve.domain.masks import MULTIMASK, upsample_mask
 from samserve.domain.nms import box_nms
 from samserve.domain.point_grids import point_grid
 from samserve.domain.prompts import click_prompts
-from samserve.usecases.embedder import EmbeddedImage, ImageEmbedder, ImageSource
+from samserve.usecases.embedder import EmbeddingResult, ImageEmbedder, ImageInput
 from samserve.usecases.load.admission import Admission
 from samserve.usecases.ports import MaskDecoder
-from samserve.usecases.timings import Stage, Timings
+from samserve.usecases.timings import Stage, StageTimings
 
 _POINTS_PER_SIDE = 16
 _POINTS_PER_BATCH = 32
@@ -30,9 +30,9 @@ _BOX_NMS_THRESH = 0.7
 class DetectedEdges:
     """Edges, uint8 `[H, W]`, 255 on the strongest, and where the time went."""
 
-    embedded: EmbeddedImage
+    embedded: EmbeddingResult
     edges: npt.NDArray[np.uint8]
-    timings: Timings
+    timings: StageTimings
 
 
 class EdgeDetector:
@@ -58,11 +58,11 @@ class EdgeDetector:
         self._requests = requests
         self._generations = generations
 
-    async def detect(self, image: ImageSource, tenant: str) -> DetectedEdges:
+    async def detect(self, image: ImageInput, tenant: str) -> DetectedEdges:
         """The edges of an image.
 
         Raises:
-            Overloaded: too many requests are in flight.
+            CapacityExceeded: too many requests are in flight.
             Also what `ImageEmbedder.embed` and `MaskDecoder.decode` raise.
         """
         with self._requests.admit(), self._generations.admit():
@@ -70,7 +70,7 @@ class EdgeDetector:
             frame = embedded.embedding.frame
             points = point_grid(_POINTS_PER_SIDE) * (frame.original_size.width, frame.original_size.height)
             tracer = _Tracer(frame)
-            decoding = Timings()
+            decoding = StageTimings()
             started = time.perf_counter()
             for start in range(0, len(points), _POINTS_PER_BATCH):
                 batch = points[start : start + _POINTS_PER_BATCH]
@@ -84,7 +84,7 @@ class EdgeDetector:
                 await asyncio.to_thread(tracer.trace, index)
             edges = await asyncio.to_thread(tracer.edges)
             spent = time.perf_counter() - started
-            rest = Timings({Stage.POST_PROCESS: max(0.0, spent - sum(decoding.seconds.values()))})
+            rest = StageTimings({Stage.POST_PROCESS: max(0.0, spent - sum(decoding.seconds.values()))})
             return DetectedEdges(embedded, edges, embedded.timings + decoding + rest)
 
 

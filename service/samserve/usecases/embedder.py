@@ -14,14 +14,14 @@ from samserve.domain.manifest import ModelManifest
 from samserve.usecases.load.admission import Admission
 from samserve.usecases.load.single_flight import SingleFlight
 from samserve.usecases.ports import EmbeddingCache, EmbeddingSource, EncodeLease, ImageDecoder, ImageEncoder
-from samserve.usecases.timings import Stage, Timings
+from samserve.usecases.timings import Stage, StageTimings
 
 _LEASE_POLL_SECONDS = 0.02
 _LEASE_POLL_MAX_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class ImageSource:
+class ImageInput:
     """An image as a caller names it: the file's bytes, or the id of one that was sent before.
 
     Attributes:
@@ -34,13 +34,13 @@ class ImageSource:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class EmbeddedImage:
+class EmbeddingResult:
     """An image's embedding, where it came from and what getting it took."""
 
     image_id: ImageId
     embedding: Embedding
     source: EmbeddingSource
-    timings: Timings
+    timings: StageTimings
 
 
 class ImageEmbedder:
@@ -69,15 +69,15 @@ class ImageEmbedder:
         self._lease = lease
         self._encodes = encodes
         self._cache_secret = cache_secret
-        self._flights: SingleFlight[EmbeddedImage] = SingleFlight()
+        self._flights: SingleFlight[EmbeddingResult] = SingleFlight()
 
     async def embed(
         self,
-        image: ImageSource,
+        image: ImageInput,
         tenant: str,
         check: Callable[[Size], None] = lambda original_size: None,
         crop_box: CropBox | None = None,
-    ) -> EmbeddedImage:
+    ) -> EmbeddingResult:
         """The embedding of an image, or of a crop of it that is encoded, and cached, as an image of its own.
 
         Args:
@@ -88,7 +88,7 @@ class ImageEmbedder:
         Raises:
             InvalidImage: the file cannot be served; of `image.field`.
             EmbeddingNotFound: only an id was given, and its embedding is neither cached nor being made.
-            Overloaded: too many encodes are in flight.
+            CapacityExceeded: too many encodes are in flight.
             ModelUnavailable: the encoder cannot be reached or failed.
         """
         data = image.data or b""
@@ -96,10 +96,10 @@ class ImageEmbedder:
         key = EmbeddingKey.derive(self._cache_secret, tenant, image_id, self._manifest.fingerprint, crop_box)
         started = time.perf_counter()
         cached = await self._cache.get(key)
-        timings = Timings({Stage.CACHE: time.perf_counter() - started})
+        timings = StageTimings({Stage.CACHE: time.perf_counter() - started})
         if cached:
             check(cached.embedding.frame.original_size)
-            return EmbeddedImage(image_id, cached.embedding, cached.source, timings)
+            return EmbeddingResult(image_id, cached.embedding, cached.source, timings)
         if image.data is not None:
             with within(image.field):
                 original_size = await self._image_decoder.probe(image.data)
@@ -112,10 +112,10 @@ class ImageEmbedder:
         if led:
             return replace(made, timings=timings + made.timings)
         check(made.embedding.frame.original_size)
-        timings += Timings({Stage.QUEUE: time.perf_counter() - joined})
-        return EmbeddedImage(image_id, made.embedding, EmbeddingSource.COALESCED, timings)
+        timings += StageTimings({Stage.QUEUE: time.perf_counter() - joined})
+        return EmbeddingResult(image_id, made.embedding, EmbeddingSource.COALESCED, timings)
 
-    async def inspect(self, image: ImageSource, check: Callable[[Size], None]) -> ImageId:
+    async def inspect(self, image: ImageInput, check: Callable[[Size], None]) -> ImageId:
         """The id of an image whose embedding is not needed. Its file, where there is one, is judged by its header.
 
         Args:
@@ -142,7 +142,7 @@ class ImageEmbedder:
         image_id: ImageId,
         data: bytes,
         crop_box: CropBox | None,
-        publish: Callable[[EmbeddedImage], None],
+        publish: Callable[[EmbeddingResult], None],
     ) -> None:
         started = time.perf_counter()
         poll_seconds = _LEASE_POLL_SECONDS
@@ -151,9 +151,9 @@ class ImageEmbedder:
                 async with self._lease.try_acquire(key) as granted:
                     # Whoever held the lease before, here or in another gateway, may just have stored it.
                     cached = await self._cache.get(key)
-                    waited = Timings({Stage.CACHE: time.perf_counter() - started})
+                    waited = StageTimings({Stage.CACHE: time.perf_counter() - started})
                     if cached:
-                        publish(EmbeddedImage(image_id, cached.embedding, cached.source, waited))
+                        publish(EmbeddingResult(image_id, cached.embedding, cached.source, waited))
                         return
                     if granted:
                         embedded = await self._encode(image_id, data, crop_box, waited, begin)
@@ -168,11 +168,11 @@ class ImageEmbedder:
         image_id: ImageId,
         data: bytes,
         crop_box: CropBox | None,
-        waited: Timings,
+        waited: StageTimings,
         begin: Callable[[], None],
-    ) -> EmbeddedImage:
+    ) -> EmbeddingResult:
         decoded = await self._image_decoder.decode(data, self._manifest.image_size, crop_box)
         begin()
         encoded = await self._image_encoder.encode(decoded)
         timings = waited + decoded.timings + encoded.timings
-        return EmbeddedImage(image_id, Embedding(encoded.values, decoded.frame), EmbeddingSource.ENCODED, timings)
+        return EmbeddingResult(image_id, Embedding(encoded.values, decoded.frame), EmbeddingSource.ENCODED, timings)

@@ -11,22 +11,22 @@ import numpy as np
 import numpy.typing as npt
 
 from samserve.domain.edits import Edit, PromptHistory
-from samserve.domain.errors import InvalidArgument, InvalidPrompt, Overloaded, SamserveError, within
+from samserve.domain.errors import CapacityExceeded, InvalidArgument, InvalidPrompt, SamserveError, within
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.manifest import ModelManifest
 from samserve.domain.masks import MULTIMASK, SINGLE_MASK, upsample_mask
 from samserve.domain.prompts import (
     CoordinateSpace,
-    Prompt,
+    ObjectPrompt,
     PromptLimits,
     batch_prompts,
     check_prompt,
     check_prompt_inside,
 )
 from samserve.domain.rendered_mask import MaskFormat, RenderedMask
-from samserve.usecases.embedder import EmbeddedImage, ImageEmbedder, ImageSource
+from samserve.usecases.embedder import EmbeddingResult, ImageEmbedder, ImageInput
 from samserve.usecases.ports import MaskDecoder, MaskRenderer
-from samserve.usecases.timings import Stage, Timings
+from samserve.usecases.timings import Stage, StageTimings
 
 _MAX_WAITING = 64
 _RETRY_AFTER_SECONDS = 1.0
@@ -36,14 +36,14 @@ _RETRY_AFTER_SECONDS = 1.0
 class SessionStart:
     """The image of a session and what its answers are to be."""
 
-    image: ImageSource
+    image: ImageInput
     coordinate_space: CoordinateSpace = CoordinateSpace.PIXELS
     multimask_output: bool = False
     mask_format: MaskFormat = MaskFormat.COCO_RLE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SessionMasks:
+class PromptMasks:
     """The masks of the prompt as it was after the edit of this number.
 
     Attributes:
@@ -53,11 +53,11 @@ class SessionMasks:
 
     sequence: int
     coordinate_space: CoordinateSpace
-    embedded: EmbeddedImage
+    embedded: EmbeddingResult
     masks: list[RenderedMask]
-    prompt: Prompt
+    prompt: ObjectPrompt
     undoable_edits: int
-    timings: Timings
+    timings: StageTimings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +68,7 @@ class RefusedEdit:
     error: SamserveError
 
 
-class InteractiveSession:
+class EditingSession:
     """One annotator. Edits are applied as they come; only the prompt as it is after the last one is decoded.
 
     An edit that comes while the prompt before it is decoded cancels that decode. The image is encoded meanwhile, and
@@ -92,8 +92,8 @@ class InteractiveSession:
         self._mask_renderer = mask_renderer
         self._limits = limits
         self._start: SessionStart | None = None
-        self._embedding: asyncio.Task[EmbeddedImage] | None = None
-        self._decoding: asyncio.Task[SessionMasks | RefusedEdit] | None = None
+        self._embedding: asyncio.Task[EmbeddingResult] | None = None
+        self._decoding: asyncio.Task[PromptMasks | RefusedEdit] | None = None
         self._size: Size | None = None
         self._history = PromptHistory()
         self._early: list[tuple[int, Edit]] = []
@@ -125,7 +125,7 @@ class InteractiveSession:
         elif len(self._early) < _MAX_WAITING:
             self._early.append((sequence, edit))
         else:
-            error = Overloaded(
+            error = CapacityExceeded(
                 f"{_MAX_WAITING} edits already wait for the image to be encoded", _RETRY_AFTER_SECONDS, "edits"
             )
             self.refuse(sequence, error)
@@ -153,7 +153,7 @@ class InteractiveSession:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._history = PromptHistory()
 
-    async def answers(self) -> AsyncGenerator[SessionMasks | RefusedEdit, None]:
+    async def answers(self) -> AsyncGenerator[PromptMasks | RefusedEdit, None]:
         """Masks of the latest prompt, and refusals. To be taken by one reader."""
         while True:
             await self._news.wait()
@@ -202,7 +202,7 @@ class InteractiveSession:
             self._decoding.cancel()
         self._news.set()
 
-    def _check(self, prompt: Prompt, space: CoordinateSpace, size: Size) -> None:
+    def _check(self, prompt: ObjectPrompt, space: CoordinateSpace, size: Size) -> None:
         try:
             check_prompt(prompt, self._limits, self._manifest.low_res_size)
             check_prompt_inside(prompt, space, size)
@@ -210,11 +210,11 @@ class InteractiveSession:
             # What was there before is right: it is the edit's point or box, whose fields the edit has as its own.
             raise InvalidPrompt(error.field.partition(".")[2], error.description) from None
 
-    async def _embed(self, start: SessionStart) -> EmbeddedImage:
+    async def _embed(self, start: SessionStart) -> EmbeddingResult:
         with within("start_session"):
             return await self._embedder.embed(start.image, self._tenant, partial(self._know_size, start))
 
-    async def _latest(self) -> SessionMasks | RefusedEdit | None:
+    async def _latest(self) -> PromptMasks | RefusedEdit | None:
         """The masks of the latest prompt; None where a newer edit cancelled them."""
         assert self._undecoded is not None
         sequence, self._undecoded = self._undecoded, None
@@ -227,7 +227,7 @@ class InteractiveSession:
             self._decoding = None
         return None if task.cancelled() else task.result()
 
-    async def _decode(self, sequence: int) -> SessionMasks | RefusedEdit:
+    async def _decode(self, sequence: int) -> PromptMasks | RefusedEdit:
         assert self._embedding is not None
         assert self._start is not None
         start = self._start
@@ -241,8 +241,8 @@ class InteractiveSession:
         try:
             step = self._history.current
             if step.is_empty:
-                return SessionMasks(
-                    sequence, start.coordinate_space, embedded, [], step.prompt(), self._history.depth, Timings()
+                return PromptMasks(
+                    sequence, start.coordinate_space, embedded, [], step.prompt(), self._history.depth, StageTimings()
                 )
             frame = embedded.embedding.frame
             batch = batch_prompts([step.prompt()], start.coordinate_space, frame, self._manifest.low_res_size)
@@ -253,11 +253,11 @@ class InteractiveSession:
             started = time.perf_counter()
             low_res_masks = decoded.low_res_masks[0, chosen]
             masks = await asyncio.to_thread(self._render_all, low_res_masks, ious, frame, start.mask_format)
-            timings = decoded.timings + Timings({Stage.POST_PROCESS: time.perf_counter() - started})
+            timings = decoded.timings + StageTimings({Stage.POST_PROCESS: time.perf_counter() - started})
         except SamserveError as error:
             return RefusedEdit(sequence, error)
         self._history.answered(step, decoded.low_res_masks[0, best].copy())
-        return SessionMasks(
+        return PromptMasks(
             sequence, start.coordinate_space, embedded, masks, step.prompt(), self._history.depth, timings
         )
 

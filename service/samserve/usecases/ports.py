@@ -20,7 +20,7 @@ from samserve.domain.identity import EmbeddingKey
 from samserve.domain.masks import Mask
 from samserve.domain.prompts import PromptBatch
 from samserve.domain.rendered_mask import MaskFormat, RenderedMask
-from samserve.usecases.timings import Timings
+from samserve.usecases.timings import StageTimings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,7 +35,7 @@ class DecodedImage:
 
     pixels: npt.NDArray[np.uint8]
     frame: ImageFrame
-    timings: Timings
+    timings: StageTimings
 
 
 class ImageDecoder(Protocol):
@@ -78,7 +78,7 @@ class EncodedImage:
     """What `ImageEncoder` answers: float16 `[C, H, W]`, the wait for a free thread, and the computation."""
 
     values: npt.NDArray[np.float16]
-    timings: Timings
+    timings: StageTimings
 
 
 class ImageEncoder(Protocol):
@@ -89,7 +89,7 @@ class ImageEncoder(Protocol):
 
         Raises:
             ModelUnavailable: the model cannot be reached or failed.
-            Overloaded: its queue is full.
+            CapacityExceeded: its queue is full.
         """
         ...
 
@@ -106,7 +106,7 @@ class DecodedMasks:
 
     low_res_masks: npt.NDArray[np.float32]
     iou_predictions: npt.NDArray[np.float32]
-    timings: Timings
+    timings: StageTimings
 
 
 class MaskDecoder(Protocol):
@@ -117,7 +117,7 @@ class MaskDecoder(Protocol):
 
         Raises:
             ModelUnavailable: the model cannot be reached or failed.
-            Overloaded: its queue is full.
+            CapacityExceeded: its queue is full.
         """
         ...
 
@@ -162,7 +162,7 @@ class TextRanker(Protocol):
 
         Raises:
             ModelUnavailable: the model cannot be reached or failed.
-            Overloaded: its queue is full.
+            CapacityExceeded: its queue is full.
         """
         ...
 

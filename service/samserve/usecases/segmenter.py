@@ -12,26 +12,26 @@ from samserve.domain.masks import MULTIMASK, SINGLE_MASK, upsample_mask
 from samserve.domain.prompts import (
     PROMPTS_PER_DECODE,
     CoordinateSpace,
-    Prompt,
+    ObjectPrompt,
     PromptLimits,
     batch_prompts,
     check_inside,
     check_prompts,
 )
 from samserve.domain.rendered_mask import MaskFormat, RenderedMask
-from samserve.usecases.embedder import EmbeddedImage, ImageEmbedder, ImageSource
+from samserve.usecases.embedder import EmbeddingResult, ImageEmbedder, ImageInput
 from samserve.usecases.load.admission import Admission
 from samserve.usecases.load.deadlines import DeadlineAdmission
 from samserve.usecases.ports import DecodedMasks, MaskDecoder, MaskRenderer
-from samserve.usecases.timings import Stage, Timings
+from samserve.usecases.timings import Stage, StageTimings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SegmentQuery:
     """What to segment. The fields are those of the API's `SegmentRequest`, and the time until the caller's deadline."""
 
-    image: ImageSource
-    prompts: Sequence[Prompt]
+    image: ImageInput
+    prompts: Sequence[ObjectPrompt]
     multimask_output: bool = False
     coordinate_space: CoordinateSpace = CoordinateSpace.PIXELS
     mask_format: MaskFormat = MaskFormat.COCO_RLE
@@ -41,12 +41,12 @@ class SegmentQuery:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Segmentation:
+class SegmentationResult:
     """Masks, `results[prompt][mask]`, and where the time went."""
 
-    embedded: EmbeddedImage
+    embedded: EmbeddingResult
     results: list[list[RenderedMask]]
-    timings: Timings
+    timings: StageTimings
 
 
 class Segmenter:
@@ -74,17 +74,17 @@ class Segmenter:
         self._limits = limits
         self._deadlines = DeadlineAdmission()
 
-    async def embed(self, image: ImageSource, tenant: str, remaining_seconds: float | None = None) -> EmbeddedImage:
+    async def embed(self, image: ImageInput, tenant: str, remaining_seconds: float | None = None) -> EmbeddingResult:
         """Encode an image ahead of its prompts. Raises what `ImageEmbedder.embed` raises."""
         with self._requests.admit(), self._deadlines.keep(remaining_seconds):
             return await self._embedder.embed(image, tenant)
 
-    async def segment(self, query: SegmentQuery) -> Segmentation:
+    async def segment(self, query: SegmentQuery) -> SegmentationResult:
         """Segment one image by one or many prompts.
 
         Raises:
             InvalidPrompt: a prompt is malformed or outside the image.
-            Overloaded: too many requests are in flight, or too many to end before the caller's deadline.
+            CapacityExceeded: too many requests are in flight, or too many to end before the caller's deadline.
             Also what `ImageEmbedder.embed` and `MaskDecoder.decode` raise.
         """
         check_prompts(query.prompts, self._limits, self._manifest.low_res_size)
@@ -100,8 +100,8 @@ class Segmenter:
                 decoded = await self._mask_decoder.decode(embedded.embedding, batch)
                 started = time.perf_counter()
                 results += await asyncio.to_thread(self._render_all, decoded, frame, query)
-                timings += decoded.timings + Timings({Stage.POST_PROCESS: time.perf_counter() - started})
-            return Segmentation(embedded, results, timings)
+                timings += decoded.timings + StageTimings({Stage.POST_PROCESS: time.perf_counter() - started})
+            return SegmentationResult(embedded, results, timings)
 
     def _render_all(self, decoded: DecodedMasks, frame: ImageFrame, query: SegmentQuery) -> list[list[RenderedMask]]:
         """Render mask by mask, so that a request never holds more than one at full size."""

@@ -26,9 +26,9 @@ from samserve.usecases.automatic import (
     GenerationQuery,
     GenerationStarted,
 )
-from samserve.usecases.embedder import EmbeddedImage, ImageSource
+from samserve.usecases.embedder import EmbeddingResult, ImageInput
 from samserve.usecases.ports import DecodedImage, ImageDecoder, MaskRenderer, TextRanker, TextTokenizer
-from samserve.usecases.timings import Stage, Timings
+from samserve.usecases.timings import Stage, StageTimings
 
 _PHOTO_SIDE = 2048
 """Longest side at which the photo waits to be cut into crops, 12 MiB whatever its size. SAM sees half of it."""
@@ -43,7 +43,7 @@ class TextQuery:
         mask_format: any but `LOW_RES_LOGITS`, which are not kept.
     """
 
-    image: ImageSource
+    image: ImageInput
     texts: Sequence[str]
     masks_per_text: int
     mask_format: MaskFormat = MaskFormat.COCO_RLE
@@ -62,9 +62,9 @@ class RankedMask:
 class TextSegmentation:
     """`results[text][mask]`, the most similar first, and where the time went."""
 
-    embedded: EmbeddedImage
+    embedded: EmbeddingResult
     results: list[list[RankedMask]]
-    timings: Timings
+    timings: StageTimings
 
 
 class TextSegmenter:
@@ -116,7 +116,7 @@ class TextSegmenter:
                         await comparison.compare()
                         started = time.perf_counter()
                         results = await asyncio.to_thread(self._results, comparison, query)
-                        rendering = Timings({Stage.POST_PROCESS: time.perf_counter() - started})
+                        rendering = StageTimings({Stage.POST_PROCESS: time.perf_counter() - started})
                         timings = event.timings + comparison.timings + rendering
                         return TextSegmentation(event.embedded, results, timings)
         raise AssertionError("unreachable: a generation ends with an event that says so")
@@ -134,7 +134,7 @@ class TextSegmenter:
         started = time.perf_counter()
         photo = await self._image_decoder.decode(data, _PHOTO_SIDE)
         texts = await self._ranker.embed_texts(tokens)
-        timings = Timings({Stage.RANK: time.perf_counter() - started})
+        timings = StageTimings({Stage.RANK: time.perf_counter() - started})
         return _Comparison(photo, texts, self._ranker, timings)
 
 
@@ -145,7 +145,7 @@ class _Comparison:
     photo: DecodedImage
     texts: npt.NDArray[np.float32]
     ranker: TextRanker
-    timings: Timings
+    timings: StageTimings
     candidates: list[PackedMask] = field(default_factory=list)
     similarities: list[npt.NDArray[np.float32]] = field(default_factory=list)
 
@@ -163,7 +163,7 @@ class _Comparison:
             started = time.perf_counter()
             crops = await asyncio.to_thread(self._crops, waiting)
             self.similarities += list(await self.ranker.embed_crops(crops) @ self.texts.T)
-            self.timings += Timings({Stage.RANK: time.perf_counter() - started})
+            self.timings += StageTimings({Stage.RANK: time.perf_counter() - started})
 
     def best(self, masks_per_text: int) -> list[list[tuple[PackedMask, float]]]:
         """The most similar candidates of each text, and their similarities."""

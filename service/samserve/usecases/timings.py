@@ -18,7 +18,7 @@ class Stage(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Timings:
+class StageTimings:
     """Seconds by stage, of the stages that were passed. Timings of parts add up to those of the whole."""
 
     seconds: Mapping[Stage, float] = field(default_factory=dict)
@@ -27,9 +27,9 @@ class Timings:
         """Seconds in this stage; 0 if it was not passed."""
         return self.seconds.get(stage, 0.0)
 
-    def __add__(self, other: "Timings") -> "Timings":
-        return Timings({stage: self[stage] + other[stage] for stage in (*self.seconds, *other.seconds)})
+    def __add__(self, other: "StageTimings") -> "StageTimings":
+        return StageTimings({stage: self[stage] + other[stage] for stage in (*self.seconds, *other.seconds)})
 
-    def only(self, *stages: Stage) -> "Timings":
+    def only(self, *stages: Stage) -> "StageTimings":
         """These stages of it, where they were passed."""
-        return Timings({stage: self.seconds[stage] for stage in stages if stage in self.seconds})
+        return StageTimings({stage: self.seconds[stage] for stage in stages if stage in self.seconds})

@@ -19,7 +19,7 @@ from samserve.domain.manifest import ModelManifest
 from samserve.domain.masks import MULTIMASK, upsample_mask
 from samserve.domain.prompts import (
     CoordinateSpace,
-    Prompt,
+    ObjectPrompt,
     PromptLimits,
     batch_prompts,
     check_prompt,
@@ -28,9 +28,9 @@ from samserve.domain.prompts import (
 )
 from samserve.domain.rendered_mask import MaskFormat, RenderedMask
 from samserve.domain.tracking import TrackingLimits, appearance, choose, following_prompt
-from samserve.usecases.embedder import EmbeddedImage, ImageEmbedder, ImageSource
+from samserve.usecases.embedder import EmbeddingResult, ImageEmbedder, ImageInput
 from samserve.usecases.ports import DecodedMasks, MaskDecoder, MaskRenderer
-from samserve.usecases.timings import Stage, Timings
+from samserve.usecases.timings import Stage, StageTimings
 
 
 class TrackState(Enum):
@@ -53,15 +53,15 @@ class TrackQuery:
     """
 
     sequence: int
-    image: ImageSource
-    prompts: Mapping[int, Prompt] = field(default_factory=dict)
+    image: ImageInput
+    prompts: Mapping[int, ObjectPrompt] = field(default_factory=dict)
     removed: Sequence[int] = ()
     coordinate_space: CoordinateSpace = CoordinateSpace.PIXELS
     mask_format: MaskFormat = MaskFormat.COCO_RLE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TrackedObject:
+class TrackUpdate:
     """One object on one frame.
 
     Attributes:
@@ -76,12 +76,12 @@ class TrackedObject:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TrackedFrame:
+class TrackingResult:
     """All objects on one frame, in the order in which they were started, and where the time went."""
 
     image_id: ImageId
-    objects: list[TrackedObject]
-    timings: Timings
+    objects: list[TrackUpdate]
+    timings: StageTimings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,7 +134,7 @@ class TrackingSession:
         self._size: Size | None = None
         self._last_sequence = -1
 
-    async def track(self, query: TrackQuery) -> TrackedFrame:
+    async def track(self, query: TrackQuery) -> TrackingResult:
         """Follow the objects onto the next frame. After the last one was removed, frames are answered without objects.
 
         Raises:
@@ -168,14 +168,14 @@ class TrackingSession:
         # Only now, so that a frame that failed half way has changed nothing.
         self._last_sequence, self._size = query.sequence, frame.original_size
         self._tracks = {step.object_id: self._continued(step, kept.get(step.object_id), frame) for step in steps}
-        rest = Timings({Stage.POST_PROCESS: time.perf_counter() - started})
-        return TrackedFrame(embedded.image_id, objects, embedded.timings + decoded.timings + rest)
+        rest = StageTimings({Stage.POST_PROCESS: time.perf_counter() - started})
+        return TrackingResult(embedded.image_id, objects, embedded.timings + decoded.timings + rest)
 
-    async def _pass(self, query: TrackQuery) -> TrackedFrame:
+    async def _pass(self, query: TrackQuery) -> TrackingResult:
         """Take a frame in on which nothing is tracked."""
         image_id = await self._embedder.inspect(query.image, partial(self._check_size, query))
         self._last_sequence, self._tracks = query.sequence, {}
-        return TrackedFrame(image_id, [], Timings())
+        return TrackingResult(image_id, [], StageTimings())
 
     def _check(self, query: TrackQuery) -> None:
         if query.sequence <= self._last_sequence:
@@ -205,15 +205,15 @@ class TrackingSession:
             with within(f"prompts[{index}].prompt"):
                 check_prompt_inside(prompt, query.coordinate_space, size)
 
-    async def _decode(self, embedded: EmbeddedImage, prompts: list[Prompt]) -> DecodedMasks:
+    async def _decode(self, embedded: EmbeddingResult, prompts: list[ObjectPrompt]) -> DecodedMasks:
         low_res_size = self._manifest.low_res_size
         if not prompts:
             nothing = np.zeros((0, 4, low_res_size, low_res_size), np.float32)
-            return DecodedMasks(nothing, np.zeros((0, 4), np.float32), Timings())
+            return DecodedMasks(nothing, np.zeros((0, 4), np.float32), StageTimings())
         batch = batch_prompts(prompts, CoordinateSpace.PIXELS, embedded.embedding.frame, low_res_size)
         return await self._mask_decoder.decode(embedded.embedding, batch)
 
-    def _start(self, name: int, prompt: Prompt, decoded: DecodedMasks, row: int, embedding: Embedding) -> _Step:
+    def _start(self, name: int, prompt: ObjectPrompt, decoded: DecodedMasks, row: int, embedding: Embedding) -> _Step:
         ious = decoded.iou_predictions[row]
         # A lone point may mean whole, part or subpart: the most certain. Else SAM's single mask.
         best = 1 + int(np.argmax(ious[MULTIMASK])) if prompt.is_ambiguous else 0
@@ -238,14 +238,14 @@ class TrackingSession:
         state = TrackState.FOUND if track.lost else TrackState.TRACKED
         return _Step(name, state, chosen, looks, float(ious[best]), overlap)
 
-    def _render_all(self, steps: list[_Step], frame: ImageFrame, mask_format: MaskFormat) -> list[TrackedObject]:
+    def _render_all(self, steps: list[_Step], frame: ImageFrame, mask_format: MaskFormat) -> list[TrackUpdate]:
         objects = []
         for step in steps:
             rendered = None
             if step.low_res_mask is not None:
                 mask = upsample_mask(step.low_res_mask, step.iou_prediction, frame)
                 rendered = self._mask_renderer.render(mask, mask_format)
-            objects.append(TrackedObject(step.object_id, step.state, rendered, step.overlap))
+            objects.append(TrackUpdate(step.object_id, step.state, rendered, step.overlap))
         return objects
 
     def _continued(self, step: _Step, track: _Track | None, frame: ImageFrame) -> _Track:

@@ -7,7 +7,7 @@ from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.manifest import ModelManifest
 from samserve.domain.prompts import click_prompts
 from samserve.usecases.ports import DecodedImage, ImageEncoder, MaskDecoder
-from samserve.usecases.timings import Timings
+from samserve.usecases.timings import StageTimings
 
 
 async def warm_up(manifest: ModelManifest, encoder: ImageEncoder, decoder: MaskDecoder) -> None:
@@ -17,6 +17,6 @@ async def warm_up(manifest: ModelManifest, encoder: ImageEncoder, decoder: MaskD
     """
     side = manifest.image_size
     frame = ImageFrame(Size(side, side), side)
-    encoded = await encoder.encode(DecodedImage(np.zeros((3, side, side), dtype=np.uint8), frame, Timings()))
+    encoded = await encoder.encode(DecodedImage(np.zeros((3, side, side), dtype=np.uint8), frame, StageTimings()))
     click = click_prompts([np.full(2, side / 2)], frame, manifest.low_res_size)
     await decoder.decode(Embedding(encoded.values, frame), click)

@@ -18,9 +18,9 @@ from samserve.adapters.triton.connection import TritonConnection
 from samserve.domain.embedding import Embedding
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.manifest import DECODER, ENCODER
-from samserve.domain.prompts import PROMPTS_PER_DECODE, CoordinateSpace, Prompt, batch_prompts
+from samserve.domain.prompts import PROMPTS_PER_DECODE, CoordinateSpace, ObjectPrompt, batch_prompts
 from samserve.usecases.ports import DecodedImage
-from samserve.usecases.timings import Timings
+from samserve.usecases.timings import StageTimings
 from samserve.v1 import segmentation_pb2 as pb
 from stack.triton_server import TritonInstallation
 from tests.support.gateway import Served, photo, refusal
@@ -108,10 +108,10 @@ async def test_what_triton_still_writes_for_a_cancelled_request_reaches_nobody(t
     assert session.transport == "shared_memory"
     side = manifest.image_size
     frame = ImageFrame(Size(side, side), side)
-    image = DecodedImage(np.full((3, side, side), 99, np.uint8), frame, Timings())
+    image = DecodedImage(np.full((3, side, side), 99, np.uint8), frame, StageTimings())
     embedding = Embedding((await session.encoder.encode(image)).values.copy(), frame)
     # So many that their masks would lie over whatever is put into the memory next.
-    clicks = [Prompt(np.array([[x, 50.0]]), np.ones(1, np.int32)) for x in range(PROMPTS_PER_DECODE)]
+    clicks = [ObjectPrompt(np.array([[x, 50.0]]), np.ones(1, np.int32)) for x in range(PROMPTS_PER_DECODE)]
     prompts = batch_prompts(clicks, CoordinateSpace.PIXELS, frame, manifest.low_res_size)
     run = triton.counted("nv_inference_count", model=DECODER)
     triton.pause_model(DECODER)

@@ -7,8 +7,8 @@ from samserve.domain.errors import InvalidPrompt
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.prompts import (
     CoordinateSpace,
+    ObjectPrompt,
     PointLabel,
-    Prompt,
     PromptLimits,
     batch_prompts,
     check_inside,
@@ -19,17 +19,17 @@ LIMITS = PromptLimits(max_prompts=3, max_points_per_prompt=4)
 SIZE = Size(100, 200)
 
 
-def clicks(*points: tuple[float, float, int]) -> Prompt:
+def clicks(*points: tuple[float, float, int]) -> ObjectPrompt:
     coords = np.array([point[:2] for point in points], dtype=np.float64).reshape(-1, 2)
-    return Prompt(coords, np.array([point[2] for point in points], dtype=np.int32))
+    return ObjectPrompt(coords, np.array([point[2] for point in points], dtype=np.int32))
 
 
-def box(*xyxy: float) -> Prompt:
-    return Prompt(box=np.array(xyxy, dtype=np.float64))
+def box(*xyxy: float) -> ObjectPrompt:
+    return ObjectPrompt(box=np.array(xyxy, dtype=np.float64))
 
 
-def logits(side: int, value: float = 0.0) -> Prompt:
-    return Prompt(mask_input=np.full((side, side), value, dtype=np.float32))
+def logits(side: int, value: float = 0.0) -> ObjectPrompt:
+    return ObjectPrompt(mask_input=np.full((side, side), value, dtype=np.float32))
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def logits(side: int, value: float = 0.0) -> Prompt:
     [
         ([], "prompts"),
         ([box(0, 0, 1, 1)] * 4, "prompts"),
-        ([Prompt()], "prompts[0]"),
+        ([ObjectPrompt()], "prompts[0]"),
         ([clicks(*[(1.0, 1.0, 1)] * 5)], "prompts[0].points"),
         ([box(0, 0, 1, 1), clicks((1, 1, 1), (float("nan"), 1, 1))], "prompts[1].points[1].x"),
         ([clicks((1, float("inf"), 1))], "prompts[0].points[0].y"),
@@ -50,7 +50,7 @@ def logits(side: int, value: float = 0.0) -> Prompt:
         ([logits(16, float("inf"))], "prompts[0].mask_input.data"),
     ],
 )
-def test_malformed_prompts_are_refused_by_field(prompts: list[Prompt], field: str) -> None:
+def test_malformed_prompts_are_refused_by_field(prompts: list[ObjectPrompt], field: str) -> None:
     with pytest.raises(InvalidPrompt) as refusal:
         check_prompts(prompts, LIMITS, low_res_size=16)
     assert refusal.value.field == field
@@ -66,7 +66,9 @@ def test_malformed_prompts_are_refused_by_field(prompts: list[Prompt], field: st
         (clicks((1.5, 0.5, 1)), CoordinateSpace.NORMALIZED, "prompts[0].points[0].x"),
     ],
 )
-def test_coordinates_outside_the_image_are_refused_by_field(prompt: Prompt, space: CoordinateSpace, field: str) -> None:
+def test_coordinates_outside_the_image_are_refused_by_field(
+    prompt: ObjectPrompt, space: CoordinateSpace, field: str
+) -> None:
     with pytest.raises(InvalidPrompt) as refusal:
         check_inside([prompt], space, SIZE)
     assert refusal.value.field == field
@@ -93,7 +95,7 @@ def test_the_borders_of_the_image_belong_to_it() -> None:
     check_inside([box(0, 0, 200, 100), clicks((200, 100, 1), (0, 0, 0))], CoordinateSpace.PIXELS, SIZE)
 
 
-def batch(*prompts: Prompt, space: CoordinateSpace = CoordinateSpace.PIXELS) -> Any:
+def batch(*prompts: ObjectPrompt, space: CoordinateSpace = CoordinateSpace.PIXELS) -> Any:
     return batch_prompts(prompts, space, ImageFrame(SIZE, 400), low_res_size=16)
 
 
@@ -104,7 +106,7 @@ def test_points_without_a_box_get_sams_padding_point() -> None:
 
 
 def test_a_box_becomes_two_corners_and_no_padding_point() -> None:
-    prompt = Prompt(np.array([[10.0, 20.0]]), np.array([0], np.int32), np.array([1.0, 2.0, 3.0, 4.0]))
+    prompt = ObjectPrompt(np.array([[10.0, 20.0]]), np.array([0], np.int32), np.array([1.0, 2.0, 3.0, 4.0]))
     rows = batch(prompt)
     assert rows.point_labels.tolist() == [[0, 2, 3]]
     assert rows.point_coords.tolist() == [[[20, 40], [2, 4], [6, 8]]]

@@ -9,10 +9,10 @@ from samserve.domain.embedding import Embedding
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.identity import ImageId
 from samserve.observability.call import CallRecord, NoTracer
-from samserve.usecases.embedder import EmbeddedImage
+from samserve.usecases.embedder import EmbeddingResult
 from samserve.usecases.observers import Warmth
 from samserve.usecases.ports import DecodedMasks, EmbeddingSource
-from samserve.usecases.timings import Stage, Timings
+from samserve.usecases.timings import Stage, StageTimings
 
 
 class StageObserver:
@@ -44,16 +44,16 @@ def call(observer: StageObserver) -> CallRecord:
     return CallRecord("Segment", "id", {}, observer, NoTracer())
 
 
-def embedded(source: EmbeddingSource, timings: Timings) -> EmbeddedImage:
-    return EmbeddedImage(ImageId.of(b"image"), EMBEDDING, source, timings)
+def embedded(source: EmbeddingSource, timings: StageTimings) -> EmbeddingResult:
+    return EmbeddingResult(ImageId.of(b"image"), EMBEDDING, source, timings)
 
 
 def test_stages_of_a_request_are_observed_once_though_its_timings_hold_all(
     call: CallRecord, observer: StageObserver
 ) -> None:
-    encoding = Timings({Stage.CACHE: 1.0, Stage.QUEUE: 2.0, Stage.ENCODE: 3.0})
-    decoding = Timings({Stage.QUEUE: 4.0, Stage.MASK_DECODE: 5.0})
-    whole = encoding + decoding + Timings({Stage.RANK: 6.0, Stage.POST_PROCESS: 7.0})
+    encoding = StageTimings({Stage.CACHE: 1.0, Stage.QUEUE: 2.0, Stage.ENCODE: 3.0})
+    decoding = StageTimings({Stage.QUEUE: 4.0, Stage.MASK_DECODE: 5.0})
+    whole = encoding + decoding + StageTimings({Stage.RANK: 6.0, Stage.POST_PROCESS: 7.0})
     nothing = np.zeros(0, np.float32)
     call.embedded(embedded(EmbeddingSource.ENCODED, encoding))
     call.decoded(DecodedMasks(nothing, nothing, decoding))
@@ -64,10 +64,10 @@ def test_stages_of_a_request_are_observed_once_though_its_timings_hold_all(
 
 
 def test_a_call_that_waited_for_anothers_encode_was_not_in_the_queue(call: CallRecord, observer: StageObserver) -> None:
-    call.embedded(embedded(EmbeddingSource.COALESCED, Timings({Stage.CACHE: 1.0, Stage.QUEUE: 2.0})))
+    call.embedded(embedded(EmbeddingSource.COALESCED, StageTimings({Stage.CACHE: 1.0, Stage.QUEUE: 2.0})))
     assert observer.stages == {Stage.CACHE: [1.0]}
 
 
 def test_an_answer_without_masks_is_in_no_stage(call: CallRecord, observer: StageObserver) -> None:
-    call.answered(Timings({Stage.MASK_DECODE: 1.0}))
+    call.answered(StageTimings({Stage.MASK_DECODE: 1.0}))
     assert not observer.stages

@@ -6,9 +6,9 @@ import pytest
 
 import samserve.usecases.automatic
 from samserve.domain.automatic import AutomaticMaskParameters
-from samserve.domain.errors import InvalidParameter, Overloaded
+from samserve.domain.errors import CapacityExceeded, InvalidParameter
 from samserve.usecases.automatic import (
-    GeneratedMask,
+    AcceptedMask,
     GenerationFinished,
     GenerationProgress,
     GenerationQuery,
@@ -23,7 +23,7 @@ QUERY = GenerationQuery(DOG, AutomaticMaskParameters(points_per_side=4, points_p
 async def test_of_equal_masks_the_one_of_the_highest_predicted_iou_stays() -> None:
     bench = GeneratorBench()
     events = [event async for event in bench.generator.generate(QUERY)]
-    masks = [event for event in events if isinstance(event, GeneratedMask)]
+    masks = [event for event in events if isinstance(event, AcceptedMask)]
     assert [type(event) for event in events[:5]] == [GenerationStarted, *[GenerationProgress] * 4]
     assert isinstance(events[-1], GenerationFinished)
     assert events[-1].masks == len(masks) == 16
@@ -39,7 +39,7 @@ async def test_nothing_runs_ahead_of_the_caller_or_after_it_has_gone() -> None:
         assert isinstance(await anext(events), GenerationProgress)
         assert bench.decoder.batches == 1
         assert (bench.requests.in_flight, bench.generations.in_flight) == (1, 1)
-        with pytest.raises(Overloaded):
+        with pytest.raises(CapacityExceeded):
             await anext(bench.generator.generate(QUERY))
     assert bench.decoder.batches == 1
     assert (bench.requests.in_flight, bench.generations.in_flight) == (0, 0)

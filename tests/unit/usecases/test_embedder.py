@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from samserve.domain.errors import EmbeddingNotFound, InvalidImage, InvalidPrompt, ModelUnavailable, Overloaded
+from samserve.domain.errors import CapacityExceeded, EmbeddingNotFound, InvalidImage, InvalidPrompt, ModelUnavailable
 from samserve.domain.geometry import CropBox, Size
 from samserve.domain.identity import EmbeddingKey, ImageId
-from samserve.usecases.embedder import ImageSource
+from samserve.usecases.embedder import ImageInput
 from samserve.usecases.ports import EmbeddingSource
 from samserve.usecases.timings import Stage
 from tests.support.embedder_bench import DOG, SIZE, Bench
@@ -58,7 +58,7 @@ async def test_second_request_skips_the_encoder(bench: Bench) -> None:
     bench.encoder.let.set()
     first = await bench.embedder.embed(DOG, "")
     second = await bench.embedder.embed(DOG, "")
-    by_id = await bench.embedder.embed(ImageSource(image_id=ImageId.of(b"dog")), "")
+    by_id = await bench.embedder.embed(ImageInput(image_id=ImageId.of(b"dog")), "")
     assert (first.source, second.source, by_id.source) == (
         EmbeddingSource.ENCODED,
         EmbeddingSource.MEMORY,
@@ -71,13 +71,13 @@ async def test_tenants_do_not_see_each_others_images(bench: Bench) -> None:
     bench.encoder.let.set()
     await bench.embedder.embed(DOG, "a")
     with pytest.raises(EmbeddingNotFound):
-        await bench.embedder.embed(ImageSource(image_id=ImageId.of(b"dog")), "b")
+        await bench.embedder.embed(ImageInput(image_id=ImageId.of(b"dog")), "b")
 
 
 async def test_concurrent_requests_for_a_new_image_encode_it_once(bench: Bench) -> None:
     callers = [asyncio.create_task(bench.embedder.embed(DOG, "")) for _ in range(20)]
     await bench.encoder.begun.wait()
-    callers.append(asyncio.create_task(bench.embedder.embed(ImageSource(image_id=ImageId.of(b"dog")), "")))
+    callers.append(asyncio.create_task(bench.embedder.embed(ImageInput(image_id=ImageId.of(b"dog")), "")))
     await settled()
     bench.encoder.let.set()
     leader, *followers = await asyncio.gather(*callers)
@@ -135,7 +135,7 @@ async def test_refused_prompts_reach_no_engine(bench: Bench) -> None:
     with pytest.raises(InvalidPrompt):
         await bench.embedder.embed(DOG, "", refuse)
     with pytest.raises(InvalidImage):
-        await bench.embedder.embed(ImageSource(data=b"not an image"), "")
+        await bench.embedder.embed(ImageInput(data=b"not an image"), "")
     assert bench.encoder.encoded == bench.decoder.decoded == 0
 
 
@@ -155,10 +155,10 @@ async def test_encodes_over_the_limit_are_refused_and_cached_images_are_not() ->
     bench.encoder.let.set()
     await bench.embedder.embed(DOG, "")
     bench.encoder.let.clear()
-    running = asyncio.create_task(bench.embedder.embed(ImageSource(data=b"cat"), ""))
+    running = asyncio.create_task(bench.embedder.embed(ImageInput(data=b"cat"), ""))
     await eventually(lambda: bench.encoder.encoded == 2)
-    with pytest.raises(Overloaded) as refusal:
-        await bench.embedder.embed(ImageSource(data=b"cow"), "")
+    with pytest.raises(CapacityExceeded) as refusal:
+        await bench.embedder.embed(ImageInput(data=b"cow"), "")
     assert refusal.value.retry_after_seconds == 2.0
     assert (await bench.embedder.embed(DOG, "")).source is EmbeddingSource.MEMORY
     bench.encoder.let.set()
@@ -202,7 +202,7 @@ async def test_crops_are_images_of_their_own_in_the_cache(bench: Bench) -> None:
     assert sources == [EmbeddingSource.ENCODED, EmbeddingSource.ENCODED, EmbeddingSource.MEMORY]
     assert bench.decoder.crops == [None, left, right]
     assert len(bench.cache.stored) == 3
-    known = ImageSource(image_id=whole.image_id)
+    known = ImageInput(image_id=whole.image_id)
     assert (await bench.embedder.embed(known, "", crop_box=left)).source is EmbeddingSource.MEMORY
     with pytest.raises(EmbeddingNotFound):
         await bench.embedder.embed(known, "", crop_box=CropBox(0, 0, 20, 29))

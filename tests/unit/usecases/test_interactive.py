@@ -7,11 +7,11 @@ import pytest
 
 from samserve.adapters.images.mask_renderer import PillowMaskRenderer
 from samserve.domain.edits import AddPoint, ClearPrompt, Edit, MovePoint, SetBox, Undo
-from samserve.domain.errors import EmbeddingNotFound, InvalidArgument, ModelUnavailable, Overloaded
+from samserve.domain.errors import CapacityExceeded, EmbeddingNotFound, InvalidArgument, ModelUnavailable
 from samserve.domain.identity import ImageId
 from samserve.domain.prompts import CoordinateSpace, PromptLimits
-from samserve.usecases.embedder import ImageSource
-from samserve.usecases.interactive import InteractiveSession, RefusedEdit, SessionMasks, SessionStart
+from samserve.usecases.embedder import ImageInput
+from samserve.usecases.interactive import EditingSession, PromptMasks, RefusedEdit, SessionStart
 from tests.support.fake_models import MANIFEST, FakeImageEncoder, FakeMaskDecoder, SceneDecoder, embedder, image
 from tests.support.rendered import pixels
 from tests.support.waiting import eventually, settled
@@ -23,7 +23,7 @@ class Bench:
     def __init__(self) -> None:
         self.encoder, self.decoder = FakeImageEncoder(), FakeMaskDecoder()
         self.sequence = 0
-        self.session: InteractiveSession = InteractiveSession(
+        self.session: EditingSession = EditingSession(
             tenant="",
             manifest=MANIFEST,
             embedder=embedder(self.encoder, SceneDecoder()),
@@ -41,10 +41,10 @@ class Bench:
             self.session.edit(self.sequence, edit)
         return self.sequence
 
-    async def masks(self) -> SessionMasks:
+    async def masks(self) -> PromptMasks:
         async with asyncio.timeout(5):
             answer = await anext(self.answers)
-        assert isinstance(answer, SessionMasks), answer
+        assert isinstance(answer, PromptMasks), answer
         return answer
 
     async def refused(self) -> RefusedEdit:
@@ -53,7 +53,7 @@ class Bench:
         assert isinstance(answer, RefusedEdit)
         return answer
 
-    async def after(self, edit: Edit | SessionStart) -> SessionMasks:
+    async def after(self, edit: Edit | SessionStart) -> PromptMasks:
         """Send an edit and take its masks."""
         sequence = self.send(edit)
         answer = await self.masks()
@@ -203,7 +203,7 @@ async def test_edits_before_an_image_numbers_that_fall_and_unknown_images_are_re
     assert "start_session" in str((await bench.refused()).error)
     bench.session.edit(1, ClearPrompt())
     assert "above the last message's 1" in str((await bench.refused()).error)
-    bench.send(SessionStart(ImageSource(image_id=ImageId.of(b"unknown"))))
+    bench.send(SessionStart(ImageInput(image_id=ImageId.of(b"unknown"))))
     early = bench.send(AddPoint(1, 1, 1))
     refusals = [await bench.refused(), await bench.refused()]
     assert {type(refused.error) for refused in refusals} == {EmbeddingNotFound, InvalidArgument}
@@ -216,7 +216,7 @@ async def test_too_many_edits_while_the_image_is_read_are_refused() -> None:
     bench.send(SessionStart(image(1)))
     for _ in range(80):
         bench.send(AddPoint(1, 1, 1))
-    assert isinstance((await bench.refused()).error, Overloaded)
+    assert isinstance((await bench.refused()).error, CapacityExceeded)
 
 
 async def test_another_image_begins_anew() -> None:

@@ -10,11 +10,11 @@ import pytest
 
 from samserve.adapters.images.mask_renderer import PillowMaskRenderer
 from samserve.domain.automatic import AutomaticMaskParameters
-from samserve.domain.errors import InvalidPrompt, Overloaded, PixelsNotFound
+from samserve.domain.errors import CapacityExceeded, InvalidPrompt, PixelsNotFound
 from samserve.domain.geometry import CropBox
 from samserve.domain.identity import ImageId
 from samserve.domain.texts import CROPS_PER_RUN
-from samserve.usecases.embedder import ImageSource
+from samserve.usecases.embedder import ImageInput
 from samserve.usecases.load.admission import Admission
 from samserve.usecases.ports import DecodedImage
 from samserve.usecases.text_prompts import RankedMask, TextQuery, TextSegmentation, TextSegmenter
@@ -118,7 +118,7 @@ async def test_candidates_are_compared_once_for_all_texts_some_at_a_time() -> No
 
 async def test_id_alone_is_refused_before_anything_runs() -> None:
     bench = TextBench()
-    query = TextQuery(ImageSource(image_id=ImageId.of(b"dog")), ["left"], 1)
+    query = TextQuery(ImageInput(image_id=ImageId.of(b"dog")), ["left"], 1)
     with pytest.raises(PixelsNotFound, match="send the image itself"):
         await bench.segmenter.segment(query)
     assert bench.bench.decoder.batches == bench.ranker.texts == 0
@@ -134,7 +134,7 @@ async def test_bad_text_is_refused_before_anything_runs() -> None:
 async def test_where_there_is_no_room_nothing_runs() -> None:
     bench = TextBench()
     with bench.bench.generations.admit():
-        with pytest.raises(Overloaded):
+        with pytest.raises(CapacityExceeded):
             await bench.segment("left")
         assert bench.image_decoder.decoded == bench.ranker.texts == 0
 

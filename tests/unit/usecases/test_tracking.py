@@ -7,14 +7,14 @@ from samserve.adapters.images.mask_renderer import PillowMaskRenderer
 from samserve.domain.errors import InvalidArgument, InvalidImage, InvalidPrompt, ModelUnavailable
 from samserve.domain.geometry import Size
 from samserve.domain.identity import ImageId
-from samserve.domain.prompts import CoordinateSpace, PointLabel, Prompt, PromptLimits
-from samserve.usecases.embedder import ImageSource
-from samserve.usecases.tracking import TrackedFrame, TrackingSession, TrackQuery, TrackState
+from samserve.domain.prompts import CoordinateSpace, ObjectPrompt, PointLabel, PromptLimits
+from samserve.usecases.embedder import ImageInput
+from samserve.usecases.tracking import TrackingResult, TrackingSession, TrackQuery, TrackState
 from tests.support.fake_models import MANIFEST, FakeImageEncoder, FakeMaskDecoder, SceneDecoder, embedder, image
 
 
-def click(x: float, y: float) -> Prompt:
-    return Prompt(np.array([[x, y]]), np.array([PointLabel.FOREGROUND], dtype=np.int32))
+def click(x: float, y: float) -> ObjectPrompt:
+    return ObjectPrompt(np.array([[x, y]]), np.array([PointLabel.FOREGROUND], dtype=np.int32))
 
 
 class Bench:
@@ -33,7 +33,7 @@ class Bench:
             mask_renderer=PillowMaskRenderer(),
         )
 
-    async def track(self, prompts: dict[int, Prompt] | None = None, **query: object) -> TrackedFrame:
+    async def track(self, prompts: dict[int, ObjectPrompt] | None = None, **query: object) -> TrackingResult:
         self.sequence += 1
         source = image(1, nonce=self.sequence)
         return await self.session.track(TrackQuery(self.sequence, source, prompts or {}, **query))  # type: ignore[arg-type]
@@ -147,7 +147,7 @@ async def test_objects_start_start_anew_and_are_removed_on_any_frame() -> None:
     bench = Bench()
     await bench.track({1: click(100, 100)})
     both = await bench.track(
-        {2: Prompt(box=np.array([0.5, 0.5, 0.9, 0.9]))}, coordinate_space=CoordinateSpace.NORMALIZED
+        {2: ObjectPrompt(box=np.array([0.5, 0.5, 0.9, 0.9]))}, coordinate_space=CoordinateSpace.NORMALIZED
     )
     assert [(o.object_id, o.state) for o in both.objects] == [(1, TrackState.TRACKED), (2, TrackState.STARTED)]
     box = bench.decoder.prompts[1].point_coords[1, :2]
@@ -186,14 +186,14 @@ async def test_frames_without_objects_are_checked_as_others_are() -> None:
     refused = {
         "sequence": TrackQuery(1, image(1)),
         "frame": TrackQuery(9, image(1, Size(100, 100))),
-        "image": TrackQuery(9, ImageSource(data=b"broken")),
+        "image": TrackQuery(9, ImageInput(data=b"broken")),
     }
     for field, query in refused.items():
         with pytest.raises(InvalidImage) as raised:
             await bench.session.track(query)
         assert raised.value.field.partition(".")[0] == field
     known = ImageId.of(b"known")
-    assert (await bench.session.track(TrackQuery(9, ImageSource(image_id=known)))).image_id == known
+    assert (await bench.session.track(TrackQuery(9, ImageInput(image_id=known)))).image_id == known
 
 
 async def test_all_objects_are_decoded_together() -> None:

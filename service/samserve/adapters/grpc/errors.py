@@ -10,21 +10,21 @@ from google.rpc.error_details_pb2 import BadRequest, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from samserve.domain.errors import (
+    CapacityExceeded,
     EmbeddingNotFound,
     InvalidArgument,
     ModelUnavailable,
-    Overloaded,
-    RetryLater,
     SamserveError,
     ShuttingDown,
     StreamIdle,
     TextUnavailable,
+    TransientFailure,
 )
 
 _CODES = {
     InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
     EmbeddingNotFound: grpc.StatusCode.NOT_FOUND,
-    Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    CapacityExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     ModelUnavailable: grpc.StatusCode.UNAVAILABLE,
     ShuttingDown: grpc.StatusCode.UNAVAILABLE,
     StreamIdle: grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -46,7 +46,7 @@ async def abort(
     for detail in _details(error):
         status.details.add().Pack(detail)
     metadata: list[tuple[str, str | bytes]] = [*extra, ("grpc-status-details-bin", status.SerializeToString())]
-    if isinstance(error, RetryLater):
+    if isinstance(error, TransientFailure):
         # What gRPC's own retries obey; RetryInfo is for people and client libraries.
         metadata.append(("grpc-retry-pushback-ms", str(round(1000 * error.retry_after_seconds))))
     await context.abort(code, str(error), tuple(metadata))
@@ -56,7 +56,7 @@ def _details(error: SamserveError) -> Sequence[Message]:
     if isinstance(error, InvalidArgument):
         violation = BadRequest.FieldViolation(field=error.field, description=error.description)
         return [BadRequest(field_violations=[violation])]
-    if isinstance(error, RetryLater):
+    if isinstance(error, TransientFailure):
         retry = RetryInfo()
         retry.retry_delay.FromTimedelta(timedelta(seconds=error.retry_after_seconds))
         return [retry]

@@ -9,10 +9,10 @@ from google.protobuf.duration_pb2 import Duration
 from samserve.domain.errors import InvalidImage, InvalidPrompt, within
 from samserve.domain.geometry import Size
 from samserve.domain.identity import ImageId
-from samserve.domain.prompts import CoordinateSpace, PointLabel, Prompt, PromptLimits, check_point_count
-from samserve.usecases.embedder import EmbeddedImage, ImageSource
+from samserve.domain.prompts import CoordinateSpace, ObjectPrompt, PointLabel, PromptLimits, check_point_count
+from samserve.usecases.embedder import EmbeddingResult, ImageInput
 from samserve.usecases.ports import EmbeddingSource
-from samserve.usecases.timings import Stage, Timings
+from samserve.usecases.timings import Stage, StageTimings
 from samserve.v1 import segmentation_pb2 as pb
 
 _POINT_LABELS = {
@@ -34,7 +34,7 @@ _SOURCES = {
 }
 
 
-def read_image(image: pb.Image, max_image_bytes: int, field: str = "image") -> ImageSource:
+def read_image(image: pb.Image, max_image_bytes: int, field: str = "image") -> ImageInput:
     """An image as the request names it.
 
     Args:
@@ -51,9 +51,9 @@ def read_image(image: pb.Image, max_image_bytes: int, field: str = "image") -> I
                         "data",
                         f"has {len(image.data)} bytes, the limit is {max_image_bytes}; compress or scale the image",
                     )
-                return ImageSource(data=image.data, field=field)
+                return ImageInput(data=image.data, field=field)
             case "image_id":
-                return ImageSource(image_id=ImageId.parse(image.image_id), field=field)
+                return ImageInput(image_id=ImageId.parse(image.image_id), field=field)
             case _:
                 raise InvalidImage("", "missing; set data or image_id")
 
@@ -69,7 +69,7 @@ def read_space(space: pb.CoordinateSpace.ValueType) -> CoordinateSpace:
     return _SPACES[space]
 
 
-def read_prompt(prompt: pb.Prompt, limits: PromptLimits) -> Prompt:
+def read_prompt(prompt: pb.Prompt, limits: PromptLimits) -> ObjectPrompt:
     """A prompt, its values not yet checked.
 
     Raises:
@@ -87,7 +87,7 @@ def read_prompt(prompt: pb.Prompt, limits: PromptLimits) -> Prompt:
         except InvalidPrompt as error:
             raise error.within(f"points[{index}]") from None
     box = prompt.box
-    return Prompt(
+    return ObjectPrompt(
         point_coords=np.array([(p.x, p.y) for p in prompt.points], dtype=np.float64).reshape(-1, 2),
         point_labels=np.array(labels, dtype=np.int32),
         box=np.array([box.x0, box.y0, box.x1, box.y1], dtype=np.float64) if prompt.HasField("box") else None,
@@ -124,17 +124,17 @@ def size_message(size: Size) -> pb.Size:
     return pb.Size(height=size.height, width=size.width)
 
 
-def source_message(embedded: EmbeddedImage) -> pb.EmbeddingSource.ValueType:
+def source_message(embedded: EmbeddingResult) -> pb.EmbeddingSource.ValueType:
     """Where an embedding came from."""
     return _SOURCES[embedded.source]
 
 
-def is_cached(embedded: EmbeddedImage) -> bool:
+def is_cached(embedded: EmbeddingResult) -> bool:
     """Whether an image had been encoded before, or for another request."""
     return embedded.source is not EmbeddingSource.ENCODED
 
 
-def timings_message(timings: Timings, total_seconds: float) -> pb.Timings:
+def timings_message(timings: StageTimings, total_seconds: float) -> pb.Timings:
     """Where a request's time went."""
     return pb.Timings(
         cache=duration(timings[Stage.CACHE]),

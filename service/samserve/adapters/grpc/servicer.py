@@ -26,9 +26,9 @@ from samserve.adapters.grpc.messages import (
 )
 from samserve.domain.errors import InvalidPrompt, within
 from samserve.domain.manifest import ModelManifest
-from samserve.domain.prompts import Prompt, PromptLimits, check_count
+from samserve.domain.prompts import ObjectPrompt, PromptLimits, check_count
 from samserve.observability.call import current_call
-from samserve.usecases.embedder import EmbeddedImage
+from samserve.usecases.embedder import EmbeddingResult
 from samserve.usecases.segmenter import Segmenter, SegmentQuery
 from samserve.v1 import segmentation_pb2 as pb
 from samserve.v1.segmentation_pb2_grpc import SegmentationServiceServicer
@@ -191,11 +191,11 @@ class SegmentationServicer(SegmentationServiceServicer):
             ),
         )
 
-    async def _embed(self, image: pb.Image, context: Context) -> EmbeddedImage:
+    async def _embed(self, image: pb.Image, context: Context) -> EmbeddingResult:
         source = read_image(image, self._limits.max_image_bytes)
         return await self._segmenter.embed(source, current_call().tenant, context.time_remaining())
 
-    def _prompts(self, request: pb.SegmentRequest) -> list[Prompt]:
+    def _prompts(self, request: pb.SegmentRequest) -> list[ObjectPrompt]:
         prompts = []
         for index, prompt in enumerate(request.prompts):
             with within(f"prompts[{index}]"):

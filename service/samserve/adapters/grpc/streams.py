@@ -8,7 +8,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from samserve.adapters.grpc.errors import status_code
 from samserve.adapters.grpc.messages import duration
-from samserve.domain.errors import InvalidArgument, RetryLater, SamserveError, StreamIdle
+from samserve.domain.errors import InvalidArgument, SamserveError, StreamIdle, TransientFailure
 from samserve.observability.call import current_call
 from samserve.v1 import segmentation_pb2 as pb
 
@@ -109,7 +109,7 @@ def error_message(sequence: int, error: SamserveError, field: str = "") -> pb.Me
     message = pb.MessageError(sequence=sequence, code=code, field=field, description=str(error))
     if isinstance(error, InvalidArgument):
         message.field, message.description = error.field, error.description
-    if isinstance(error, RetryLater):
+    if isinstance(error, TransientFailure):
         message.retry_after.CopyFrom(duration(error.retry_after_seconds))
     return message
 

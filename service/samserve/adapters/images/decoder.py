@@ -17,7 +17,7 @@ from samserve.domain.errors import InvalidImage
 from samserve.domain.geometry import CropBox, ImageFrame, Size
 from samserve.usecases.load.thread_pools import compute_threads
 from samserve.usecases.ports import DecodedImage
-from samserve.usecases.timings import Stage, Timings
+from samserve.usecases.timings import Stage, StageTimings
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_SIDE_PIXELS = 65_535
@@ -118,7 +118,7 @@ class PillowImageDecoder:
         resized = rgb.resize((width, height), Image.Resampling.BILINEAR)
         pixels = np.zeros((3, image_size, image_size), dtype=np.uint8)
         pixels[:, :height, :width] = np.asarray(resized).transpose(2, 0, 1)
-        return DecodedImage(pixels, frame, Timings({Stage.IMAGE_DECODE: time.perf_counter() - started}))
+        return DecodedImage(pixels, frame, StageTimings({Stage.IMAGE_DECODE: time.perf_counter() - started}))
 
     def _thumbnail(self, data: bytes) -> Thumbnail:
         image, original_size = self._open(data)

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 
 from samserve.adapters.triton.connection import TritonConnection, TritonTimeout
 from samserve.adapters.triton.session import TritonSession
-from samserve.domain.errors import RetryLater
+from samserve.domain.errors import TransientFailure
 from samserve.domain.manifest import ModelManifest
 from samserve.usecases.warm_up import warm_up
 
@@ -72,7 +72,7 @@ class TritonBackend:
             self._timeouts += 1
             if not self._is_up or self._timeouts >= _TIMEOUTS_TO_LOSE:
                 self._lose(str(error))
-        except RetryLater as error:
+        except TransientFailure as error:
             self._lose(str(error))
         except Exception as error:
             _log.exception("following Triton failed")

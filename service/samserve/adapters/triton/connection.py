@@ -10,7 +10,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from samserve.domain.errors import ModelUnavailable, Overloaded
+from samserve.domain.errors import CapacityExceeded, ModelUnavailable
 from samserve.domain.manifest import DECODER, ENCODER, ModelManifest
 
 _RETRY_AFTER_SECONDS = 1.0
@@ -131,7 +131,7 @@ class TritonConnection:
         """Run a model. Cancelling cancels it in Triton, and what has not begun there never does.
 
         Raises:
-            Overloaded: the model's queue is full, or the request was in it for too long.
+            CapacityExceeded: the model's queue is full, or the request was in it for too long.
             ModelUnavailable: anything else that went wrong.
         """
         return await self._answer(
@@ -162,7 +162,7 @@ class TritonConnection:
     def _translate(self, error: InferenceServerException) -> Exception:
         message = str(error.message())
         if any(refusal in message for refusal in _QUEUE_REFUSALS):
-            return Overloaded(f"Triton rejected the request: {message}", _RETRY_AFTER_SECONDS, "triton_queue")
+            return CapacityExceeded(f"Triton rejected the request: {message}", _RETRY_AFTER_SECONDS, "triton_queue")
         if error.status() == str(grpc.StatusCode.DEADLINE_EXCEEDED):
             return TritonTimeout(f"Triton at {self.address} did not answer in time", _RETRY_AFTER_SECONDS)
         return self._unavailable(message)

@@ -6,7 +6,7 @@ import numpy as np
 
 from samserve.adapters.triton.model import Arrays, TritonModel
 from samserve.usecases.ports import DecodedImage, EncodedImage
-from samserve.usecases.timings import Stage, Timings
+from samserve.usecases.timings import Stage, StageTimings
 
 
 class TritonImageEncoder:
@@ -25,5 +25,5 @@ class TritonImageEncoder:
         started = time.perf_counter()
         inputs: Arrays = {"image": image.pixels[None], "input_size": np.array([image.frame.input_size], dtype=np.int32)}
         outputs = await self._model.run(inputs, self._outputs)
-        timings = Timings({Stage.QUEUE: 0.0, Stage.ENCODE: time.perf_counter() - started})
+        timings = StageTimings({Stage.QUEUE: 0.0, Stage.ENCODE: time.perf_counter() - started})
         return EncodedImage(outputs["image_embeddings"][0], timings)

@@ -10,7 +10,7 @@ from samserve.adapters.triton.padding import pad_prompts
 from samserve.domain.embedding import Embedding
 from samserve.domain.prompts import PROMPTS_PER_DECODE, PromptBatch
 from samserve.usecases.ports import DecodedMasks
-from samserve.usecases.timings import Stage, Timings
+from samserve.usecases.timings import Stage, StageTimings
 
 _MASKS = 4
 """Masks of a prompt: SAM's single one and its three."""
@@ -36,7 +36,7 @@ class TritonMaskDecoder:
         started = time.perf_counter()
         rows = [await self._decode_row(embedding, row) for row in _rows(prompts)]
         masks, scores = rows[0] if len(rows) == 1 else [np.concatenate(parts) for parts in zip(*rows, strict=True)]
-        timings = Timings({Stage.QUEUE: 0.0, Stage.MASK_DECODE: time.perf_counter() - started})
+        timings = StageTimings({Stage.QUEUE: 0.0, Stage.MASK_DECODE: time.perf_counter() - started})
         return DecodedMasks(masks, scores, timings)
 
     async def _decode_row(

@@ -75,7 +75,7 @@ class TritonModel:
             The outputs. In shared memory, they keep their room there until they and their views are gone.
 
         Raises:
-            Overloaded: the model's queue is full, or the request was in it for too long.
+            CapacityExceeded: the model's queue is full, or the request was in it for too long.
             ModelUnavailable: Triton cannot be reached, failed, or does not serve this build any more.
         """
         if self._down is not None:

@@ -75,7 +75,7 @@ class TritonSession:
             scratch_bytes: for the other tensors of requests in flight; 0 rules shared memory out.
 
         Raises:
-            ModelUnavailable, Overloaded: Triton does not answer as it should.
+            ModelUnavailable, CapacityExceeded: Triton does not answer as it should.
         """
         by_wire = cls(connection, manifest, None, 0)
         if not scratch_bytes:

@@ -71,7 +71,7 @@ class GazeState(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class GazeCounts:
+class GazeTotals:
     """Totals of a stream; the API's `GazeCounts` explains each."""
 
     samples: int

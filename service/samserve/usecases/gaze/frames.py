@@ -15,7 +15,7 @@ from samserve.domain.errors import InvalidImage, SamserveError, within
 from samserve.domain.geometry import Size
 from samserve.domain.homography import Homography
 from samserve.domain.keyframes import KeyframePolicy, motion, scene_change
-from samserve.usecases.embedder import ImageEmbedder, ImageSource
+from samserve.usecases.embedder import ImageEmbedder, ImageInput
 from samserve.usecases.load.rate_limit import TenantRateLimiter
 from samserve.usecases.observers import GazeObserver
 from samserve.usecases.ports import EmbeddingSource, ThumbnailReader
@@ -33,7 +33,7 @@ class GazeFrame:
     """
 
     sequence: int
-    image: ImageSource
+    image: ImageInput
     reference: Homography | None = None
 
 

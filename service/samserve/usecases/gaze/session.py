@@ -15,7 +15,7 @@ import numpy.typing as npt
 from samserve.domain.errors import InvalidPrompt, SamserveError
 from samserve.domain.gaze.attention import Attention, Look, LookKind
 from samserve.domain.gaze.one_euro import OneEuroFilter, OneEuroParameters
-from samserve.domain.gaze.stream import MAX_SAMPLE_DELAY_NANOSECONDS, GazeCounts, GazeOptions, GazeSample, GazeState
+from samserve.domain.gaze.stream import MAX_SAMPLE_DELAY_NANOSECONDS, GazeOptions, GazeSample, GazeState, GazeTotals
 from samserve.domain.gaze.viewing import Viewing
 from samserve.domain.geometry import Size
 from samserve.domain.prompts import CoordinateSpace
@@ -23,7 +23,7 @@ from samserve.domain.rendered_mask import RenderedMask
 from samserve.usecases.gaze.frames import GazeFrame, GazeFrames
 from samserve.usecases.gaze.target import GazeObjects
 from samserve.usecases.observers import GazeObserver
-from samserve.usecases.timings import Stage, Timings
+from samserve.usecases.timings import Stage, StageTimings
 
 _MAX_WAITING_REFUSALS = 64
 """A client that sends nothing but faults and reads nothing is told of the last so many."""
@@ -38,7 +38,7 @@ class MakeFrames(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class GazeAnswer:
+class GazeResult:
     """What became of one sample.
 
     Attributes:
@@ -55,8 +55,8 @@ class GazeAnswer:
     frame_sequence: int
     keyframe_sequence: int
     keyframe_pending: bool
-    counts: GazeCounts
-    timings: Timings
+    counts: GazeTotals
+    timings: StageTimings
     total_seconds: float
 
 
@@ -169,7 +169,7 @@ class GazeSession:
         self._objects.release()
         self._waiting = None
 
-    async def answers(self) -> AsyncGenerator[GazeAnswer | Refusal, None]:
+    async def answers(self) -> AsyncGenerator[GazeResult | Refusal, None]:
         """The answers, in the order of the samples. To be taken by one reader."""
         while True:
             await self._news.wait()
@@ -243,9 +243,9 @@ class GazeSession:
             options.hold_seconds,
         )
 
-    async def _answer(self, waiting: _Waiting) -> GazeAnswer | Refusal:
+    async def _answer(self, waiting: _Waiting) -> GazeResult | Refusal:
         view, look = self._frames.view, waiting.look
-        timings = Timings()
+        timings = StageTimings()
         try:
             if view is None or look is None:
                 state = GazeState.NO_FRAME
@@ -258,14 +258,14 @@ class GazeSession:
             started = self._clock()
             mask = None if view is None else await self._objects.show(view)
             if mask is not None:
-                timings += Timings({Stage.POST_PROCESS: self._clock() - started})
+                timings += StageTimings({Stage.POST_PROCESS: self._clock() - started})
         except SamserveError as error:
             self._observer.gaze_sample("failed")
             self._refused += 1
             return Refusal("sample", waiting.sample.sequence, error)
         self._observer.gaze_sample(state.value)
         self._skipped += state is not GazeState.NEW_MASK
-        return GazeAnswer(
+        return GazeResult(
             sample=waiting.sample,
             state=state,
             object_id=self._objects.object_id,
@@ -279,9 +279,9 @@ class GazeSession:
             total_seconds=self._clock() - waiting.arrived,
         )
 
-    def _counts(self) -> GazeCounts:
+    def _counts(self) -> GazeTotals:
         frames = self._frames
-        return GazeCounts(
+        return GazeTotals(
             self._samples,
             self._dropped,
             self._skipped,

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from samserve.domain import homography as plane
 from samserve.domain.camera_motion import warp_mask
-from samserve.domain.errors import RetryLater
+from samserve.domain.errors import TransientFailure
 from samserve.domain.gaze.choice import looked_at
 from samserve.domain.gaze.stream import GazeState
 from samserve.domain.geometry import ImageFrame, Size
@@ -22,7 +22,7 @@ from samserve.domain.prompts import click_prompts
 from samserve.domain.rendered_mask import MaskFormat, RenderedMask
 from samserve.usecases.gaze.frames import Keyframe, View
 from samserve.usecases.ports import MaskDecoder, MaskRenderer
-from samserve.usecases.timings import Timings
+from samserve.usecases.timings import StageTimings
 
 _SAME_OBJECT_OVERLAP = 0.5
 
@@ -76,7 +76,7 @@ class GazeObjects:
         """Nothing is looked at any more."""
         self._current = None
 
-    async def regard(self, view: View, point: npt.NDArray[np.float64]) -> tuple[GazeState, Timings]:
+    async def regard(self, view: View, point: npt.NDArray[np.float64]) -> tuple[GazeState, StageTimings]:
         """Make the object at a point of the frame the one looked at.
 
         Returns:
@@ -89,19 +89,19 @@ class GazeObjects:
         point = plane.apply(view.to_keyframe, point)
         frame = keyframe.embedding.frame
         if not ((point >= 0) & (point <= frame.original_size[::-1])).all():
-            return GazeState.NO_FRAME, Timings()
+            return GazeState.NO_FRAME, StageTimings()
         if current is not None and current.keyframe is keyframe:
             # So near to the last prompt that the decoder would see the same one, mask or not.
             pixel = max(frame.original_size) / len(current.low_res_mask)
             near = np.abs(point - current.point).max() < pixel
             if near or contains(current.low_res_mask, frame, point):
-                return GazeState.SAME_OBJECT, Timings()
+                return GazeState.SAME_OBJECT, StageTimings()
         if self._clock() < self._retry_seconds:
-            return GazeState.HELD, Timings()
+            return GazeState.HELD, StageTimings()
         click = click_prompts([point], frame, self._manifest.low_res_size)
         try:
             decoded = await self._mask_decoder.decode(keyframe.embedding, click)
-        except RetryLater as error:
+        except TransientFailure as error:
             self._retry_seconds = self._clock() + error.retry_after_seconds
             raise
         self.decodes += 1

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from samserve.domain.errors import Overloaded
+from samserve.domain.errors import CapacityExceeded
 
 
 class Admission:
@@ -46,18 +46,18 @@ class Admission:
         """Ask whether there is a place, without taking one.
 
         Raises:
-            Overloaded: all places are taken.
+            CapacityExceeded: all places are taken.
         """
         if self._in_flight >= self._limit:
             description = f"too many {self._work} in flight, the limit is {self._limit}"
-            raise Overloaded(description, self._retry_after_seconds, self._work)
+            raise CapacityExceeded(description, self._retry_after_seconds, self._work)
 
     @contextmanager
     def admit(self) -> Iterator[Callable[[], None]]:
         """Hold one place. The value is to be called, by those who wait for something else first, when they begin.
 
         Raises:
-            Overloaded: all places are taken.
+            CapacityExceeded: all places are taken.
         """
         self.check()
         self._in_flight += 1

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from samserve.domain.errors import Overloaded
+from samserve.domain.errors import CapacityExceeded
 
 _SMOOTHING = 0.05
 _BUSY = 4
@@ -36,12 +36,12 @@ class DeadlineAdmission:
             remaining_seconds: until the caller's deadline; None where there is none.
 
         Raises:
-            Overloaded: those in flight will take longer than that; the caller may come back when they have ended.
+            CapacityExceeded: those in flight will take longer than that; the caller may come back when they have ended.
         """
         expected_seconds = self._in_flight * self._interval_seconds
         busy = self._in_flight >= _BUSY
         if busy and remaining_seconds is not None and expected_seconds > remaining_seconds:
-            raise Overloaded(
+            raise CapacityExceeded(
                 f"the requests in flight ({self._in_flight}) are expected to take {expected_seconds:.2f} s, "
                 f"but the deadline expires in {max(0.0, remaining_seconds):.2f} s",
                 expected_seconds,

@@ -28,9 +28,9 @@ from samserve.domain.homography import Homography
 from samserve.domain.identity import ImageId
 from samserve.domain.keyframes import KeyframePolicy
 from samserve.domain.prompts import CoordinateSpace
-from samserve.usecases.embedder import ImageSource
+from samserve.usecases.embedder import ImageInput
 from samserve.usecases.gaze.frames import GazeFrame, GazeFrames
-from samserve.usecases.gaze.session import GazeAnswer, GazeSession, Refusal
+from samserve.usecases.gaze.session import GazeResult, GazeSession, Refusal
 from samserve.usecases.gaze.target import GazeObjects
 from samserve.usecases.load.rate_limit import TenantRateLimiter
 from tests.support.fake_models import MANIFEST, FakeImageEncoder, FakeMaskDecoder, SceneDecoder, embedder, image
@@ -107,7 +107,7 @@ class Bench:
         )
         self.answers = self.session.answers()
 
-    def frame(self, source: ImageSource, reference: Homography | None = None) -> int:
+    def frame(self, source: ImageInput, reference: Homography | None = None) -> int:
         self.frames += 1
         self.session.frame(GazeFrame(self.frames, source, reference))
         return self.frames
@@ -118,16 +118,16 @@ class Bench:
         self.session.sample(GazeSample(self.sequence, self.sequence * 10_000_000, x, y, point is not None))
         return self.sequence
 
-    async def look(self, point: tuple[float, float] | None) -> GazeAnswer:
+    async def look(self, point: tuple[float, float] | None) -> GazeResult:
         """Send a sample and take its answer."""
         sequence = self.send(point)
         async with asyncio.timeout(5):
             answer = await anext(self.answers)
-        assert isinstance(answer, GazeAnswer), answer
+        assert isinstance(answer, GazeResult), answer
         assert answer.sample.sequence == sequence
         return answer
 
-    async def fixate(self, point: tuple[float, float]) -> GazeAnswer:
+    async def fixate(self, point: tuple[float, float]) -> GazeResult:
         """Look at a point until the eyes have come to rest."""
         for _ in range(20):
             answer = await self.look(point)
@@ -212,10 +212,10 @@ async def test_the_latest_sample_wins_and_one_decode_is_in_flight() -> None:
     assert bench.decoder.begun == 1
     bench.decoder.let.set()
     first = await decoding
-    assert isinstance(first, GazeAnswer)
+    assert isinstance(first, GazeResult)
     assert (first.sample.sequence, first.sample.timestamp_nanoseconds) == (asked, asked * 10_000_000)
     second = await anext(bench.answers)
-    assert isinstance(second, GazeAnswer)
+    assert isinstance(second, GazeResult)
     assert (second.sample.sequence, second.state) == (bench.sequence, GazeState.NEW_MASK)
     assert second.counts.samples_dropped == 7 + 29
     assert bench.decoder.most_in_flight == 1
@@ -232,7 +232,7 @@ async def test_a_client_that_does_not_read_has_nothing_decoded_and_nothing_kept(
     bench.session.end()
     answers = [answer async for answer in bench.answers]
     assert 0 < sum(isinstance(answer, Refusal) for answer in answers) <= 64
-    assert sum(isinstance(answer, GazeAnswer) for answer in answers) == 1
+    assert sum(isinstance(answer, GazeResult) for answer in answers) == 1
 
 
 async def test_blinks_hold_the_object_and_looking_away_releases_it() -> None:
@@ -254,7 +254,7 @@ async def test_a_gaze_off_the_frame_and_a_doubtful_one_count_as_not_seen() -> No
     doubtful = GazeSample(bench.sequence, bench.sequence * 10_000_000, *HERE, confidence=0.4)
     bench.session.sample(doubtful)
     answer = await anext(bench.answers)
-    assert isinstance(answer, GazeAnswer)
+    assert isinstance(answer, GazeResult)
     assert answer.state is GazeState.HELD
 
 
@@ -320,7 +320,7 @@ def test_no_clock_keeps_a_stream_from_going_on(steps: list[tuple[int, bool]]) ->
         for late in range(1, 22):
             bench.session.sample(GazeSample(2, now + late * 10_000_000, *HERE))
             answer = await anext(bench.answers)
-        assert isinstance(answer, GazeAnswer)
+        assert isinstance(answer, GazeResult)
         assert answer.state in (GazeState.SAME_OBJECT, GazeState.NEW_MASK)
         await bench.session.close()
 
@@ -353,7 +353,7 @@ async def test_a_sample_that_was_overtaken_is_refused_and_the_clock_goes_on() ->
 
 async def state(bench: Bench) -> GazeState:
     answer = await anext(bench.answers)
-    assert isinstance(answer, GazeAnswer), answer
+    assert isinstance(answer, GazeResult), answer
     return answer.state
 
 
@@ -364,8 +364,8 @@ async def test_bad_frames_are_refused_and_the_old_keyframe_serves() -> None:
         (GazeFrame(10, image(2), np.zeros((3, 3))), InvalidImage),
         (GazeFrame(11, image(2), np.full((3, 3), np.inf)), InvalidImage),
         (GazeFrame(12, image(2, Size(200, 100))), InvalidImage),
-        (GazeFrame(13, ImageSource(data=b"broken")), InvalidImage),
-        (GazeFrame(14, ImageSource(image_id=ImageId.of(b"unknown"))), EmbeddingNotFound),
+        (GazeFrame(13, ImageInput(data=b"broken")), InvalidImage),
+        (GazeFrame(14, ImageInput(image_id=ImageId.of(b"unknown"))), EmbeddingNotFound),
     ]
     for frame, kind in refusals:
         bench.session.frame(frame)

@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from samserve.domain.errors import Overloaded
+from samserve.domain.errors import CapacityExceeded
 from samserve.usecases.load.deadlines import DeadlineAdmission
 
 
@@ -35,7 +35,7 @@ def test_a_deadline_that_the_requests_in_flight_outlast_is_refused_with_their_ti
     with ExitStack() as flight:
         for _ in range(10):
             flight.enter_context(admission.keep(None))
-        with pytest.raises(Overloaded) as raised, admission.keep(0.5):
+        with pytest.raises(CapacityExceeded) as raised, admission.keep(0.5):
             pytest.fail("was let in")
         assert raised.value.retry_after_seconds == pytest.approx(1.0, rel=0.3)
         with admission.keep(1.1), admission.keep(None):
@@ -76,5 +76,5 @@ def test_what_fails_at_once_makes_nobody_look_fast() -> None:
         for _ in range(100):
             with pytest.raises(ValueError, match="bad"), admission.keep(None):
                 raise ValueError("bad")
-        with pytest.raises(Overloaded), admission.keep(0.5):
+        with pytest.raises(CapacityExceeded), admission.keep(0.5):
             pytest.fail("was let in")

@@ -17,8 +17,8 @@ from samserve.domain.automatic import AutomaticMaskParameters
 from samserve.domain.errors import InvalidParameter
 from samserve.observability.call import current_call
 from samserve.usecases.automatic import (
+    AcceptedMask,
     AutomaticMaskGenerator,
-    GeneratedMask,
     GenerationEvent,
     GenerationFinished,
     GenerationProgress,
@@ -26,7 +26,7 @@ from samserve.usecases.automatic import (
     GenerationStarted,
 )
 from samserve.usecases.edges import EdgeDetector
-from samserve.usecases.timings import Stage, Timings
+from samserve.usecases.timings import Stage, StageTimings
 from samserve.v1 import segmentation_pb2 as pb
 
 _PARAMETERS = {field.name for field in fields(AutomaticMaskParameters)}
@@ -72,7 +72,7 @@ class AutomaticHandler:
         detected = await self._edge_detector.detect(image, tenant)
         detected_at = time.perf_counter()
         png = await asyncio.to_thread(_png, detected.edges)
-        timings = detected.timings + Timings({Stage.POST_PROCESS: time.perf_counter() - detected_at})
+        timings = detected.timings + StageTimings({Stage.POST_PROCESS: time.perf_counter() - detected_at})
         embedded = detected.embedded
         current_call().answered(timings)
         return pb.DetectEdgesResponse(
@@ -100,7 +100,7 @@ def _event_message(event: GenerationEvent, started: float) -> pb.GenerateMasksRe
         case GenerationProgress():
             progress = pb.GenerationProgress(points_done=event.points_done, points_total=event.points_total)
             return pb.GenerateMasksResponse(progress=progress)
-        case GeneratedMask():
+        case AcceptedMask():
             x, y = event.point
             x0, y0, x1, y1 = event.crop_box
             return pb.GenerateMasksResponse(

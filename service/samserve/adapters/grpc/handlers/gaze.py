@@ -14,13 +14,13 @@ from samserve.adapters.grpc.streams import converse, error_message, next_request
 from samserve.domain.errors import InvalidArgument, InvalidImage, InvalidPrompt, within
 from samserve.domain.gaze.fixations import DispersionThreshold, FixationClassifier, VelocityThreshold
 from samserve.domain.gaze.one_euro import OneEuroParameters
-from samserve.domain.gaze.stream import GazeCounts, GazeOptions, GazeSample, GazeState
+from samserve.domain.gaze.stream import GazeOptions, GazeSample, GazeState, GazeTotals
 from samserve.domain.gaze.viewing import Viewing
 from samserve.domain.keyframes import KeyframePolicy
 from samserve.domain.prompts import CoordinateSpace
 from samserve.observability.call import current_call
 from samserve.usecases.gaze.frames import GazeFrame
-from samserve.usecases.gaze.session import GazeAnswer, GazeSession, Refusal
+from samserve.usecases.gaze.session import GazeResult, GazeSession, Refusal
 from samserve.usecases.timings import Stage
 from samserve.v1 import segmentation_pb2 as pb
 
@@ -35,7 +35,7 @@ _STATES = {
     GazeState.RELEASED: pb.GAZE_STATE_RELEASED,
 }
 
-Answer: TypeAlias = GazeAnswer | Refusal
+Answer: TypeAlias = GazeResult | Refusal
 
 
 class MakeGazeSession(Protocol):
@@ -80,11 +80,11 @@ class GazeHandler:
         session = self._make_session(options, tenant)
         async for answer in converse(session, requests, partial(self._receive, session), self._idle_seconds):
             made = time.perf_counter()
-            if isinstance(answer, GazeAnswer):
+            if isinstance(answer, GazeResult):
                 current_call().answered(answer.timings)
             yield _message(answer, options.coordinate_space)
             # The next answer is asked for once this one has been taken.
-            if isinstance(answer, GazeAnswer):
+            if isinstance(answer, GazeResult):
                 current_call().gaze_answered(answer.total_seconds + time.perf_counter() - made)
 
     def _receive(self, session: GazeSession, request: pb.SegmentGazeRequest) -> None:
@@ -239,7 +239,7 @@ def _message(answer: Answer, coordinate_space: CoordinateSpace) -> pb.SegmentGaz
     )
 
 
-def _counts(counts: GazeCounts) -> pb.GazeCounts:
+def _counts(counts: GazeTotals) -> pb.GazeCounts:
     return pb.GazeCounts(
         samples=counts.samples,
         samples_dropped=counts.samples_dropped,

@@ -11,7 +11,7 @@ from samserve.domain.edits import AddPoint, ClearPrompt, Edit, MovePoint, Remove
 from samserve.domain.errors import InvalidArgument, within
 from samserve.domain.prompts import PointLabel
 from samserve.observability.call import current_call
-from samserve.usecases.interactive import InteractiveSession, RefusedEdit, SessionMasks, SessionStart
+from samserve.usecases.interactive import EditingSession, PromptMasks, RefusedEdit, SessionStart
 from samserve.usecases.timings import Stage
 from samserve.v1 import segmentation_pb2 as pb
 
@@ -19,7 +19,7 @@ from samserve.v1 import segmentation_pb2 as pb
 class MakeInteractiveSession(Protocol):
     """Makes the use case of one stream."""
 
-    def __call__(self, tenant: str) -> InteractiveSession: ...
+    def __call__(self, tenant: str) -> EditingSession: ...
 
 
 class InteractiveHandler:
@@ -42,11 +42,11 @@ class InteractiveHandler:
         session = self._make_session(tenant)
         receive = partial(self._receive, session)
         async for answer in converse(session, requests, receive, self._idle_seconds):
-            if isinstance(answer, SessionMasks):
+            if isinstance(answer, PromptMasks):
                 current_call().answered(answer.timings)
             yield _message(answer)
 
-    def _receive(self, session: InteractiveSession, request: pb.SegmentStreamRequest) -> None:
+    def _receive(self, session: EditingSession, request: pb.SegmentStreamRequest) -> None:
         try:
             if request.WhichOneof("edit") == "start_session":
                 with within("start_session"):
@@ -92,7 +92,7 @@ _LABELS = {
 }
 
 
-def _message(answer: SessionMasks | RefusedEdit) -> pb.SegmentStreamResponse:
+def _message(answer: PromptMasks | RefusedEdit) -> pb.SegmentStreamResponse:
     if isinstance(answer, RefusedEdit):
         return pb.SegmentStreamResponse(sequence=answer.sequence, error=error_message(answer.sequence, answer.error))
     prompt, embedded = answer.prompt, answer.embedded

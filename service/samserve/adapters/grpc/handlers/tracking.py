@@ -10,7 +10,7 @@ from samserve.adapters.grpc.streams import error_message, next_request
 from samserve.domain.errors import InvalidPrompt, SamserveError, within
 from samserve.domain.prompts import PromptLimits, check_count
 from samserve.observability.call import current_call
-from samserve.usecases.tracking import TrackedFrame, TrackingSession, TrackQuery, TrackState
+from samserve.usecases.tracking import TrackingResult, TrackingSession, TrackQuery, TrackState
 from samserve.v1 import segmentation_pb2 as pb
 
 _STATES = {
@@ -91,7 +91,7 @@ class TrackingHandler:
         )
 
 
-def _message(query: TrackQuery, tracked: TrackedFrame, total_seconds: float) -> pb.TrackObjectsResponse:
+def _message(query: TrackQuery, tracked: TrackingResult, total_seconds: float) -> pb.TrackObjectsResponse:
     return pb.TrackObjectsResponse(
         sequence=query.sequence,
         frame=pb.TrackedFrame(
