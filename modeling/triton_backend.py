@@ -1,8 +1,8 @@
-"""What Triton's Python backend runs on a machine without a GPU: a graph on ONNX Runtime's CPU provider.
+"""Model for Triton's Python backend on a machine without a GPU: runs a graph on ONNX Runtime's CPU provider.
 
-Copied to `1/model.py` beside `model.onnx` by modeling/triton_config.py. A batch is one run: Triton hands over requests
-whose shapes are equal, since the models' inputs are not declared ragged. Tensors pass by DLPack: before Triton 24.11
-`as_numpy` and `Tensor(name, array)` do not understand numpy 2 (triton-inference-server/python_backend#384).
+modeling/triton_config.py copies it to `1/model.py` next to `model.onnx`. A batch is one run: the models' inputs are not
+declared ragged, so Triton batches only requests of equal shapes. Tensors are passed by DLPack, because before Triton
+24.11 `as_numpy` and `Tensor(name, array)` do not support numpy 2 (triton-inference-server/python_backend#384).
 """
 
 import ctypes
@@ -21,7 +21,7 @@ _rename_capsule.argtypes = (ctypes.py_object, ctypes.c_char_p)
 
 
 class TritonPythonModel:
-    """See Triton's Python backend for the names."""
+    """Entry point of Triton's Python backend."""
 
     def initialize(self, arguments: dict[str, str]) -> None:
         """Load the graph of this model's version."""
@@ -29,13 +29,13 @@ class TritonPythonModel:
         self._inputs = [tensor["name"] for tensor in config["input"]]
         self._outputs = [tensor["name"] for tensor in config["output"]]
         options = onnxruntime.SessionOptions()
-        # Waiting threads that spin would take the processor from the gateway on the same machine.
+        # Spinning threads would take CPU time from the gateway on the same machine.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         path = Path(arguments["model_repository"]) / arguments["model_version"] / "model.onnx"
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Run all requests as one batch and give each its rows."""
+        """Run all requests as one batch, and split the outputs by request."""
         rows = [
             {name: np.from_dlpack(pb_utils.get_input_tensor_by_name(request, name)) for name in self._inputs}
             for request in requests
@@ -57,6 +57,6 @@ class TritonPythonModel:
 def _tensor(name: str, array: npt.NDArray[Any]) -> Any:
     capsule = array.__dlpack__()
     tensor = pb_utils.Tensor.from_dlpack(name, capsule)
-    # The backend marks a capsule whose tensor it has taken over by a name of its own, at which numpy takes offence.
+    # The backend renames a capsule after taking over its tensor, which numpy rejects.
     _rename_capsule(capsule, _USED)
     return tensor

@@ -1,1 +1,1 @@
-"""Trains the small bundled model from freely licensed pictures of Debian packages."""
+"""Trains the small bundled model on freely licensed photographs from Debian packages."""

@@ -1,8 +1,9 @@
-"""The bundled model, made anew: a checkpoint, pictures, masks for them, training. Each step goes on where it stopped.
+"""Train the bundled model from scratch: checkpoint, photographs, masks for them, training. Each step resumes where it
+stopped.
 
     python -m training [checkpoint] [assets] [masks] [train] [--config training/tiny.toml] [--work-dir runs]
 
-Without a step: all of them, in this order.
+Without arguments, all steps run in this order.
 """
 
 import argparse

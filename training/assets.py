@@ -1,9 +1,9 @@
-"""Freely licensed photographs, taken from Debian packages (see SOURCES.md).
+"""Freely licensed photographs from Debian packages (see SOURCES.md).
 
     python -m training assets
 
-downloads and unpacks the packages (on Debian or Ubuntu, no root needed) and leaves runs/photos/*.jpg: photographs and
-painted wallpapers, longest side at most 1280.
+Downloads and unpacks the packages (on Debian or Ubuntu, without root) to runs/photos/*.jpg: photographs and painted
+wallpapers with a longest side of at most 1280 pixels.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ PICTURE = re.compile(rb"RIFF....WEBPVP8|\xff\xd8\xff|\x89PNG\r\n\x1a\n", re.DOTA
 
 
 def install(packages: Path) -> None:
-    """Downloads the Debian packages and unpacks them under `packages`."""
+    """Download the Debian packages and unpack them under `packages`."""
     packages.mkdir(parents=True, exist_ok=True)
     for package in tqdm(PACKAGES, desc="packages"):
         subprocess.run(["apt-get", "download", "-qq", package], cwd=packages, check=True)
@@ -52,7 +52,7 @@ def install(packages: Path) -> None:
 
 
 def _files(folder: Path) -> Iterator[bytes]:
-    """The picture files below a folder; of a wallpaper in many sizes only the largest."""
+    """The image files below a folder. Of a wallpaper in several sizes, only the largest."""
     pictures = [p for p in folder.rglob("*") if p.suffix.lower() in {".jpg", ".jpeg", ".png", ".webp"}]
     largest: dict[Path, Path] = {}
     for path in sorted(pictures):
@@ -64,7 +64,7 @@ def _files(folder: Path) -> Iterator[bytes]:
 
 
 def _resource_pictures(folder: Path) -> Iterator[bytes]:
-    """The pictures inside Qt resource containers, found by their magic numbers."""
+    """The images in Qt resource containers, found by their magic numbers."""
     for path in sorted(folder.rglob("*.rcc")):
         content = path.read_bytes()
         starts = [match.start() for match in PICTURE.finditer(content)]
@@ -83,7 +83,7 @@ def _open(content: bytes) -> Image.Image | None:
 
 
 def is_photo(image: Image.Image) -> bool:
-    """Whether a picture fills its frame and is neither small nor nearly empty of detail."""
+    """Return True if an image fills its frame and is neither small nor nearly empty of detail."""
     if min(image.size) < 300 or (image.mode == "RGBA" and np.asarray(image)[..., 3].min() < 255):
         return False
     small = np.asarray(image.convert("L").resize((256, 256)), dtype=np.float32)
@@ -92,7 +92,7 @@ def is_photo(image: Image.Image) -> bool:
 
 
 def prepare(packages: Path, photos: Path) -> int:
-    """Writes the photographs under names of their content; returns how many there are."""
+    """Write the photographs under names derived from their content. Returns their number."""
     photos.mkdir(parents=True, exist_ok=True)
     share = packages / "usr/share"
 
@@ -111,7 +111,7 @@ def prepare(packages: Path, photos: Path) -> int:
 
 
 def make_assets(work_dir: Path) -> None:
-    """Downloads what is not there yet, and picks the photographs from it."""
+    """Download missing packages and select the photographs."""
     packages = work_dir / "packages"
     if not packages.exists():
         install(packages)

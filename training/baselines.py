@@ -1,4 +1,4 @@
-"""What a user reaches without any model: classical segmentation on the same prompts."""
+"""Baselines without a model: classical segmentation with the same prompts."""
 
 import cv2
 import numpy as np
@@ -14,13 +14,13 @@ def felzenszwalb_regions(image: NDArray[np.uint8]) -> list[NDArray[np.int64]]:
 
 
 def region_at(regions: list[NDArray[np.int64]], point: tuple[float, float]) -> list[NDArray[np.bool_]]:
-    """The region under a point (x, y), one mask [H, W] a scale."""
+    """The regions under a point (x, y): one mask [H, W] per scale."""
     x, y = int(point[0]), int(point[1])
     return [labels == labels[y, x] for labels in regions]
 
 
 def grabcut(image: NDArray[np.uint8], box: tuple[float, float, float, float]) -> NDArray[np.bool_]:
-    """GrabCut [H, W] from a box XYXY; the box itself where it finds nothing."""
+    """GrabCut [H, W] from a box XYXY; the box itself if GrabCut finds nothing."""
     x0, y0, x1, y1 = (int(value) for value in box)
     inside = np.zeros(image.shape[:2], dtype=bool)
     inside[y0:y1, x0:x1] = True
@@ -33,7 +33,7 @@ def grabcut(image: NDArray[np.uint8], box: tuple[float, float, float, float]) ->
             image, mask, (x0, y0, x1 - x0, y1 - y0), np.zeros((1, 65)), np.zeros((1, 65)), 5, cv2.GC_INIT_WITH_RECT
         )
     except cv2.error:
-        # Boxes without enough colours to fit a mixture to.
+        # Boxes with too few colours to fit a mixture.
         return inside
     found = np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD))
     return found if found.any() else inside

@@ -1,4 +1,4 @@
-"""The recipe of a run, read from TOML."""
+"""The configuration of a run, read from TOML."""
 
 import tomllib
 from dataclasses import dataclass
@@ -7,16 +7,16 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Config:
-    """See tiny.toml.
+    """Configuration of a run, such as tiny.toml.
 
     Attributes:
-        crops: of the photographs that get masks.
-        image_size: side of the model's input.
-        batch: pictures of a step.
-        objects: of each picture.
-        rounds: interactive rounds: first a point or a box, then points where the last mask was wrong.
-        learning_rate: of prompt encoder and mask decoder.
-        encoder_share: of it, for the image encoder.
+        crops: number of crops of photographs that get masks.
+        image_size: side of the model's input in pixels.
+        batch: images per step.
+        objects: objects per image.
+        rounds: interactive rounds: first a point or a box, then points in the previous mask's error region.
+        learning_rate: learning rate of prompt encoder and mask decoder.
+        encoder_share: learning rate of the image encoder, relative to `learning_rate`.
     """
 
     seed: int

@@ -1,4 +1,4 @@
-"""Training curves and calibration as pictures."""
+"""Plots of training curves and calibration."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ SMOOTHING = 100
 
 
 def plot(history: Sequence[dict[str, float]], path: Path) -> None:
-    """Draws the losses and the first prompts' IoU of every step, each point the mean of up to 100 steps."""
+    """Plot the losses and the first prompts' IoU of every step; each point is the mean of up to 100 steps."""
     figure = Figure(figsize=(11, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     width = max(1, min(SMOOTHING, len(history) // 10))
@@ -32,7 +32,7 @@ def plot(history: Sequence[dict[str, float]], path: Path) -> None:
 
 
 def plot_calibration(predicted: Sequence[float], true: Sequence[float], path: Path) -> None:
-    """Draws the mean true IoU of masks by their predicted IoU, in tenths of the masks, over all of them as dots."""
+    """Plot the mean true IoU of masks by predicted IoU, in deciles, over a scatter plot of all masks."""
     figure = Figure(figsize=(5, 5), layout="constrained")
     axes = figure.subplots()
     axes.scatter(predicted, true, s=3, alpha=0.25, linewidths=0, label="masks")

@@ -1,4 +1,4 @@
-"""Samples for the training loop: a pooled picture, augmented and letterboxed, and some of its masks as objects."""
+"""Training samples: an image from the pool, augmented and letterboxed, and some of its masks as objects."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from training.samples import MaskedImage
 
 MEAN = np.array(PIXEL_MEAN, dtype=np.float32)
 STD = np.array(PIXEL_STD, dtype=np.float32)
-# Masks are learnt at a quarter of the input, the decoder's resolution.
+# Masks are learnt at a quarter of the input size, the decoder's resolution.
 CELL = 4
 
 
@@ -36,14 +36,14 @@ class Batch:
 
 
 def normalised(image: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
-    """SAM's input [3, side, side] for an image [H, W, 3] whose longest side is `side`: normalised, then zero padded."""
+    """SAM's input [3, side, side] for an image [H, W, 3] with longest side `side`: normalised, then zero-padded."""
     canvas = np.zeros((side, side, 3), dtype=np.float32)
     canvas[: image.shape[0], : image.shape[1]] = (image - MEAN) / STD
     return np.ascontiguousarray(canvas.transpose(2, 0, 1))
 
 
 def _photometric(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Colour, exposure, blur, noise and JPEG artefacts of ordinary cameras."""
+    """Apply colour, exposure, blur, noise and JPEG artefacts of ordinary cameras."""
     changed: NDArray[Any] = image.astype(np.float32)
     if rng.random() < 0.8:
         changed = 127 + (changed * rng.uniform(0.85, 1.15, 3) - 127) * rng.uniform(0.6, 1.3) + rng.uniform(-30, 30)
@@ -61,7 +61,7 @@ def _photometric(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[
 
 
 def _frame(shape: tuple[int, int], rng: np.random.Generator) -> tuple[slice, slice]:
-    """The part of a picture that is kept: all of it half of the time, else a crop of at least half each way."""
+    """The part of an image to use: all of it half of the time, otherwise a crop of at least half of each side."""
     if rng.random() < 0.5:
         return slice(None), slice(None)
     height, width = (int(extent * rng.uniform(0.5, 1.0)) for extent in shape)
@@ -70,7 +70,7 @@ def _frame(shape: tuple[int, int], rng: np.random.Generator) -> tuple[slice, sli
 
 
 def _point(inside: NDArray[np.bool_], rng: np.random.Generator) -> tuple[float, float]:
-    """A point (x, y) of a mask, in its pixels: half of the time near its most interior pixel, else anywhere."""
+    """A point (x, y) of a mask, in its pixels: half of the time near its most interior pixel, otherwise anywhere."""
     if rng.random() < 0.5:
         depth = cv2.distanceTransform(np.pad(inside.astype(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
         places = np.argwhere(depth >= depth.max() * rng.uniform(0.6, 1.0))
@@ -81,7 +81,7 @@ def _point(inside: NDArray[np.bool_], rng: np.random.Generator) -> tuple[float, 
 
 
 class PromptDataset(Dataset[tuple[NDArray[np.float32], ...]]):
-    """Item i depends on the seed and i alone, so that a resumed run sees what an unbroken one would have seen."""
+    """Samples that depend only on the seed and the index, so that a resumed run sees the same samples."""
 
     def __init__(self, pool: list[Path], image_size: int, objects: int, seed: int) -> None:
         self.pool = pool
@@ -105,13 +105,13 @@ class PromptDataset(Dataset[tuple[NDArray[np.float32], ...]]):
         if rng.random() < 0.5:
             image, labels = image[:, ::-1], labels[:, ::-1]
         area = sample.members @ np.bincount(labels.ravel(), minlength=sample.members.shape[1]) / labels.size
-        # People ask for things rather than specks; masks of nearly everything teach little.
+        # Users prompt for objects rather than specks, and masks of nearly the whole image teach little.
         chance = sample.weights * np.sqrt(np.minimum(area / 0.05, 1.0)) * ((area > 0.006) & (area < 0.8))
         if not chance.any():
             return None
         scarce = np.count_nonzero(chance) < self.objects
         chosen = rng.choice(len(chance), self.objects, replace=bool(scarce), p=chance / chance.sum())
-        # Large-scale jitter: a smaller picture leaves padding on both sides.
+        # Large-scale jitter: a smaller image leaves padding on both sides.
         longest = self.image_size if rng.random() < 0.75 else int(self.image_size * rng.uniform(0.6, 1.0))
         scale = longest / max(labels.shape)
         size = (max(CELL, round(labels.shape[1] * scale)), max(CELL, round(labels.shape[0] * scale)))
@@ -137,7 +137,7 @@ class PromptDataset(Dataset[tuple[NDArray[np.float32], ...]]):
 
 
 def _noisy_box(mask: NDArray[np.bool_], size: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
-    """A mask's box XYXY as a hand puts it down: off by some 3 % of its sides, inside the image (width, height)."""
+    """A mask's box XYXY as drawn by hand: with an error of about 3 % of its sides, inside the image (width, height)."""
     ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     box = np.array([xs[0], ys[0], xs[-1] + 1, ys[-1] + 1])
     extent = np.tile(box[2:] - box[:2], 2)

@@ -29,7 +29,7 @@ NOTHING = (np.zeros((0, 2)), np.zeros(0, dtype=np.int64))
 
 
 def load_cases(path: Path) -> ModuleType:
-    """The protocol, imported from its file."""
+    """Import the evaluation protocol from its file."""
     spec = importlib.util.spec_from_file_location("cases", path)
     if spec is None or spec.loader is None:
         raise ValueError(f"{path} is no Python module")
@@ -39,7 +39,7 @@ def load_cases(path: Path) -> ModuleType:
 
 
 def worst_point(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> tuple[tuple[float, float], int]:
-    """The most interior pixel (x, y) of the largest error region and its label, as in the SAM paper."""
+    """The most interior pixel (x, y) of the largest error region and its label, as in SAM's paper."""
     wrong = (mask != truth).astype(np.uint8)
     if not wrong.any():
         wrong = truth.astype(np.uint8)
@@ -51,7 +51,7 @@ def worst_point(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> tuple[tupl
 
 
 def measure_model(predictor: Predictor, case: Any, iou: Any, scores: Scores) -> None:
-    """Adds one object's figures: every way to prompt for it."""
+    """Add one object's results for every kind of prompt."""
     points, labels = np.array([case.point]), np.array([1])
     masks, predicted, logits = predictor.predict(points, labels)
     true = np.array([iou(mask, case.mask) for mask in masks])
@@ -76,7 +76,7 @@ def measure_model(predictor: Predictor, case: Any, iou: Any, scores: Scores) -> 
 def measure_baselines(
     image: NDArray[np.uint8], regions: list[NDArray[np.int64]], case: Any, iou: Any, scores: Scores
 ) -> None:
-    """Adds one object's figures without a model."""
+    """Add one object's results of the baselines."""
     found = [iou(mask, case.mask) for mask in region_at(regions, case.point)]
     scores["felzenszwalb at the point, best of three scales"].append(max(found))
     scores["felzenszwalb at the point, middle scale"].append(found[1])
@@ -88,7 +88,7 @@ def measure_baselines(
 
 
 def report(scores: Scores, protocol: ModuleType) -> str:
-    """The table, one line a way, mean IoU in percent."""
+    """Format the table: one line per kind of prompt, mean IoU in percent."""
     predicted, true = scores.pop("predicted", []), scores.pop("true", [])
     lines = [f"{name:50s} {protocol.score(values):5.1f}" for name, values in scores.items()]
     if predicted:

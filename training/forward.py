@@ -1,4 +1,4 @@
-"""The decoder's forward pass over rows, one prompt a row, with all four masks of each."""
+"""The decoder's forward pass over rows of one prompt each, with all four masks per row."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def embed_points(model: TinySam, coords: Tensor, labels: Tensor) -> Tensor:
     position = encoder.shared_embedding((coords + 0.5).unsqueeze(1), size).squeeze(1)
     kinds = torch.cat([*(kind.weight for kind in encoder.point_embed), encoder.not_a_point_embed.weight])
     position = position * (labels != PADDING).unsqueeze(-1)
-    # Padding, label -1, picks the last row.
+    # Padding, label -1, selects the last row.
     return position + kinds[labels]
 
 

@@ -1,9 +1,9 @@
-"""Draws what the trained model makes of clicks and boxes on scikit-image's photographs.
+"""Draw the trained model's masks for points and boxes on scikit-image's photographs.
 
     python -m training.gallery --weights runs/tiny.safetensors --output masks.png
 
-Two boxes were put down anew where the first ones held no thing; beyond that no prompt was chosen by its mask, so that
-failures show too.
+Two boxes were redrawn because the first ones contained no object. Otherwise no prompt was selected by its mask, so that
+failures are visible too.
 """
 
 import argparse
@@ -27,7 +27,7 @@ COLUMNS = 4
 
 
 class Tile(NamedTuple):
-    """A photograph of scikit-image's and one prompt, in its pixels: a click (x, y), or a box XYXY."""
+    """A photograph from scikit-image and one prompt in its pixels: a point (x, y), or a box XYXY."""
 
     picture: str
     prompt: tuple[float, ...]
@@ -50,7 +50,7 @@ TILES = (
 
 
 def draw_tile(axes: Axes, predictor: Predictor, tile: Tile) -> None:
-    """The mask that a user gets: of a box the single one, of a click that with the highest predicted IoU."""
+    """Draw the mask that a user gets: for a box the single mask, for a point the one with the highest predicted IoU."""
     image: np.ndarray[tuple[int, int, int], np.dtype[np.uint8]] = getattr(skimage.data, tile.picture)()
     predictor.set_image(Image.fromarray(image))
     if len(tile.prompt) == 4:
@@ -71,7 +71,7 @@ def draw_tile(axes: Axes, predictor: Predictor, tile: Tile) -> None:
 
 
 def draw(predictor: Predictor, path: Path) -> None:
-    """Draws all tiles into one picture."""
+    """Draw all tiles into one picture."""
     rows = -(-len(TILES) // COLUMNS)
     figure = Figure(figsize=(3.2 * COLUMNS, 2.6 * rows), layout="constrained")
     for axes, tile in zip(figure.subplots(rows, COLUMNS).flat, TILES, strict=True):

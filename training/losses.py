@@ -1,4 +1,5 @@
-"""SAM's losses: focal and dice on the masks, squared error on the predicted IoU, the best of three masks learns."""
+"""SAM's losses: focal and dice on the masks, squared error on the predicted IoU; only the best of three masks is
+trained."""
 
 import torch
 import torch.nn.functional as F
@@ -8,9 +9,10 @@ FOCAL_WEIGHT, DICE_WEIGHT, IOU_WEIGHT = 20.0, 1.0, 1.0
 
 
 def focal(logits: Tensor, target: Tensor) -> Tensor:
-    """Focal loss (gamma 2) for soft targets in [0, 1], the mean over the last two axes."""
+    """Focal loss (gamma 2) for soft targets in [0, 1], averaged over the last two axes."""
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    # A cell half covered should say one half: what is left then is its own entropy, not an error.
+    # The best prediction for a half covered cell is one half. The remaining loss is the target's own entropy, not an
+    # error.
     floor = F.binary_cross_entropy(target, target, reduction="none")
     return ((target - logits.sigmoid()).square() * (entropy - floor)).mean(dim=(-2, -1))
 

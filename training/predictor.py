@@ -1,4 +1,4 @@
-"""The trained model as a user meets it: an image in, prompts in its pixels, masks of its size out."""
+"""The trained model with a user's interface: an image, prompts in its pixels, and masks of its size."""
 
 from pathlib import Path
 
@@ -26,13 +26,13 @@ class Predictor:
 
     @classmethod
     def load(cls, weights: Path, image_size: int) -> "Predictor":
-        """From the weights that a training left, or from MobileSAM's published checkpoint."""
+        """Load the weights of a training run, or MobileSAM's published checkpoint."""
         load = load_mobile_sam if weights.suffix == ".pt" else load_tiny
         return cls(load(weights, image_size))
 
     @torch.inference_mode()
     def set_image(self, image: Image.Image) -> None:
-        """Encodes an RGB image; the prompts that follow are about it."""
+        """Encode an RGB image, to which the following prompts refer."""
         self.original_size = (image.height, image.width)
         scale = self.model.image_size / max(self.original_size)
         self.input_size = (int(image.height * scale + 0.5), int(image.width * scale + 0.5))

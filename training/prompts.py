@@ -1,4 +1,4 @@
-"""Interactive rounds as in SAM's training: first a point or a box, then points where the last mask was wrong."""
+"""Interactive rounds as in SAM's training: first a point or a box, then points in the previous mask's error region."""
 
 from dataclasses import dataclass
 
@@ -22,13 +22,14 @@ class Prompts:
 
     @property
     def unambiguous(self) -> Tensor:
-        """[R] whether the prompt says enough for a single answer: a box, or more than one point."""
+        """[R] True if the prompt is unambiguous: a box, or more than one point."""
         boxed = (self.labels == BOX_START).any(1)
         return boxed | ((self.labels == 0) | (self.labels == FOREGROUND)).sum(1).gt(1)
 
 
 def first_prompts(batch: Batch) -> Prompts:
-    """Two fifths of the objects get a point and the others a box, so that every other row again holds both kinds."""
+    """First prompts: two fifths of the objects get a point and the others a box, so that every other row has both
+    kinds."""
     count, objects = batch.points.shape[:2]
     boxed = (torch.arange(objects) >= 0.4 * objects).repeat(count)
     points = batch.points.flatten(0, 1)
@@ -43,23 +44,24 @@ def first_prompts(batch: Batch) -> Prompts:
 
 
 def error_points(logits: Tensor, target: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """One point per row where mask and target [R, H, W] differ: coords [R, 2] in input pixels, labels [R].
+    """Choose one point per row where mask and target [R, H, W] differ: coords [R, 2] in input pixels, labels [R].
 
-    Where they agree everywhere, a point on the object.
+    If they agree everywhere, choose a point on the object.
     """
     inside = target > 0.5
     wrong = ((logits > 0) != inside).flatten(1)
     certain = target.flatten(1) >= target.flatten(1).amax(dim=1, keepdim=True)
     places = torch.where(wrong.any(dim=1, keepdim=True), wrong, certain)
     cell = torch.multinomial(places.float(), 1, generator=generator).squeeze(1)
-    # A cell only half covered counts as outside, but an object of nothing else still lies there.
+    # A half covered cell counts as outside, but an object that consists only of such cells is still there.
     labels = torch.where(wrong.any(dim=1), inside.flatten(1).gather(1, cell[:, None]).squeeze(1), True)
     corner = torch.stack([cell % target.shape[2], cell // target.shape[2]], dim=1)
     return (corner + torch.rand(corner.shape, generator=generator)) * CELL, labels.long()
 
 
 def next_prompts(prompts: Prompts, logits: Tensor, generator: torch.Generator) -> Prompts:
-    """Every other row again, with a point in the error of its logits [R, S/4, S/4] and these as previous mask."""
+    """Repeat every other row with a point in the error region of its logits [R, S/4, S/4], and the logits as mask
+    input."""
     logits = logits[::2]
     coords, labels = error_points(logits, prompts.target[::2], generator)
     return Prompts(

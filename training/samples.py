@@ -1,4 +1,4 @@
-"""What the pools hold: a picture and its masks, stored small."""
+"""Pool entries: an image and its masks, in a compact form."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ class MaskedImage:
 
     @classmethod
     def of_masks(cls, image: NDArray[np.uint8], masks: NDArray[np.bool_]) -> "MaskedImage":
-        """From explicit masks [K, H, W], all equally firm."""
+        """Create an entry from explicit masks [K, H, W] of equal weight."""
         columns, labels = np.unique(masks.reshape(len(masks), -1), axis=1, return_inverse=True)
         pieces = labels.reshape(masks.shape[1:]).astype(np.uint16)
         return cls(image, pieces, columns, np.ones(len(masks), dtype=np.float32))

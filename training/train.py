@@ -1,9 +1,9 @@
-"""Fits MobileSAM to smaller pictures.
+"""Fine-tune MobileSAM for a smaller input size.
 
     python -m training train
 
-Begins with MobileSAM's weights, or goes on from runs/checkpoint.pt where there is one. Leaves runs/tiny.safetensors
-(the averaged weights), runs/log.csv and runs/curves.png, anew at every checkpoint.
+Starts with MobileSAM's weights, or resumes from runs/checkpoint.pt if it exists. Writes runs/tiny.safetensors (the
+averaged weights), runs/log.csv and runs/curves.png at every checkpoint.
 """
 
 import csv
@@ -29,14 +29,14 @@ from training.prompts import Prompts, first_prompts, next_prompts
 
 
 def learning_rate(config: Config, step: int) -> float:
-    """Linear warm-up, a plateau, and over the last two fifths a line down to one hundredth."""
+    """Linear warm-up, a plateau, and a linear decay to one hundredth over the last two fifths."""
     rise = (step + 1) / config.warmup_steps
     fall = 0.01 + 0.99 * (config.steps - step) / (0.4 * config.steps)
     return config.learning_rate * min(1.0, rise, fall)
 
 
 def optimizer_for(model: TinySam, config: Config) -> torch.optim.AdamW:
-    """AdamW that decays matrices and kernels only, and moves the image encoder in smaller steps."""
+    """AdamW with weight decay for matrices and kernels only, and a smaller learning rate for the image encoder."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -56,7 +56,7 @@ def optimizer_for(model: TinySam, config: Config) -> torch.optim.AdamW:
 
 
 def objective(model: TinySam, batch: Batch, rounds: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-    """The mean loss of the interactive rounds on one batch, and figures to log."""
+    """Mean loss of the interactive rounds on one batch, and metrics to log."""
     embeddings = model.vision_encoder(batch.pixel_values)
     total = embeddings.new_zeros(())
     figures: dict[str, float] = {}
@@ -65,7 +65,7 @@ def objective(model: TinySam, batch: Batch, rounds: int, generator: torch.Genera
         sparse = embed_points(model, rows.coords, rows.labels)
         dense = None
         if rows.previous is not None:
-            # Clients may click again without handing the last mask back.
+            # Clients may send further points without the previous mask.
             given = torch.rand(len(rows.image), generator=generator) < 0.7
             dense = embed_masks(model, rows.previous, given)
         masks, ious = decode(model, embeddings[rows.image], sparse, dense)
@@ -82,7 +82,7 @@ def objective(model: TinySam, batch: Batch, rounds: int, generator: torch.Genera
 
 @dataclass
 class Run:
-    """All that a resumed run needs."""
+    """The complete state of a run, for resuming."""
 
     config: Config
     model: TinySam
@@ -100,12 +100,12 @@ class Run:
         return cls(config, model, average.requires_grad_(False), optimizer_for(model, config))
 
     def advance(self, batch: Batch) -> dict[str, float]:
-        """One optimiser step."""
+        """Run one optimiser step."""
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.step)
         rate = learning_rate(self.config, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
-        # Batches are too small for statistics of their own: batch normalisation keeps those of the published weights.
+        # Batches are too small for their own statistics, so batch normalisation keeps those of the published weights.
         self.model.eval()
         loss, figures = objective(self.model, batch, self.config.rounds, generator)
         self.optimizer.zero_grad(set_to_none=True)
@@ -143,7 +143,7 @@ class Run:
         self.step, self.history = state["step"], state["history"]
 
     def save(self, work_dir: Path) -> None:
-        """Writes the checkpoint, whole or not at all, the averaged weights and the curves."""
+        """Write the checkpoint atomically, the averaged weights and the curves."""
         unfinished = work_dir / "checkpoint.part"
         torch.save(self.state(), unfinished)
         unfinished.replace(work_dir / "checkpoint.pt")
@@ -156,7 +156,8 @@ class Run:
 
 
 def save_weights(model: TinySam, path: Path) -> None:
-    """The state as safetensors, in FP32 but rounded to what FP16 can hold; the shared encoding is stored once."""
+    """Write the state as safetensors: FP32, rounded to values that FP16 can represent. The shared encoding is stored
+    once."""
     weights = {
         name: value.half().to(value.dtype) if value.is_floating_point() else value
         for name, value in model.state_dict().items()
@@ -166,7 +167,7 @@ def save_weights(model: TinySam, path: Path) -> None:
 
 
 def train(config: Config, work_dir: Path) -> None:
-    """Trains to the end of the last stage, from work_dir/checkpoint.pt where there is one."""
+    """Train to the end of the last stage, resuming from work_dir/checkpoint.pt if it exists."""
     cv2.setNumThreads(1)
     run = Run.start(config, load_mobile_sam(work_dir / CHECKPOINT, config.image_size))
     checkpoint = work_dir / "checkpoint.pt"

@@ -1,4 +1,4 @@
-"""The models in process, on ONNX Runtime's CPU provider."""
+"""The models in the gateway's process, on ONNX Runtime's CPU provider."""
 
 import asyncio
 import time
@@ -23,14 +23,14 @@ from samserve.usecases.timings import Stage, StageTimings
 _RETRY_AFTER_SECONDS = 1.0
 
 _PROMPTS_PER_RUN = 8
-"""What most calls have. Calls of one run end in the order in which they came; divided ones delay each other, and where
-more is asked for than can be done, more of them would end too late."""
+"""Number of prompts that most calls have. Calls with one run finish in order of arrival. Divided calls delay each
+other, so under overload more of them would finish too late."""
 
 Arrays = dict[str, npt.NDArray[Any]]
 
 
 class _Run(NamedTuple):
-    """What a graph answered; and when it was asked for, began and ended, by `time.perf_counter`."""
+    """Outputs of a graph, and the times by `time.perf_counter` when it was requested, started and finished."""
 
     outputs: Arrays
     queued: float
@@ -39,17 +39,17 @@ class _Run(NamedTuple):
 
 
 class _Engine:
-    """One graph and the threads that run it: the executor's queue is the graph's queue."""
+    """One graph and the threads that run it. The executor's queue is the graph's queue."""
 
     def __init__(self, path: Path, concurrency: int, threads: int) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        # Waiting threads that spin would take the processor from the gateway's own work.
+        # Spinning threads would take CPU time from the gateway's other work.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if not path.is_file():
             raise InvalidManifest(f"{path} is missing; build the models with build_engines.py")
         self._executor = compute_threads(concurrency, path.parts[-3])
-        # The session's own threads inherit the niceness of the one that makes it.
+        # The session's own threads inherit the niceness of the thread that creates it.
         make = partial(onnxruntime.InferenceSession, path, options, providers=["CPUExecutionProvider"])
         self._session: Any = self._executor.submit(make).result()
         self._outputs = [output.name for output in self._session.get_outputs()]
@@ -57,11 +57,11 @@ class _Engine:
 
     @property
     def queued(self) -> int:
-        """Runs that wait for a thread."""
+        """Number of runs that wait for a thread."""
         return len(self._queue)
 
     async def run(self, inputs: Arrays) -> _Run:
-        """Run the graph; what is cancelled in the queue never runs."""
+        """Run the graph. A run that is cancelled in the queue does not start."""
         queued = time.perf_counter()
         place = object()
 
@@ -74,14 +74,14 @@ class _Engine:
         self._queue.add(place)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._executor, work)
-        except RuntimeError as error:  # ONNX Runtime's exceptions are RuntimeErrors, and so is a stopped executor's
+        except RuntimeError as error:  # ONNX Runtime raises RuntimeError, and so does a stopped executor
             raise ModelUnavailable(f"ONNX Runtime failed: {error}", _RETRY_AFTER_SECONDS) from error
         finally:
             self._queue.discard(place)
 
     def close(self) -> None:
         self._executor.shutdown(wait=True, cancel_futures=True)
-        # Hundreds of megabytes, which whoever still knows the runner would keep.
+        # Frees hundreds of megabytes even if the runner is still referenced.
         self._session = None
 
 
@@ -98,11 +98,11 @@ class OnnxRuntimeImageEncoder:
 
     @property
     def queued(self) -> int:
-        """Images that wait for the encoder."""
+        """Number of images that wait for the encoder."""
         return self._engine.queued
 
     async def encode(self, image: DecodedImage) -> EncodedImage:
-        """See `ImageEncoder.encode`."""
+        """Encode one image to its embedding."""
         inputs: Arrays = {"image": image.pixels[None], "input_size": np.array([image.frame.input_size], dtype=np.int32)}
         run = await self._engine.run(inputs)
         timings = StageTimings({Stage.QUEUE: run.began - run.queued, Stage.ENCODE: run.ended - run.began})
@@ -114,14 +114,14 @@ class OnnxRuntimeImageEncoder:
 
 
 class OnnxRuntimeMaskDecoder:
-    """Implements `MaskDecoder`: each run on one thread, which gives more runs a second than one run on all.
+    """Implements `MaskDecoder`. Each run uses one thread, which gives a higher throughput than one run on all threads.
 
-    Many prompts are several runs, so that one call may take every core, and yet those that come after it wait for some
-    of its prompts only.
+    Calls with many prompts are divided into several runs, so that one call can use every core, but later calls wait
+    only for some of its prompts.
 
     Args:
         repository: a model repository with `sam_mask_decoder/1/model.onnx`.
-        threads: how many runs there are at a time; 0: the machine's cores.
+        threads: number of concurrent runs; 0 means the machine's number of cores.
     """
 
     def __init__(self, repository: Path, threads: int = 0) -> None:
@@ -129,7 +129,7 @@ class OnnxRuntimeMaskDecoder:
         self._engine = _Engine(repository / DECODER / "1" / "model.onnx", self._concurrency, 1)
 
     async def decode(self, embedding: Embedding, prompts: PromptBatch) -> DecodedMasks:
-        """See `MaskDecoder.decode`. The computation is from the first run's beginning to the last one's end."""
+        """Decode the masks of all prompts. Compute time spans the start of the first run to the end of the last."""
         starts = range(0, len(prompts), _PROMPTS_PER_RUN)
         left = iter(starts)
         done: dict[int, _Run] = {}
@@ -153,7 +153,7 @@ class OnnxRuntimeMaskDecoder:
             for worker in workers:
                 worker.cancel()
         runs = [done[start] for start in starts]
-        # Large copies, which the event loop should not wait for; and none for a click.
+        # Copies are large, so they are made outside the event loop; a single run needs none.
         outputs = runs[0].outputs if len(runs) == 1 else await asyncio.to_thread(_joined, runs)
         queued, began = min(run.queued for run in runs), min(run.began for run in runs)
         ended = max(run.ended for run in runs)
@@ -166,7 +166,7 @@ class OnnxRuntimeMaskDecoder:
 
 
 def _joined(runs: Sequence[_Run]) -> Arrays:
-    """The outputs of all prompts, in the order of their runs."""
+    """Join the outputs of all prompts, in the order of their runs."""
     return {name: np.concatenate([run.outputs[name] for run in runs], axis=1) for name in runs[0].outputs}
 
 
@@ -186,11 +186,11 @@ class OnnxRuntimeTextRanker:
         )
 
     async def embed_texts(self, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-        """See `TextRanker.embed_texts`."""
+        """Embed texts with CLIP's text encoder."""
         return (await self._texts.run({"input_ids": tokens})).outputs["text_embeds"]
 
     async def embed_crops(self, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """See `TextRanker.embed_crops`."""
+        """Embed crops with CLIP's image encoder."""
         return (await self._images.run({"image": crops})).outputs["image_embeds"]
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""CLIP's byte-pair encoding, by Hugging Face's `tokenizers`, from the checkpoint's own file."""
+"""CLIP's byte-pair encoding with Hugging Face's `tokenizers`, from the checkpoint's own file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ import numpy.typing as npt
 from samserve.domain.errors import InvalidPrompt, TextUnavailable
 
 _START_AND_END = 2
-"""Tokens that the model takes and no text has a use for."""
+"""Tokens that the model accepts but that texts never need."""
 
 
 class ClipTokenizer:
@@ -25,14 +25,14 @@ class ClipTokenizer:
 
     def __init__(self, path: Path, context_length: int) -> None:
         try:
-            from tokenizers import Tokenizer  # an extra, which a server without text prompts does not have
+            from tokenizers import Tokenizer  # from the extra `text`, which servers without text prompts do not install
         except ImportError:
             raise TextUnavailable(
                 "the tokenizers package is not installed; run pip install -e '.[text]' in samserve's repository"
             ) from None
         try:
             self._tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # what the Rust library raises is no more than an Exception
+        except Exception as error:  # the Rust library raises plain Exceptions
             raise TextUnavailable(
                 f"cannot read {path} ({error}); rebuild it with build_engines.py --text-model"
             ) from error
@@ -41,7 +41,7 @@ class ClipTokenizer:
         self._context_length = context_length
 
     def tokenize(self, texts: Sequence[str]) -> npt.NDArray[np.int32]:
-        """See `TextTokenizer.tokenize`."""
+        """Tokenise texts to int32 ids `[N, context_length]`. Raises InvalidPrompt for a text that is too long."""
         rows = [self._tokenizer.encode(text).ids for text in texts]
         for index, row in enumerate(rows):
             if len(row) > self._context_length:

@@ -1,4 +1,4 @@
-"""What can be asked of the automatic mask generator: SAM's parameters, names and defaults."""
+"""Parameters of automatic mask generation, with SAM's names and defaults."""
 
 import math
 from dataclasses import dataclass, fields
@@ -8,14 +8,14 @@ from samserve.domain.masks import STABILITY_SCORE_OFFSET
 from samserve.domain.point_grids import layer_points_per_side
 
 MAX_POINTS_PER_SIDE = 64
-"""A point for each cell of SAM's embedding."""
+"""One point for each cell of SAM's embedding."""
 
 MAX_POINTS_PER_BATCH = 64
-"""SAM's default; bounds the logits that one request holds at a time, 64 MiB of SAM's."""
+"""SAM's default. It limits the logits that one request holds at a time, 64 MiB with SAM."""
 
 MAX_CROP_LAYERS = 3
 MAX_POINTS = 32_768
-"""Of one request, over all crops."""
+"""Largest number of points of one request, over all crops."""
 
 MAX_OFFSET = 100.0
 _CROPS_PER_LAYER = 4
@@ -52,10 +52,10 @@ class AutomaticMaskParameters:
     min_mask_region_area: int = 0
 
     def check(self) -> None:
-        """Refuse what makes no sense or asks for too much.
+        """Reject invalid values and values beyond the limits.
 
         Raises:
-            InvalidParameter: naming the parameter.
+            InvalidParameter: names the parameter.
         """
         for field in fields(self):
             value, (low, high) = getattr(self, field.name), _RANGES[field.name]
@@ -76,7 +76,7 @@ class AutomaticMaskParameters:
             )
 
     def layer_points_per_side(self, layer: int) -> int:
-        """Points on each side of the grid of a crop of this layer."""
+        """Number of points on each side of the grid of a crop in this layer."""
         return layer_points_per_side(self.points_per_side, layer, self.crop_n_points_downscale_factor)
 
 

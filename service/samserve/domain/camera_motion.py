@@ -1,4 +1,4 @@
-"""How the camera moved between two frames, and masks as they look after it has."""
+"""Estimation of the camera's motion between two frames, and mapping masks between frames."""
 
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ Points = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Thumbnail:
-    """A frame at a glance.
+    """A frame scaled down for comparisons.
 
     Attributes:
         gray: uint8 `[h, w]`, the whole frame scaled down.
@@ -43,12 +43,13 @@ def warp_mask(
     to_keyframe: Homography,
     size: Size,
 ) -> Mask:
-    """Threshold logits as they are seen from another frame, by one bilinear resampling where the mask can reach.
+    """Compute the mask of another frame from a keyframe's logits, with one bilinear resampling of the region that the
+    mask can cover.
 
     Args:
         low_res_mask: float32 `[M, M]` logits over the keyframe's square input.
-        to_keyframe: from pixels of the returned mask to pixels of the keyframe.
-        size: of the returned mask.
+        to_keyframe: homography from pixels of the returned mask to pixels of the keyframe.
+        size: (H, W) of the returned mask in pixels.
     """
     possible = visible(low_res_mask + np.float32(STABILITY_SCORE_OFFSET), keyframe)
     box = bounding_box(possible, keyframe)
@@ -61,7 +62,7 @@ def warp_mask(
         keyframe.input_size.width / keyframe.original_size.width * unit,
         keyframe.input_size.height / keyframe.original_size.height * unit,
     )
-    # OpenCV counts pixels by their centres, our coordinates begin at their corners.
+    # OpenCV's integer coordinates are pixel centres; this project's are pixel corners.
     to_low_res = _shift(-0.5, -0.5) @ scale @ to_keyframe @ _shift(left + 0.5, top + 0.5)
     logits = cv2.warpPerspective(
         low_res_mask,
@@ -78,20 +79,21 @@ def warp_mask(
 
 
 def estimate_motion(keyframe: Thumbnail, frame: Thumbnail, guess: Homography) -> Homography | None:
-    """The homography that maps pixels of the frame to pixels of the keyframe, or None where they do not match.
+    """Estimate the homography from pixels of the frame to pixels of the keyframe. Returns None if the frames do not
+    match.
 
-    Corners of the keyframe are followed into the frame by pyramidal Lucas-Kanade, there and back again, and a
-    homography is fitted to those that return, by RANSAC.
+    Corners of the keyframe are tracked into the frame and back by pyramidal Lucas-Kanade. RANSAC fits a homography to
+    the corners that return to where they started.
 
     Args:
-        guess: a first estimate, such as the last frame's.
+        guess: an initial estimate, such as the previous frame's.
     """
     to_thumbnail = plane.scaling(*_scale(keyframe))
     corners = cv2.goodFeaturesToTrack(keyframe.gray, _CORNERS, qualityLevel=0.01, minDistance=6)
     if corners is None or len(corners) < _MIN_MATCHES:
         return None
     known: Points = np.asarray(corners, dtype=np.float32).reshape(-1, 2)
-    # Everything from here on is in pixels of the thumbnails.
+    # From here on everything is in pixels of the thumbnails.
     forward = to_thumbnail @ plane.inverse(guess) @ plane.inverse(to_thumbnail)
     expected = plane.apply(forward, known.astype(np.float64))
     start = np.where(np.isfinite(expected), expected, known).astype(np.float32)
@@ -130,9 +132,9 @@ def _scale(thumbnail: Thumbnail) -> tuple[float, float]:
 def _reach(
     box: npt.NDArray[np.float64], keyframe: ImageFrame, to_keyframe: Homography, size: Size
 ) -> tuple[int, int, int, int] | None:
-    """The window of the frame that a box of the keyframe covers, XYXY; None where it covers none."""
+    """The window of the frame, XYXY, that a box of the keyframe covers, or None if it covers none."""
     x0, y0, x1, y1 = box
-    # Bilinear interpolation carries a logit one low-resolution pixel further; eight or fewer pixels of SAM's input.
+    # Bilinear interpolation extends a mask by one low-resolution pixel, which is at most eight pixels of SAM's input.
     margin = max(keyframe.original_size) / 32
     around = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]) + margin * np.array(
         [[-1, -1], [1, -1], [1, 1], [-1, 1]]
@@ -146,7 +148,7 @@ def _reach(
 
 
 def _outside(to_keyframe: Homography, keyframe: Size, window: tuple[int, int, int, int]) -> npt.NDArray[np.bool_]:
-    """The pixels of the window that the keyframe does not show."""
+    """The pixels of the window that lie outside the keyframe."""
     left, top, right, bottom = window
     inside = np.zeros((bottom - top, right - left), dtype=np.uint8)
     view = plane.apply(plane.inverse(to_keyframe), plane.corners(keyframe)) - [left, top]

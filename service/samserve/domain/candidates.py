@@ -1,9 +1,9 @@
-"""Which of the masks that a grid of clicks gives are meant: the filters of SAM's automatic mask generator.
+"""Filters of SAM's automatic mask generator, which select masks among those of a grid of points.
 
-In the order of their cost: predicted IoU, then stability and position at full resolution, then suppression of
-duplicates inside each crop and across crops, then removal of small regions and of what became a duplicate by it. All
-thresholds act as in Meta's published generator; masks without a pixel, which it keeps where a threshold is 0, are
-dropped.
+They run in the order of their cost: predicted IoU; stability and position at full resolution; suppression of duplicates
+within each crop and across crops; removal of small regions, and of masks that became duplicates by it. All thresholds
+act as in Meta's published generator. Masks without a pixel are dropped; Meta's generator keeps them if a threshold is
+0.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,8 @@ from samserve.domain.point_grids import Crop, near_crop_edge, point_grid
 from samserve.domain.regions import remove_small_regions
 
 CROP_EDGE_PIXELS = 20.0
-"""How near to the edge of its crop a mask counts as cut off: `atol` of SAM's `is_box_near_crop_edge`."""
+"""Distance in pixels within which a mask counts as cut off by its crop's edge: `atol` of SAM's
+`is_box_near_crop_edge`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,12 +42,12 @@ class Candidate:
 
     @property
     def iou_prediction(self) -> float:
-        """The model's estimate of the mask's IoU with the object meant."""
+        """Predicted IoU of the mask."""
         return self.packed.mask.iou_prediction
 
 
 def pixel_box(mask: Mask) -> npt.NDArray[np.float64]:
-    """XYXY from the first to the last pixel of a mask; one less on the right and at the bottom than `Mask.bbox`.
+    """Box XYXY from the first to the last pixel of a mask; right and bottom are one less than in `Mask.bbox`.
 
     SAM's generator compares such boxes.
     """
@@ -73,7 +74,7 @@ class CropSearch:
         self._original_size = original_size
 
     def batches(self) -> Iterator[npt.NDArray[np.float64]]:
-        """The grid's points `[points_per_batch, 2]` (x, y) in pixels of the crop."""
+        """Batches of the grid's points, `[points_per_batch, 2]` (x, y) in pixels of the crop."""
         grid = point_grid(self._parameters.layer_points_per_side(self._crop.layer))
         points = grid * (self._frame.original_size.width, self._frame.original_size.height)
         size = self._parameters.points_per_batch
@@ -86,7 +87,7 @@ class CropSearch:
         low_res_masks: npt.NDArray[np.float32],
         iou_predictions: npt.NDArray[np.float32],
     ) -> None:
-        """Filter the masks of some points `[P, 2]`: logits `[P, K, M, M]` and predicted IoUs `[P, K]`."""
+        """Filter the masks of points `[P, 2]`: logits `[P, K, M, M]` and predicted IoUs `[P, K]`."""
         threshold = self._parameters.pred_iou_thresh
         passed = iou_predictions > threshold if threshold > 0 else np.ones_like(iou_predictions, dtype=np.bool_)
         for row, column in np.argwhere(passed):
@@ -112,7 +113,7 @@ class CropSearch:
 
 
 class Acceptance:
-    """Decides which candidates are duplicates, crop by crop in the order of `crop_layers`.
+    """Decides which candidates are duplicates, crop by crop, in the order of `crop_layers`.
 
     Args:
         several_crops: whether there is more than one.
@@ -125,7 +126,7 @@ class Acceptance:
         self._changed: list[Candidate] = []
 
     def of_crop(self, candidates: list[Candidate]) -> list[Candidate]:
-        """Those of one crop that are no duplicates, the highest predicted IoU first."""
+        """The candidates of one crop that are not duplicates, highest predicted IoU first."""
         boxes = np.array([candidate.box for candidate in candidates]).reshape(-1, 4)
         scores = np.array([candidate.iou_prediction for candidate in candidates])
         chosen = [candidates[index] for index in box_nms(boxes, scores, self._parameters.box_nms_thresh)]
@@ -134,9 +135,10 @@ class Acceptance:
         return [candidate for candidate in chosen if self._across_crops.keeps(candidate.box)]
 
     def accepts(self, candidate: Candidate) -> bool:
-        """Whether the mask is accepted as it is; one that loses small regions is decided on at the end.
+        """Return True if the mask is accepted unchanged. Masks that lose small regions are decided at the end.
 
-        Untouched masks go before such that were changed: whether one of those became a duplicate is known only then.
+        Unchanged masks take precedence over changed ones, so duplicates among changed masks are known only at the
+        end.
         """
         if not self._parameters.min_mask_region_area:
             return True
@@ -148,5 +150,5 @@ class Acceptance:
         return False
 
     def changed(self) -> list[Candidate]:
-        """The masks that lost small regions, without duplicates of others."""
+        """The masks that lost small regions, without duplicates of other masks."""
         return [candidate for candidate in self._changed if self._cleaned.keeps(candidate.box)]

@@ -1,4 +1,4 @@
-"""What the served CLIP is, which text prompts need: written by `build_engines.py --text-model`."""
+"""The manifest of the served CLIP models, which text prompts need. Written by `build_engines.py --text-model`."""
 
 import json
 from collections.abc import Mapping
@@ -13,15 +13,15 @@ FORMAT = 1
 
 IMAGE_ENCODER = "clip_image_encoder"
 TEXT_ENCODER = "clip_text_encoder"
-"""The two models, as model repositories and Triton call them."""
+"""The two CLIP models, by their names in model repositories and Triton."""
 
 TOKENIZER_FILE = "tokenizer.json"
-"""The checkpoint's tokenizer, in the form of Hugging Face's `tokenizers`; it lies beside the manifest."""
+"""The checkpoint's tokenizer, in the format of Hugging Face's `tokenizers`, next to the manifest."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClipManifest:
-    """Sizes and identity of a pair of CLIP's encoders.
+    """Sizes and identity of CLIP's pair of encoders.
 
     Attributes:
         fingerprint: `sha256:<hex>` over both graphs and the tokenizer.

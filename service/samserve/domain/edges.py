@@ -1,7 +1,7 @@
-"""Edges from masks, as SAM's paper draws them without training for it (appendix on zero-shot edge detection).
+"""Edges from masks, by the zero-shot edge detection of SAM's paper (appendix).
 
 "Sobel filtering of the remaining masks' unthresholded probability maps", only on the outer boundary pixels of each
-mask; the largest value over all masks; scaled to [0, 1]; thinned by suppressing what is not the crest of its ridge.
+mask; then the maximum over all masks, scaling to [0, 1], and thinning to the crests of ridges.
 """
 
 import cv2
@@ -13,20 +13,21 @@ from samserve.domain.masks import Mask
 from samserve.domain.sampling import bilinear
 
 _BLOCK_ROWS = 512
-"""Thinning takes a few arrays of the photo's width and so many rows."""
+"""Rows per block. Thinning needs a few arrays of the photo's width and this many rows."""
 
 _CREST_SIGMA = 1.0
 _NORMAL_SIGMA = 2.0
-"""Of the Gaussians, in pixels, before crests and their directions are looked for, as Canny smooths."""
+"""Standard deviation in pixels of the Gaussian smoothing before crests and their directions are computed, as in Canny's
+detector."""
 
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
 _MARGIN = 12
-"""Rows beyond a block that its result depends on: both Gaussians' radii, two derivatives, one neighbour."""
+"""Rows around a block that affect its result: the radii of both Gaussians, two derivatives and one neighbour."""
 
 
 def trace_outline(edges: npt.NDArray[np.float32], mask: Mask, frame: ImageFrame) -> None:
-    """Raise an edge map, float32 `[H, W]`, to the edge strength of one mask on its outer boundary."""
+    """Raise an edge map, float32 `[H, W]`, to the edge strength of one mask on the mask's outer boundary."""
     rows, columns = _outer_boundary(mask)
     if len(rows):
         strength = _sobel(_logits_around(mask.low_res_mask, frame, rows, columns))
@@ -34,7 +35,7 @@ def trace_outline(edges: npt.NDArray[np.float32], mask: Mask, frame: ImageFrame)
 
 
 def thin(edges: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The crests of an edge map `[H, W]`, one pixel wide, scaled to [0, 1]."""
+    """Thin an edge map `[H, W]` to crests one pixel wide, scaled to [0, 1]."""
     thinned = np.zeros_like(edges)
     for top in range(0, len(edges), _BLOCK_ROWS):
         first = max(0, top - _MARGIN)
@@ -45,7 +46,7 @@ def thin(edges: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def _outer_boundary(mask: Mask) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Rows and columns, in the image, of the pixels that share a side with the mask and are not of it."""
+    """Rows and columns in the image of the pixels that share a side with the mask but do not belong to it."""
     inside = np.pad(mask.window, 1).astype(np.uint8)
     rows, columns = np.nonzero(cv2.dilate(inside, _CROSS) > inside)
     rows, columns = rows + mask.top - 1, columns + mask.left - 1
@@ -60,7 +61,8 @@ def _logits_around(
     rows: npt.NDArray[np.intp],
     columns: npt.NDArray[np.intp],
 ) -> npt.NDArray[np.float32]:
-    """Logits `[N, 3, 3]` at full resolution around N pixels; beyond the image's edge, those at the edge."""
+    """Logits `[N, 3, 3]` at full resolution around N pixels. Beyond the image's edge, the edge's values are
+    repeated."""
     original, low_res_size = frame.original_size, len(low_res_mask)
     around = np.arange(-1, 2)
     ys = np.clip(rows[:, None] + around, 0, original.height - 1)
@@ -78,9 +80,9 @@ def _logits_around(
 
 
 def _sobel(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Magnitude `[N]` of the gradient of the probabilities `[N, 3, 3]`, by Sobel's operator."""
+    """Magnitude `[N]` of the gradient of probabilities `[N, 3, 3]`, by Sobel's operator."""
     probabilities = 0.5 + 0.5 * np.tanh(0.5 * logits)
-    # Below one another, so that each of them surrounds the pixel in its middle.
+    # The neighbourhoods are stacked, so that one filter call computes the gradient at each centre.
     column = probabilities.reshape(-1, 3)
     across, down = cv2.Sobel(column, cv2.CV_32F, 1, 0)[1::3, 1], cv2.Sobel(column, cv2.CV_32F, 0, 1)[1::3, 1]
     magnitude: npt.NDArray[np.float32] = np.hypot(across, down)
@@ -88,14 +90,14 @@ def _sobel(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def _crests(edges: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Where the smoothed map is not below its two neighbours across the ridge; elsewhere 0."""
+    """Keep the smoothed map where it is not below its two neighbours across the ridge; set it to 0 elsewhere."""
     height = _blur(edges, _CREST_SIGMA)
     rows, columns = np.nonzero(height > np.float32(1e-4))
     across, down = _normals(_blur(edges, _NORMAL_SIGMA), rows, columns)
     here = height[rows, columns]
     ahead = bilinear(height, rows + down, columns + across)
     behind = bilinear(height, rows - down, columns - across)
-    # Of two equal neighbours one stays.
+    # Of two equal neighbours, one is kept.
     crest = (here > ahead) & (here >= behind)
     crests = np.zeros_like(edges)
     crests[rows[crest], columns[crest]] = here[crest]
@@ -105,8 +107,8 @@ def _crests(edges: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def _normals(
     surface: npt.NDArray[np.float32], rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Unit vectors (x, y) across the ridges: the eigenvector of the Hessian that belongs to its lower eigenvalue."""
-    # Derivatives of an image of one row or column need neighbours.
+    """Unit vectors (x, y) across the ridges: the eigenvector of the Hessian's smaller eigenvalue."""
+    # Derivatives need neighbours, so images of one row or column are padded.
     down, across = np.gradient(np.pad(surface, 1, mode="edge"))
     down_down, down_across = np.gradient(down)
     across_across = np.gradient(across, axis=1)

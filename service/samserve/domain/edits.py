@@ -1,4 +1,4 @@
-"""A prompt that is edited, and what each of its states is refined from."""
+"""The editable prompt of an interactive session, and the logits that each of its states refines."""
 
 from dataclasses import dataclass, replace
 
@@ -9,12 +9,12 @@ from samserve.domain.low_res_masks import LowResMask
 from samserve.domain.prompts import ObjectPrompt
 
 MAX_UNDOABLE = 32
-"""Bounds the logits that one session holds: 32 of SAM's are 8 MiB."""
+"""Limits the logits that one session holds: 32 of SAM's take 8 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
 class AddPoint:
-    """A point (x, y), label 1 foreground or 0 background."""
+    """Add a point (x, y) with label 1, foreground, or 0, background."""
 
     x: float
     y: float
@@ -24,7 +24,7 @@ class AddPoint:
 
 @dataclass(frozen=True, slots=True)
 class MovePoint:
-    """The point at this index, elsewhere."""
+    """Move the point at this index."""
 
     index: int
     x: float
@@ -34,7 +34,7 @@ class MovePoint:
 
 @dataclass(frozen=True, slots=True)
 class RemovePoint:
-    """The point at this index, gone."""
+    """Remove the point at this index."""
 
     index: int
     name: str = "remove_point"
@@ -42,7 +42,7 @@ class RemovePoint:
 
 @dataclass(frozen=True, slots=True)
 class SetBox:
-    """The box XYXY, or None for none."""
+    """Set the box XYXY, or remove it if None."""
 
     box: tuple[float, float, float, float] | None
     name: str = "set_box"
@@ -50,14 +50,14 @@ class SetBox:
 
 @dataclass(frozen=True, slots=True)
 class ClearPrompt:
-    """No points, no box."""
+    """Remove all points and the box."""
 
     name: str = "clear_prompt"
 
 
 @dataclass(frozen=True, slots=True)
 class Undo:
-    """The prompt as it was before the last edit."""
+    """Undo the last edit."""
 
     name: str = "undo"
 
@@ -81,16 +81,16 @@ class PromptState:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to segment by."""
+        """True if there are no points and no box."""
         return not self.points and self.box is None
 
     @property
     def is_ambiguous(self) -> bool:
-        """Whether it is one point, which may mean a whole, a part or a subpart."""
+        """True if the prompt is a single point, which may mean a whole, a part or a subpart."""
         return self.prompt().is_ambiguous
 
     def prompt(self) -> ObjectPrompt:
-        """As the decoder is asked."""
+        """The prompt for the decoder."""
         return ObjectPrompt(
             np.array([(x, y) for x, y, _ in self.points], dtype=np.float64).reshape(-1, 2),
             np.array([label for _, _, label in self.points], dtype=np.int32),
@@ -100,11 +100,11 @@ class PromptState:
 
 
 class PromptHistory:
-    """The states of a prompt, the present one last.
+    """The states of a prompt; the last one is current.
 
-    What is added refines the present state's answer, as SAM's predictor refines with its last logits. What is moved
-    refines what the present state refines, so that the answer depends on where a point was dragged to and not on the
-    way. What is removed leaves no trace: the answer begins anew, from what is left.
+    An added point or box refines the current state's answer, as SAM's predictor refines its last logits. A moved point
+    refines what the current state refines, so that the answer depends on where a drag ends, not on its path. A removal
+    starts anew from what is left, so that removed points have no effect.
     """
 
     def __init__(self) -> None:
@@ -114,20 +114,20 @@ class PromptHistory:
 
     @property
     def current(self) -> PromptState:
-        """The present state."""
+        """The current state."""
         return self._states[-1]
 
     @property
     def depth(self) -> int:
-        """How many edits can be undone."""
+        """Number of edits that can be undone."""
         return len(self._states) - 1
 
     def answered(self, state: PromptState, low_res_mask: LowResMask) -> None:
-        """Remember the logits of a state's best mask."""
+        """Store the logits of a state's best mask."""
         self._answer = (state, low_res_mask)
 
     def changed(self, edit: Edit) -> PromptState:
-        """The state after an edit; nothing is changed yet.
+        """Return the state after an edit, without changing the history.
 
         Raises:
             InvalidPrompt: there is no such point, or nothing to undo.
@@ -156,7 +156,7 @@ class PromptHistory:
                 return self._states[-2]
 
     def push(self, state: PromptState, edit: Edit) -> None:
-        """Make a state that `changed` gave the present one."""
+        """Make a state returned by `changed` the current one."""
         if isinstance(edit, Undo):
             self._states.pop()
             self._edits.pop()
@@ -175,7 +175,7 @@ class PromptHistory:
         return isinstance(edit, SetBox) and isinstance(last, SetBox) and None not in (edit.box, last.box)
 
     def _refined(self) -> LowResMask | None:
-        # Where the present state's decode was cancelled, what it refines is the last answer there is.
+        # If the current state's decode was cancelled, the last answer is the one that it refines.
         if self._answer is not None and self._answer[0] is self.current:
             return self._answer[1]
         return self.current.mask_input

@@ -29,7 +29,7 @@ HEADER_BYTES = _HEADER.size + _CHECKSUM.size
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedding:
-    """What the image encoder makes of an image.
+    """The image encoder's output for an image.
 
     Attributes:
         values: float16 `[C, H, W]`.
@@ -46,7 +46,7 @@ class Embedding:
 
 
 class RejectedEmbedding(ValueError):
-    """A stored value is not the embedding asked for.
+    """A stored value is not the requested embedding.
 
     Attributes:
         reason: which part of the header failed, one of `REJECTION_REASONS`.
@@ -61,7 +61,7 @@ REJECTION_REASONS = ("length", "magic", "version", "dtype", "shape", "original_s
 
 
 def pack(embedding: Embedding, key: EmbeddingKey, manifest: ModelManifest) -> bytes:
-    """The stored form of an embedding."""
+    """Serialise an embedding to its stored form."""
     header = _HEADER.pack(
         _MAGIC,
         FORMAT_VERSION,
@@ -76,10 +76,10 @@ def pack(embedding: Embedding, key: EmbeddingKey, manifest: ModelManifest) -> by
 
 
 def unpack(data: bytes, key: EmbeddingKey, manifest: ModelManifest) -> Embedding:
-    """Read the stored form back.
+    """Parse the stored form.
 
     Raises:
-        RejectedEmbedding: it is anything else than the embedding of this key under this model, whole.
+        RejectedEmbedding: the value is not a complete embedding of this key under this model.
     """
     if len(data) != HEADER_BYTES + manifest.embedding_bytes:
         raise RejectedEmbedding("length")

@@ -1,4 +1,5 @@
-"""What can go wrong, named by the condition. Adapters translate foreign exceptions into these and these into gRPC."""
+"""Domain errors, named by their condition. Adapters translate third-party exceptions into these, and these into
+gRPC."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,17 +7,17 @@ from typing import Self
 
 
 class SamserveError(Exception):
-    """Base of every error that samserve itself raises."""
+    """Base class of all errors that samserve raises."""
 
 
 class InvalidArgument(SamserveError):
-    """The request can never succeed as it is.
+    """The request is invalid and must be changed.
 
     Attributes:
-        field: path of the offending field in the request message, such as `prompts[1].box.x1`; empty where it is the
-            message as a whole. What judges a part names the path inside the part, and who knows where the part lies
-            adds that by `within`.
-        description: what is wrong with it and what to do.
+        field: path of the invalid field in the request message, such as `prompts[1].box.x1`; empty for the message as a
+            whole. A check of a part names the path inside the part, and the caller adds the part's own path with
+            `within`.
+        description: what is wrong and what to do.
     """
 
     def __init__(self, field: str, description: str) -> None:
@@ -25,13 +26,13 @@ class InvalidArgument(SamserveError):
         self.description = description
 
     def within(self, part: str) -> Self:
-        """The same error, seen from a message that has what it was raised for as its field `part`."""
+        """Return the same error with `part` prepended to the field's path."""
         return type(self)(f"{part}.{self.field}" if self.field else part, self.description)
 
 
 @contextmanager
 def within(part: str) -> Iterator[None]:
-    """What is wrong inside is wrong with the field `part`: see `InvalidArgument.within`."""
+    """Prepend `part` to the field of every `InvalidArgument` raised inside the `with` block."""
     try:
         yield
     except InvalidArgument as error:
@@ -39,19 +40,19 @@ def within(part: str) -> Iterator[None]:
 
 
 class InvalidPrompt(InvalidArgument):
-    """A prompt is malformed, out of range or asks for too much."""
+    """A prompt is malformed, out of range or exceeds a limit."""
 
 
 class InvalidParameter(InvalidArgument):
-    """A parameter of a method is out of range, or several together ask for too much."""
+    """A parameter of a method is out of range, or several together exceed a limit."""
 
 
 class InvalidImage(InvalidArgument):
-    """The image is empty, unreadable, too large, or its id is malformed."""
+    """The image is empty, unreadable or too large, or its id is malformed."""
 
 
 class EmbeddingNotFound(SamserveError):
-    """An image was named by its id and its embedding is not cached: the caller has to send the bytes."""
+    """The image was given by id and its embedding is not cached. The caller has to send the image."""
 
     def __init__(self, image_id: str) -> None:
         super().__init__(f"no embedding cached for {image_id}; send the image itself")
@@ -59,7 +60,7 @@ class EmbeddingNotFound(SamserveError):
 
 
 class PixelsNotFound(EmbeddingNotFound):
-    """An image was named by its id where its pixels are needed, which are not kept."""
+    """The image was given by id, but the method needs its pixels, which are not kept."""
 
     def __init__(self, image_id: str) -> None:
         SamserveError.__init__(self, f"text prompts need the pixels of {image_id}; send the image itself")
@@ -67,14 +68,14 @@ class PixelsNotFound(EmbeddingNotFound):
 
 
 class TextUnavailable(SamserveError):
-    """A text prompt needs something that this server does not have; the text says what to install or to build."""
+    """A text prompt needs a model or package that is not installed; the message says what to install or to build."""
 
 
 class TransientFailure(SamserveError):
-    """The same request can succeed later.
+    """Transient: a later retry may succeed.
 
     Attributes:
-        retry_after_seconds: how long the caller should wait before it tries again.
+        retry_after_seconds: suggested retry delay.
     """
 
     def __init__(self, description: str, retry_after_seconds: float) -> None:
@@ -83,10 +84,10 @@ class TransientFailure(SamserveError):
 
 
 class CapacityExceeded(TransientFailure):
-    """Refused before any work was queued, because too much is in flight.
+    """Rejected because too much work is in flight. No work was queued.
 
     Attributes:
-        reason: of what there is too much, one of `SHED_REASONS`.
+        reason: the limit that was reached, one of `SHED_REASONS`.
     """
 
     def __init__(self, description: str, retry_after_seconds: float, reason: str) -> None:
@@ -95,11 +96,11 @@ class CapacityExceeded(TransientFailure):
 
 
 LIMITS = ("requests", "encodes", "generations", "streams")
-"""What a gateway counts while it is in flight, and refuses beyond a limit."""
+"""Kinds of work in flight that a gateway counts and limits."""
 
 SHED_REASONS = (*LIMITS, "deadline", "edits", "triton_queue")
-"""The limits; deadlines that the requests in flight will outlast; edits of a session that wait for its image; and what
-Triton's own queues refuse."""
+"""The limits; and deadlines shorter than the requests in flight will take, session edits waiting for their image, and
+Triton's own queues."""
 
 
 class ModelUnavailable(TransientFailure):
@@ -107,8 +108,8 @@ class ModelUnavailable(TransientFailure):
 
 
 class ShuttingDown(TransientFailure):
-    """The gateway is stopping, and ends a stream that another one can take over."""
+    """The gateway is stopping and ends the stream; the client can open it on another gateway."""
 
 
 class StreamIdle(SamserveError):
-    """A stream on which nothing moved for too long: the client sent nothing, or took no answer."""
+    """The stream was idle for too long: the client sent nothing, or did not read the answers."""

@@ -35,17 +35,17 @@ class CropBox(NamedTuple):
 
     @classmethod
     def whole(cls, original_size: Size) -> "CropBox":
-        """All of an image."""
+        """The whole of an image."""
         return cls(0, 0, original_size.width, original_size.height)
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFrame:
-    """How one image lies in the model's square input.
+    """Placement of one image in the model's square input.
 
     Attributes:
-        original_size: of the image, after EXIF orientation.
-        image_size: side of the model's square input.
+        original_size: (H, W) of the image in pixels, after EXIF orientation.
+        image_size: side of the model's square input in pixels.
     """
 
     original_size: Size
@@ -53,7 +53,7 @@ class ImageFrame:
 
     @property
     def input_size(self) -> Size:
-        """Size of the resized image inside the square, rounded as SAM rounds it; at least one pixel a side."""
+        """Size of the resized image inside the square, rounded as in SAM; at least one pixel per side."""
         height, width = self.original_size
         scale = self.image_size / max(height, width)
         return Size(max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5)))
@@ -79,7 +79,7 @@ class InterpolationTaps:
     weights: npt.NDArray[np.float64]
 
     def reached_by(self, inputs: npt.NDArray[np.intp]) -> slice:
-        """From the first output that any of these inputs (rising) takes part in, to the last."""
+        """Range of outputs, first to last, that any of these inputs (in increasing order) contributes to."""
         if not len(inputs):
             return slice(0, 0)
         start = int(np.searchsorted(self.indices[:, -1], inputs[0], side="left"))
@@ -87,17 +87,17 @@ class InterpolationTaps:
         return slice(start, max(start, stop))
 
     def matrix(self, outputs: slice) -> tuple[npt.NDArray[np.float32], slice]:
-        """The resampling of some outputs as a dense matrix, and the inputs that its columns stand for."""
+        """The resampling of some outputs as a dense matrix, and the inputs of its columns."""
         indices, weights, inputs = self.indices[outputs], self.weights[outputs], self.inputs(outputs)
         dense = np.zeros((len(indices), inputs.stop - inputs.start), dtype=np.float32)
         rows = np.arange(len(indices))
         for tap in range(indices.shape[1]):
-            # Taps of one output may fall on the same input: together they add up.
+            # Several taps of one output may refer to the same input; their weights are added.
             dense[rows, indices[:, tap] - inputs.start] += weights[:, tap]
         return dense, inputs
 
     def inputs(self, outputs: slice) -> slice:
-        """From the first to the last input that takes part in these outputs."""
+        """Range of inputs, first to last, that contribute to these outputs."""
         return slice(int(self.indices[outputs.start, 0]), int(self.indices[outputs.stop - 1, -1]) + 1)
 
 
@@ -112,7 +112,7 @@ def linear_taps(source: int, target: int) -> InterpolationTaps:
 
 @lru_cache(maxsize=8)
 def mask_taps(low_res_size: int, image_size: int, input_length: int, original_length: int) -> InterpolationTaps:
-    """SAM's two resamplings of one mask axis as one: low-res to the square input, crop, to the original."""
+    """SAM's two resamplings of one mask axis combined: low resolution to square input, crop, to original size."""
     to_input = linear_taps(low_res_size, image_size)
     to_original = linear_taps(input_length, original_length)
     taps = to_original.indices

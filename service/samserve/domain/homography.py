@@ -1,7 +1,7 @@
-"""Plane projective maps between frames of a camera that turns, or looks at something flat or far.
+"""Homographies between frames of a camera that rotates, or views something flat or distant.
 
-Points are (x, y) in pixels, origin at the top left corner of the top left pixel. Hartley and Zisserman, Multiple View
-Geometry, 2nd edition, section 2.3.
+Points are (x, y) in pixels, with the origin at the top left corner of the top left pixel. Hartley and Zisserman,
+Multiple View Geometry, 2nd edition, section 2.3.
 """
 
 from typing import Any, TypeAlias
@@ -19,12 +19,12 @@ IDENTITY: Homography = np.eye(3)
 _MAX_CONDITION = 1e12
 _MAX_STRETCH = 8.0
 
-# Clients send any nine numbers: what overflows is not finite then, and judged by that.
+# Clients may send any nine numbers. Overflows become infinite or NaN, which later checks reject.
 _silent = np.errstate(all="ignore")
 
 
 def apply(homography: Homography, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Map points `[..., 2]`; NaN for those that lie on or behind the horizon."""
+    """Map points `[..., 2]`. Points on or behind the horizon become NaN."""
     mapped = points @ homography[:, :2].T + homography[:, 2]
     depth = mapped[..., 2:]
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -34,18 +34,19 @@ def apply(homography: Homography, points: npt.NDArray[np.float64]) -> npt.NDArra
 
 @_silent
 def between(reference_from_a: Homography, reference_from_b: Homography) -> Homography:
-    """From pixels of b to pixels of a, where both are known to a common reference; finite where a camera moved so."""
+    """Homography from pixels of b to pixels of a, given both maps to a common reference. Finite for real camera
+    motions."""
     a, b = (homography / np.abs(homography).max() for homography in (reference_from_a, reference_from_b))
     return _oriented(np.linalg.solve(a, b))
 
 
 def inverse(homography: Homography) -> Homography:
-    """The map back."""
+    """The inverse map."""
     return _oriented(np.linalg.inv(homography))
 
 
 def scaling(x: float, y: float) -> Homography:
-    """Stretches both axes."""
+    """Scaling of both axes."""
     return np.diag([x, y, 1.0])
 
 
@@ -57,16 +58,16 @@ def corners(size: Size) -> npt.NDArray[np.float64]:
 
 @_silent
 def is_invertible(homography: Homography) -> bool:
-    """Whether it is finite and far enough from collapsing the plane to a line."""
+    """True if the map is finite and not close to singular."""
     return bool(np.isfinite(homography).all() and np.linalg.cond(homography) < _MAX_CONDITION)
 
 
 @_silent
 def is_plausible(homography: Homography, size: Size) -> bool:
-    """Whether a camera could have moved so between two frames of this size that overlap.
+    """True if a camera can have moved like this between two overlapping frames of this size.
 
-    The frame's corners must stay in front of the camera and in their order, and no side may shrink or grow beyond eight
-    times: what fails is a wrong estimate.
+    The frame's corners must stay in front of the camera and in order, and no side may shrink or grow more than
+    eightfold. Maps that fail this are wrong estimates.
     """
     if not is_invertible(homography):
         return False
@@ -82,6 +83,6 @@ def is_plausible(homography: Homography, size: Size) -> bool:
 
 
 def _oriented(homography: npt.NDArray[Any]) -> Homography:
-    # The scale is free; its sign is chosen so that points in view have positive depth, as `apply` wants it.
+    # The scale is arbitrary. Its sign is chosen so that visible points have positive depth, as `apply` requires.
     corner = float(homography[2, 2])
     return np.asarray(homography / corner if corner else homography, dtype=np.float64)

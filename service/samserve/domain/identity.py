@@ -1,4 +1,4 @@
-"""The names of images and the keys of their embeddings."""
+"""Ids of images and cache keys of their embeddings."""
 
 import hashlib
 import hmac
@@ -11,7 +11,7 @@ _IMAGE_ID = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class ImageId(str):
-    """`sha256:<hex>` of an image file's bytes as they were sent."""
+    """`sha256:<hex>` of an image file's bytes as sent."""
 
     __slots__ = ()
 
@@ -22,10 +22,10 @@ class ImageId(str):
 
     @classmethod
     def parse(cls, text: str) -> "ImageId":
-        """Check an id that a caller sent.
+        """Validate an id sent by a caller.
 
         Raises:
-            InvalidImage: of the field `image_id`: it is not `sha256:` and 64 lowercase hexadecimal digits.
+            InvalidImage: the field `image_id` is not `sha256:` and 64 lowercase hexadecimal digits.
         """
         if not _IMAGE_ID.fullmatch(text):
             raise InvalidImage("image_id", "must be 'sha256:' followed by 64 lowercase hexadecimal digits")
@@ -33,9 +33,9 @@ class ImageId(str):
 
 
 class EmbeddingKey(str):
-    """Name of a cached embedding: binds the tenant, the image and the model.
+    """Key of a cached embedding. It binds the tenant, the image and the model.
 
-    A caller can neither guess another tenant's key nor be served an embedding of another model.
+    A caller can neither guess another tenant's key nor get an embedding of another model.
     """
 
     __slots__ = ()
@@ -44,15 +44,15 @@ class EmbeddingKey(str):
     def derive(
         cls, secret: bytes, tenant: str, image_id: ImageId, fingerprint: str, crop_box: CropBox | None = None
     ) -> "EmbeddingKey":
-        """The key of one tenant's image, or of a crop of it, under one model.
+        """Derive the key of a tenant's image, or of a crop of it, under a model.
 
         Args:
-            secret: shared by all gateways that share a cache, known to no caller.
-            fingerprint: of the model, `sha256:<hex>`.
-            crop_box: the part that was encoded as an image of its own; None for the whole.
+            secret: shared by all gateways with a common cache, and unknown to callers.
+            fingerprint: `sha256:<hex>` of the model.
+            crop_box: the part that was encoded as a separate image; None for the whole image.
         """
         tenant_secret = hmac.digest(secret, tenant.encode(), "sha256")
-        # An image id holds no '#', so that no id can be taken for a crop.
+        # An image id contains no '#', so an id cannot equal a crop's key.
         encoded = image_id if crop_box is None else f"{image_id}#{','.join(map(str, crop_box))}"
         digest = hmac.new(tenant_secret, encoded.encode(), "sha256").hexdigest()
         return cls(f"{fingerprint.removeprefix('sha256:')[:16]}:{digest}")

@@ -1,4 +1,4 @@
-"""When a frame has to be encoded, and when an older one that was can stand for it."""
+"""Policy for keyframes: when a frame must be encoded, and when an earlier keyframe is still valid for it."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ _CELL_PIXELS = 8
 
 @dataclass(frozen=True, slots=True)
 class KeyframePolicy:
-    """How far a frame may differ from its keyframe.
+    """Limits of the difference between a frame and its keyframe.
 
     Attributes:
         max_scene_change: `scene_change` from which on the keyframe shows something else.
@@ -30,12 +30,13 @@ class KeyframePolicy:
     max_encodes_per_second: float = 2.0
 
     def is_outdated(self, change: float, motion: float, age_seconds: float) -> bool:
-        """Whether a keyframe can stand for a frame no longer."""
+        """Whether the keyframe is stale."""
         return change > self.max_scene_change or motion > self.max_motion or age_seconds > self.max_age_seconds
 
 
 def motion(to_keyframe: Homography, size: Size) -> float:
-    """How far the camera has moved: mean shift of the frame's corners, in frame diagonals. Infinite behind it."""
+    """Camera motion: mean shift of the frame's corners, in frame diagonals. Infinite if a corner is behind the
+    camera."""
     corners = plane.corners(size)
     shift = np.linalg.norm(plane.apply(to_keyframe, corners) - corners, axis=1).mean()
     return float(shift / np.hypot(*size)) if np.isfinite(shift) else float("inf")

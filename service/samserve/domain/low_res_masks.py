@@ -1,6 +1,8 @@
-"""What low-resolution logits say without being upsampled: cheap, and exact to one of their pixels (strips aside).
+"""Operations on low-resolution logits without upsampling: cheap, and accurate to one low-resolution pixel (except thin
+strips).
 
-Logits are float32 `[M, M]` over the model's square input; points and boxes are (x, y) pixels of the original image.
+Logits are float32 `[M, M]` over the model's square input. Points and boxes are (x, y) in pixels of the original
+image.
 """
 
 import cv2
@@ -18,7 +20,7 @@ LowResMask = npt.NDArray[np.float32]
 def contains(
     low_res_mask: LowResMask | npt.NDArray[np.bool_], frame: ImageFrame, point: npt.NDArray[np.float64]
 ) -> bool:
-    """Whether a point of the image lies in the mask, logits or bool; never, where it lies outside the image."""
+    """True if a point of the image lies in the mask, given as logits or bool. False for points outside the image."""
     height, width = frame.original_size
     x, y = point
     if not (0 <= x <= width and 0 <= y <= height):
@@ -29,7 +31,7 @@ def contains(
 
 
 def visible(low_res_mask: LowResMask, frame: ImageFrame) -> npt.NDArray[np.bool_]:
-    """The mask bool `[M, M]` without what lies in the padding of the square input."""
+    """The mask, bool `[M, M]`, without the padding of the square input."""
     rows, columns = _extent(len(low_res_mask), frame)
     mask = low_res_mask > MASK_THRESHOLD
     mask[rows:] = False
@@ -40,10 +42,10 @@ def visible(low_res_mask: LowResMask, frame: ImageFrame) -> npt.NDArray[np.bool_
 def seen_from(
     low_res_mask: LowResMask, frame: ImageFrame, to_frame: Homography, other: ImageFrame
 ) -> npt.NDArray[np.bool_]:
-    """The mask as another frame of the camera sees it, bool `[M, M]` over that frame's square input.
+    """The mask as seen from another frame of the camera, bool `[M, M]` over that frame's square input.
 
     Args:
-        to_frame: from pixels of the other frame to pixels of the mask's.
+        to_frame: homography from pixels of the other frame to pixels of the mask's frame.
     """
     size = len(low_res_mask)
     steps = np.arange(size, dtype=np.float64) + 0.5
@@ -59,13 +61,13 @@ def seen_from(
 
 
 def overlap(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:
-    """Intersection over union; 0 where both are empty."""
+    """Intersection over union; 0 if both masks are empty."""
     union = np.count_nonzero(first | second)
     return np.count_nonzero(first & second) / union if union else 0.0
 
 
 def bounding_box(mask: npt.NDArray[np.bool_], frame: ImageFrame) -> npt.NDArray[np.float64] | None:
-    """XYXY box of a `visible` mask in pixels of the image, cut at its edges; None for an empty mask."""
+    """Box XYXY of a `visible` mask in pixels of the image, clipped to the image; None for an empty mask."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
         return None
@@ -74,14 +76,14 @@ def bounding_box(mask: npt.NDArray[np.bool_], frame: ImageFrame) -> npt.NDArray[
 
 
 def interior_point(mask: npt.NDArray[np.bool_], frame: ImageFrame) -> npt.NDArray[np.float64] | None:
-    """A point of a `visible` mask as far from its edge as any; None for an empty mask."""
-    # What lies beyond the array counts as outside.
+    """The point of a `visible` mask that is farthest from its edge; None for an empty mask."""
+    # Everything beyond the array counts as outside.
     distances = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
     farthest = distances.max()
     if not farthest:
         return None
     ys, xs = np.nonzero(distances == farthest)
-    # Of the farthest pixels, the one nearest their middle: a long object's middle, not its end.
+    # Of several farthest pixels, choose the one nearest their centre: the middle of a long object instead of its end.
     nearest = np.argmin(np.hypot(ys - ys.mean(), xs - xs.mean()))
     return _to_image(np.array([xs[nearest] + 0.5, ys[nearest] + 0.5]), len(mask), frame)
 

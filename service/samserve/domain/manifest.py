@@ -1,4 +1,4 @@
-"""What the served model is: the facts about it that the gateway needs, written by `build_engines.py`."""
+"""The manifest of the served models: the facts that the gateway needs. Written by `build_engines.py`."""
 
 import json
 from collections.abc import Mapping
@@ -11,16 +11,16 @@ FORMAT = 1
 
 ENCODER = "sam_image_encoder"
 DECODER = "sam_mask_decoder"
-"""The two models, as model repositories and Triton call them."""
+"""The two models, by their names in model repositories and Triton."""
 
 
 class InvalidManifest(ValueError):
-    """The manifest is missing, unreadable or of a format that this version does not know."""
+    """The manifest is missing, unreadable or of an unknown format."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelManifest:
-    """Sizes and identity of one encoder and decoder pair.
+    """Sizes and identity of a pair of encoder and decoder.
 
     Attributes:
         model: name of the architecture: `vit_h`, `vit_l`, `vit_b`, `vit_t` or `tiny`.

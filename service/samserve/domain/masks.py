@@ -1,4 +1,4 @@
-"""From the decoder's logits to masks of the original image."""
+"""Conversion of the decoder's logits to masks of the original image."""
 
 import zlib
 from dataclasses import dataclass, replace
@@ -9,23 +9,23 @@ import numpy.typing as npt
 from samserve.domain.geometry import ImageFrame, Size, mask_taps
 
 MASK_THRESHOLD = 0.0
-"""A logit above it is object: SAM's `mask_threshold`."""
+"""Logits above it belong to the object: SAM's `mask_threshold`."""
 
 STABILITY_SCORE_OFFSET = 1.0
-"""How far the threshold is moved for the stability score: SAM's `stability_score_offset`."""
+"""Shift of the threshold for the stability score: SAM's `stability_score_offset`."""
 
 SINGLE_MASK = slice(0, 1)
-"""Of the decoder's four masks the one for prompts that say enough."""
+"""Index of the decoder's mask for unambiguous prompts."""
 
 MULTIMASK = slice(1, None)
-"""Of the decoder's four masks the three for ambiguous prompts: SAM's `multimask_output`."""
+"""Indices of the decoder's three masks for ambiguous prompts: SAM's `multimask_output`."""
 
 _BLOCK_COLUMNS = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mask:
-    """One mask of one prompt, held as the window of the image outside which it is empty.
+    """One mask of one prompt, stored as the window of the image outside which it is empty.
 
     Attributes:
         original_size: of the whole image.
@@ -52,7 +52,7 @@ class Mask:
 
     @property
     def bbox(self) -> tuple[float, float, float, float]:
-        """Tight XYXY box in pixels of the image, right and bottom exclusive; zeros where the mask is empty."""
+        """Tight box XYXY in pixels of the image, right and bottom exclusive; zeros if the mask is empty."""
         rows = np.flatnonzero(self.window.any(axis=1))
         if not len(rows):
             return (0.0, 0.0, 0.0, 0.0)
@@ -74,7 +74,7 @@ class Mask:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackedMask:
-    """A mask in a hundredth of its memory, for those that wait to be chosen among.
+    """A mask compressed to about a hundredth of its memory, for masks that wait to be selected.
 
     Attributes:
         mask: the mask without pixels and logits.
@@ -88,14 +88,14 @@ class PackedMask:
 
     @classmethod
     def pack(cls, mask: Mask) -> "PackedMask":
-        """Keep a mask; its logits are lost."""
+        """Compress a mask. Its logits are discarded."""
         bits = np.packbits(mask.window.T)
         hollow = replace(mask, window=np.zeros((0, 0), dtype=np.bool_), low_res_mask=np.zeros((0, 0), dtype=np.float32))
         rows, columns = mask.window.shape
         return cls(hollow, (rows, columns), zlib.compress(bits.tobytes(), level=1))
 
     def unpack(self) -> Mask:
-        """The mask again, with a `low_res_mask` of no size."""
+        """Decompress the mask, with a `low_res_mask` of size 0."""
         rows, columns = self.shape
         bits = np.frombuffer(zlib.decompress(self.pixels), dtype=np.uint8)
         window = np.unpackbits(bits, count=rows * columns).view(np.bool_).reshape(columns, rows).T
@@ -108,14 +108,15 @@ def upsample_mask(
     frame: ImageFrame,
     stability_score_offset: float = STABILITY_SCORE_OFFSET,
 ) -> Mask:
-    """Threshold logits at the original resolution, as SAM's `postprocess_masks` does, where they can pass it.
+    """Threshold logits at the original resolution, as SAM's `postprocess_masks` does, in the region where they can
+    exceed the threshold.
 
-    Interpolation never exceeds its inputs. So only the output that draws on a logit above the lower stability
-    threshold is computed, and the cost follows the object, not the photo.
+    Interpolation never exceeds its inputs. So only output pixels that depend on a logit above the lower stability
+    threshold are computed, and the cost depends on the size of the object instead of the photo.
 
     Args:
         low_res_mask: float32 `[M, M]` logits over the model's square input.
-        stability_score_offset: how far the threshold is moved either way for the stability score, not negative.
+        stability_score_offset: shift of the threshold in both directions for the stability score, not negative.
     """
     original, low_res_size = frame.original_size, low_res_mask.shape[0]
     possible = low_res_mask > MASK_THRESHOLD - stability_score_offset
@@ -129,7 +130,7 @@ def upsample_mask(
     across, source_columns = column_taps.matrix(columns)
     tall = low_res_mask[source_rows, source_columns].T @ down.T
     window = np.empty((columns.stop - columns.start, rows.stop - rows.start), dtype=np.bool_)
-    # Large arrays come from the system page by page, which costs more than filling them: all blocks share these.
+    # Allocating large arrays page by page costs more than filling them, so all blocks share these.
     logits = np.empty((_BLOCK_COLUMNS, window.shape[1]), dtype=np.float32)
     above = np.empty(logits.shape, dtype=np.bool_)
     inner = outer = 0
@@ -147,7 +148,7 @@ def upsample_mask(
 
 
 def run_lengths(mask: Mask) -> npt.NDArray[np.int64]:
-    """COCO's uncompressed RLE: column-major run lengths of the whole image, beginning with background."""
+    """COCO's uncompressed RLE: column-major run lengths of the whole image, starting with background."""
     height, width = mask.original_size
     window = mask.window.T
     is_change = np.zeros((window.shape[0], window.shape[1] + 1), dtype=np.bool_)
@@ -155,7 +156,7 @@ def run_lengths(mask: Mask) -> npt.NDArray[np.int64]:
     is_change[:, 1:] ^= window
     column, row = np.divmod(np.flatnonzero(is_change), is_change.shape[1])
     changes = (mask.left + column) * height + mask.top + row
-    # A run that goes over from the foot of one column to the head of the next is one run.
+    # A run that continues from the bottom of one column at the top of the next is a single run.
     joined = np.flatnonzero(changes[:-1] == changes[1:])
     changes = np.delete(changes, np.concatenate([joined, joined + 1]))
     runs: npt.NDArray[np.int64] = np.diff(changes, prepend=0, append=height * width)

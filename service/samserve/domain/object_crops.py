@@ -1,8 +1,8 @@
-"""Objects cut out for CLIP.
+"""Crops of objects for CLIP.
 
-What lies around the object is blurred, not blackened: of the ways to show CLIP a segmented object, blurring all but the
-mask did best in Yang et al., Fine-Grained Visual Prompting, NeurIPS 2023, which takes its masks from SAM's generator;
-it keeps where the object stands, and CLIP has seen no cut-outs in its training.
+The surroundings of the object are blurred, not blacked out. Of the ways to show CLIP a segmented object, blurring
+everything but the mask performed best in Yang et al., Fine-Grained Visual Prompting, NeurIPS 2023, which takes its
+masks from SAM's generator. It keeps the context of the object, and CLIP was not trained on cut-outs.
 """
 
 import cv2
@@ -15,15 +15,16 @@ from samserve.domain.texts import mask_in_square, square_around
 
 _BLURRED_SIDE = 28
 _BLURRED_SIGMA = 2.0
-"""Of a copy of the crop, which is blurred in a sixtieth of the time: of a crop's side, a fourteenth."""
+"""Standard deviation, in pixels of a reduced copy of the crop: a fourteenth of a crop's side. Blurring the copy takes a
+sixtieth of the time."""
 
 
 def crop_object(pixels: npt.NDArray[np.uint8], frame: ImageFrame, mask: Mask, side: int) -> npt.NDArray[np.uint8]:
-    """RGB uint8 `[3, side, side]` of one object. What lies beyond the image's edge is as the edge is.
+    """Cut out one object as RGB uint8 `[3, side, side]`. Beyond the image's edge, the edge's pixels are repeated.
 
     Args:
         pixels: uint8 `[3, S, S]` RGB of the whole image, resized by `frame`.
-        mask: of the same image, not empty.
+        mask: mask of the same image, not empty.
     """
     square = square_around(mask, frame)
     height, width = frame.input_size

@@ -1,7 +1,7 @@
-"""Where the automatic mask generator looks: crops of the image in layers, and a grid of points on each.
+"""Search regions of the automatic mask generator: layers of crops, with a grid of points on each crop.
 
-Layer 0 is the whole image; layer i has 2^i by 2^i crops that overlap. Formulas of SAM's paper (appendix on automatic
-mask generation) and of its published generator; each crop is encoded as an image of its own.
+Layer 0 is the whole image; layer i has 2^i by 2^i overlapping crops. The formulas are those of SAM's paper (appendix on
+automatic mask generation) and of its published generator. Each crop is encoded as a separate image.
 """
 
 import math
@@ -27,12 +27,12 @@ class Crop:
 
 
 def layer_points_per_side(points_per_side: int, layer: int, downscale_factor: int) -> int:
-    """How many points the grid of one layer has on each side; 0 where nothing is left."""
+    """Number of grid points per side in one layer; 0 if none are left."""
     return int(points_per_side / downscale_factor**layer)
 
 
 def point_grid(points_per_side: int) -> npt.NDArray[np.float64]:
-    """Points `[points_per_side^2, 2]` (x, y) in [0, 1], row by row, each in the middle of its cell."""
+    """Points `[points_per_side^2, 2]` (x, y) in [0, 1], row by row, each at the centre of its cell."""
     steps = (np.arange(points_per_side) + 0.5) / points_per_side
     across, down = np.meshgrid(steps, steps)
     return np.stack([across.ravel(), down.ravel()], axis=1)
@@ -41,12 +41,13 @@ def point_grid(points_per_side: int) -> npt.NDArray[np.float64]:
 def crop_layers(original_size: Size, n_layers: int, overlap_ratio: float) -> list[Crop]:
     """All crops, the smallest first and the whole image last.
 
-    Where masks of two crops are duplicates, the smaller crop's is kept. In this order nothing that comes later can take
-    back what was kept, so that masks can be sent after each crop.
+    Of two duplicates in different crops, the one of the smaller crop is kept. In this order no later crop revokes a
+    mask, so masks can be sent after each crop.
 
     Args:
-        n_layers: beside the whole image.
-        overlap_ratio: how much of the image's shorter side neighbours in the first layer share; half of it in the next.
+        n_layers: number of layers in addition to the whole image.
+        overlap_ratio: overlap of neighbours in the first layer as a share of the image's shorter side; half of it in
+            the next layer.
     """
     height, width = original_size
     crops = [Crop(CropBox.whole(original_size), 0)]
@@ -60,9 +61,9 @@ def crop_layers(original_size: Size, n_layers: int, overlap_ratio: float) -> lis
 
 
 def near_crop_edge(box: npt.NDArray[np.float64], crop_box: CropBox, original_size: Size, distance: float) -> bool:
-    """Whether a box, XYXY in the image, comes near an edge of its crop that is no edge of the image.
+    """True if a box, XYXY in the image, is near an edge of its crop that is not an edge of the image.
 
-    What lies there is cut off by the crop; another crop shows it whole.
+    The crop cuts off such an object; another crop shows all of it.
     """
     image_box = CropBox.whole(original_size)
     near_crop = np.abs(box - np.array(crop_box)) <= distance
@@ -71,7 +72,7 @@ def near_crop_edge(box: npt.NDArray[np.float64], crop_box: CropBox, original_siz
 
 
 def _spans(length: int, count: int, overlap: int) -> list[tuple[int, int]]:
-    """Equal spans along one side; the last may be shorter, and those that would begin outside are left out."""
+    """Equal spans along one side. The last may be shorter, and spans that would start outside are omitted."""
     span = math.ceil((overlap * (count - 1) + length) / count)
     starts = [(span - overlap) * index for index in range(count)]
     return [(start, min(start + span, length)) for start in starts if start < length]

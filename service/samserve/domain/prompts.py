@@ -1,4 +1,4 @@
-"""Prompts: what the caller sends, what is allowed, and the arrays that the mask decoder takes."""
+"""Prompts: the caller's values, their validation, and the arrays for the mask decoder."""
 
 import enum
 from collections.abc import Iterable, Sequence
@@ -11,20 +11,20 @@ from samserve.domain.errors import InvalidPrompt, within
 from samserve.domain.geometry import ImageFrame, Size
 
 PROMPTS_PER_DECODE = 32
-"""The most prompts of one run of the decoder: engines are built for it, and 32 prompts of SAM are 32 MiB of logits."""
+"""Largest number of prompts per decoder run. Engines are built for it; 32 prompts of SAM have 32 MiB of logits."""
 
 
 class PointLabel(enum.IntEnum):
-    """What a point says. SAM's labels, and `BATCH_PADDING`, which is transformers' `point_pad_value`."""
+    """Point labels: SAM's, and `BATCH_PADDING`, which is transformers' `point_pad_value`."""
 
     BACKGROUND = 0
     FOREGROUND = 1
     BOX_TOP_LEFT = 2
     BOX_BOTTOM_RIGHT = 3
     NOT_A_POINT = -1
-    """SAM's own padding, appended to points without a box; it takes part in attention."""
+    """SAM's padding point, appended to points without a box. It takes part in attention."""
     BATCH_PADDING = -10
-    """Fills the rows of a batch; the decoder masks it out of attention."""
+    """Pads the rows of a batch. The decoder masks it out of attention."""
 
 
 class CoordinateSpace(enum.Enum):
@@ -36,7 +36,7 @@ class CoordinateSpace(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class PromptLimits:
-    """How much one request may ask for."""
+    """Limits of one request."""
 
     max_prompts: int = 512
     max_points_per_prompt: int = 64
@@ -68,13 +68,13 @@ class ObjectPrompt:
 
     @property
     def is_ambiguous(self) -> bool:
-        """Whether it is one point, which may mean a whole, a part or a subpart."""
+        """True if the prompt is a single point, which may mean a whole, a part or a subpart."""
         return len(self.point_coords) == 1 and self.box is None and self.mask_input is None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PromptBatch:
-    """P prompts on one image, as the decoder graph takes them.
+    """P prompts on one image, in the form of the decoder graph.
 
     Attributes:
         point_coords: float32 `[P, N, 2]` (x, y) in the model's input frame.
@@ -93,7 +93,7 @@ class PromptBatch:
 
 
 def check_count(count: int, limits: PromptLimits) -> None:
-    """Refuse too many prompts; on its own where making arrays of them would already cost too much.
+    """Reject too many prompts. A separate check, because converting them to arrays would already be expensive.
 
     Raises:
         InvalidPrompt: there are more than the limit.
@@ -103,10 +103,11 @@ def check_count(count: int, limits: PromptLimits) -> None:
 
 
 def check_prompts(prompts: Sequence[ObjectPrompt], limits: PromptLimits, low_res_size: int) -> None:
-    """Refuse what no image could make valid.
+    """Reject prompts that are invalid for every image.
 
     Raises:
-        InvalidPrompt: none or too many prompts, or what `check_prompt` raises, of `prompts[...]`.
+        InvalidPrompt: there are no prompts, too many prompts, or one that `check_prompt` rejects, with the field
+            `prompts[...]`.
     """
     if not prompts:
         raise InvalidPrompt("prompts", "empty; give at least one prompt with points, a box or a mask_input")
@@ -117,7 +118,7 @@ def check_prompts(prompts: Sequence[ObjectPrompt], limits: PromptLimits, low_res
 
 
 def check_prompt(prompt: ObjectPrompt, limits: PromptLimits, low_res_size: int) -> None:
-    """Refuse a prompt that no image could make valid.
+    """Reject a prompt that is invalid for every image.
 
     Raises:
         InvalidPrompt: it is empty, or has too many points, an unknown label, a coordinate or logit that is not finite,
@@ -133,10 +134,10 @@ def check_prompt(prompt: ObjectPrompt, limits: PromptLimits, low_res_size: int) 
 
 
 def check_inside(prompts: Sequence[ObjectPrompt], space: CoordinateSpace, original_size: Size) -> None:
-    """Refuse coordinates outside the image.
+    """Reject coordinates outside the image.
 
     Raises:
-        InvalidPrompt: naming the first coordinate of `prompts[...]` that is outside.
+        InvalidPrompt: names the first coordinate of `prompts[...]` that is outside.
     """
     for index, prompt in enumerate(prompts):
         with within(f"prompts[{index}]"):
@@ -144,10 +145,10 @@ def check_inside(prompts: Sequence[ObjectPrompt], space: CoordinateSpace, origin
 
 
 def check_prompt_inside(prompt: ObjectPrompt, space: CoordinateSpace, original_size: Size) -> None:
-    """Refuse a prompt's coordinates outside the image.
+    """Reject coordinates of a prompt outside the image.
 
     Raises:
-        InvalidPrompt: naming the first coordinate of the prompt that is outside.
+        InvalidPrompt: names the first coordinate of the prompt that is outside.
     """
     extent = np.array(_extent(space, original_size))
     _check_bounds("points[{row}].{axis}", prompt.point_coords, extent, space)
@@ -156,7 +157,7 @@ def check_prompt_inside(prompt: ObjectPrompt, space: CoordinateSpace, original_s
 
 
 def in_pixels(prompt: ObjectPrompt, space: CoordinateSpace, original_size: Size) -> ObjectPrompt:
-    """The same prompt in pixels of the original image."""
+    """Convert the prompt to pixels of the original image."""
     width, height = _extent(space, original_size)
     unit = np.array([original_size.width / width, original_size.height / height])
     box = None if prompt.box is None else prompt.box * np.tile(unit, 2)
@@ -166,9 +167,10 @@ def in_pixels(prompt: ObjectPrompt, space: CoordinateSpace, original_size: Size)
 def batch_prompts(
     prompts: Sequence[ObjectPrompt], space: CoordinateSpace, frame: ImageFrame, low_res_size: int
 ) -> PromptBatch:
-    """Lay checked prompts out as the decoder's arrays, in the model's input frame.
+    """Convert valid prompts to the decoder's arrays, in the model's input frame.
 
-    As SAM's predictor does, points without a box get one more point of label -1; a box becomes two labelled corners.
+    As in SAM's predictor, points without a box get an additional point with label -1, and a box becomes two labelled
+    corners.
     """
     width, height = _extent(space, frame.original_size)
     unit = np.array([frame.original_size.width / width, frame.original_size.height / height])
@@ -189,7 +191,7 @@ def batch_prompts(
 
 
 def click_prompts(points: Iterable[npt.NDArray[np.float64]], frame: ImageFrame, low_res_size: int) -> PromptBatch:
-    """One prompt for each point (x, y) in pixels of the frame's image: a click on the object."""
+    """Create one foreground point prompt for each point (x, y) in pixels of the frame's image."""
     label = np.full(1, PointLabel.FOREGROUND, dtype=np.int32)
     prompts = [ObjectPrompt(point[None], label) for point in points]
     return batch_prompts(prompts, CoordinateSpace.PIXELS, frame, low_res_size)
@@ -215,7 +217,7 @@ def _extent(space: CoordinateSpace, original_size: Size) -> tuple[float, float]:
 
 
 def check_point_count(count: int, limits: PromptLimits) -> None:
-    """Refuse more points than one prompt may have.
+    """Reject more points than one prompt may have.
 
     Raises:
         InvalidPrompt: of the field `points`.
@@ -283,5 +285,5 @@ def _check_bounds(
 
 
 def _digits(value: float) -> str:
-    # No fewer than tell it from its neighbours, and no more: float32 is what the API's messages hold.
+    # As many digits as distinguish float32 values, which is the type in the API's messages.
     return np.format_float_positional(np.float32(value), trim="-")

@@ -1,4 +1,4 @@
-"""Masks in the forms in which callers receive them."""
+"""The forms in which masks are returned to callers."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -12,7 +12,7 @@ from samserve.domain.geometry import Size
 from samserve.domain.masks import Mask
 
 Ring: TypeAlias = npt.NDArray[np.float64]
-"""Corners (x, y) of a closed outline in pixels of the image, `[N, 2]`, through the centres of the outermost pixels."""
+"""Vertices (x, y) of a closed outline in pixels of the image, `[N, 2]`, through the centres of the border pixels."""
 
 
 class MaskFormat(Enum):
@@ -26,21 +26,21 @@ class MaskFormat(Enum):
 
 @dataclass(frozen=True, slots=True)
 class RleMask:
-    """Pixels as COCO's compressed run lengths."""
+    """The mask as COCO's compressed run lengths."""
 
     counts: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class PngMask:
-    """Pixels as a PNG file of the whole image, one bit a pixel."""
+    """The mask as a PNG file of the whole image, one bit per pixel."""
 
     data: bytes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Polygon:
-    """One connected region: its outline, and those of the holes in it."""
+    """One connected region: its outline, and the outlines of its holes."""
 
     exterior: Ring
     holes: list[Ring]
@@ -48,22 +48,23 @@ class Polygon:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PolygonMask:
-    """Outlines of the connected regions."""
+    """The mask as outlines of its connected regions."""
 
     polygons: list[Polygon]
 
     @classmethod
     def trace(cls, mask: Mask) -> "PolygonMask":
-        """Outline a mask."""
+        """Trace the outlines of a mask."""
         if not mask.window.size:
             return cls([])
         contours, hierarchy = cv2.findContours(
             mask.window.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=(mask.left, mask.top)
         )
-        # OpenCV counts pixels, our coordinates begin at a pixel's corner: its centre is half a pixel on.
+        # OpenCV's integer coordinates are pixel centres; this project's are pixel corners, so centres are at half a
+        # pixel.
         rings: list[Ring] = [contour.reshape(-1, 2).astype(np.float64) + 0.5 for contour in contours]
         parents = [int(parent) for *_, parent in hierarchy[0]] if rings else []
-        # OpenCV lists a hole's outline after its exterior's or before it, so exteriors are made first.
+        # OpenCV lists a hole's outline before or after its exterior, so exteriors are created first.
         polygons = {index: Polygon(rings[index], []) for index, parent in enumerate(parents) if parent < 0}
         for ring, parent in zip(rings, parents, strict=True):
             if parent >= 0:
@@ -79,7 +80,7 @@ class LogitsMask:
 
     @classmethod
     def of(cls, low_res_mask: npt.NDArray[np.float32]) -> "LogitsMask":
-        """Round float32 logits, limited to the range of float16."""
+        """Round float32 logits, clamped to the range of float16."""
         limit = np.finfo(np.float16).max
         return cls(np.clip(low_res_mask, -limit, limit).astype(np.float16))
 

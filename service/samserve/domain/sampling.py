@@ -1,4 +1,4 @@
-"""Values between the places where they are known."""
+"""Interpolation of sampled values."""
 
 from typing import TypeVar
 
@@ -9,7 +9,7 @@ F = TypeVar("F", bound=np.floating)
 
 
 def bilinear(surface: npt.NDArray[F], rows: npt.NDArray[F], columns: npt.NDArray[F]) -> npt.NDArray[F]:
-    """Samples of a surface `[H, W]` at fractional places of its array, those outside limited to its edge."""
+    """Sample a surface `[H, W]` at fractional array positions. Positions outside are clamped to the edge."""
     rows = np.clip(rows, 0, surface.shape[0] - 1)
     columns = np.clip(columns, 0, surface.shape[1] - 1)
     top, left = rows.astype(np.intp), columns.astype(np.intp)

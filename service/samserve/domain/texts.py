@@ -1,4 +1,4 @@
-"""Texts as prompts: how much may be asked, which part of an image is compared with them, and which masks answer."""
+"""Text prompts: their limits, the crop of an object that is compared with them, and the selection of masks."""
 
 from collections.abc import Sequence
 
@@ -10,27 +10,28 @@ from samserve.domain.geometry import CropBox, ImageFrame
 from samserve.domain.masks import Mask
 
 MAX_TEXTS = 16
-"""Of one request: a run of the text encoder."""
+"""Largest number of texts of one request, which are one run of the text encoder."""
 
 MAX_TEXT_CHARACTERS = 400
-"""Of one text, before it is cut into tokens; CLIP's 75 tokens are some 300 characters of English."""
+"""Largest number of characters of one text, checked before tokenisation. CLIP's 75 tokens are about 300 characters of
+English."""
 
 MAX_CANDIDATES = 256
-"""Masks that are compared; SAM's thresholds leave some hundred of a photo."""
+"""Largest number of masks compared. With SAM's thresholds, a photo has about a hundred."""
 
 CROPS_PER_RUN = 16
-"""The most crops of one run of the image encoder: engines are built for it."""
+"""Largest number of crops per run of the image encoder. Engines are built for it."""
 
 CROP_EXPANSION = 1.5
-"""How much longer than the object the side of its crop is: the middle of what SAM's authors trained with, 1 to 2 times
-(Segment Anything, appendix on text prompts)."""
+"""Side of a crop relative to the object's longer side: the middle of the range of 1 to 2 that SAM's authors trained
+with (Segment Anything, appendix on text prompts)."""
 
 
 def check_texts(texts: Sequence[str]) -> None:
-    """Refuse what no model could take.
+    """Reject texts that are invalid for every model.
 
     Raises:
-        InvalidPrompt: too many texts, one without a word, or one that is too long to be looked at.
+        InvalidPrompt: there are too many texts, or a text has no word or is too long.
     """
     if len(texts) > MAX_TEXTS:
         raise InvalidPrompt("prompts", f"has {len(texts)} texts, the limit is {MAX_TEXTS}; split the request")
@@ -45,7 +46,7 @@ def check_texts(texts: Sequence[str]) -> None:
 
 
 def square_around(mask: Mask, frame: ImageFrame) -> CropBox:
-    """The square around an object, in pixels of the model's input frame; it may reach over the image's edges."""
+    """The square around an object, in pixels of the model's input frame. It may exceed the image."""
     x0, y0, x1, y1 = frame.to_input(np.array(mask.bbox).reshape(2, 2)).ravel().tolist()
     side = max(1, round(CROP_EXPANSION * max(x1 - x0, y1 - y0)))
     left, top = round((x0 + x1 - side) / 2), round((y0 + y1 - side) / 2)
@@ -53,7 +54,7 @@ def square_around(mask: Mask, frame: ImageFrame) -> CropBox:
 
 
 def mask_in_square(mask: Mask, frame: ImageFrame, square: CropBox, side: int) -> npt.NDArray[np.bool_]:
-    """What a mask is at the pixels of a square scaled to bool `[side, side]`: that of the nearest pixel."""
+    """Sample a mask in a square, scaled to bool `[side, side]` with the nearest pixels."""
     centres = (np.arange(side) + 0.5) / side
     original, scaled = frame.original_size, frame.input_size
     rows = (square.y0 + centres * square.size.height) * original.height / scaled.height - mask.top
@@ -67,6 +68,6 @@ def mask_in_square(mask: Mask, frame: ImageFrame, square: CropBox, side: int) ->
 
 
 def most_similar(similarities: npt.NDArray[np.float32], count: int) -> list[int]:
-    """The candidates of the highest similarities `[C]`, at most `count`, the highest first; of equals the earlier."""
+    """The up to `count` candidates with the highest similarities `[C]`, highest first; ties in the given order."""
     order: list[int] = np.argsort(-similarities, kind="stable")[:count].tolist()
     return order

@@ -1,4 +1,4 @@
-"""An object from one frame of a video to the next."""
+"""Tracking an object from one frame of a video to the next."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from samserve.domain.low_res_masks import LowResMask, bounding_box, interior_poi
 from samserve.domain.prompts import ObjectPrompt, PointLabel
 
 _BOX_MARGIN = 0.05
-"""How much the box is widened on each side, in its own width and height: objects move."""
+"""Margin added to the box on each side, relative to its width and height, because objects move."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class TrackingLimits:
 
 
 def following_prompt(low_res_mask: LowResMask, frame: ImageFrame) -> ObjectPrompt | None:
-    """What asks the next frame for the object: logits, box and a point inside; None for an empty mask."""
+    """The prompt for the next frame: logits, box and an interior point. None for an empty mask."""
     mask = visible(low_res_mask, frame)
     box, point = bounding_box(mask, frame), interior_point(mask, frame)
     if box is None or point is None:
@@ -51,7 +51,7 @@ def following_prompt(low_res_mask: LowResMask, frame: ImageFrame) -> ObjectPromp
 
 
 def appearance(embedding: Embedding, low_res_mask: LowResMask) -> npt.NDArray[np.float32]:
-    """What is inside a mask, as a direction: the mean of the image's features there, `[C]`; zero for an empty mask."""
+    """Direction of the mean of the image's features inside a mask, `[C]`; zero for an empty mask."""
     channels, rows, columns = embedding.values.shape
     mask = visible(low_res_mask, embedding.frame)
     cells = mask.reshape(rows, len(mask) // rows, columns, len(mask) // columns).mean(axis=(1, 3))
@@ -88,7 +88,7 @@ def choose(
     overlaps = np.array([overlap(before, mask) for mask in masks])
     sizes = np.array([np.count_nonzero(mask) for mask in masks])
     alike = (sizes <= limits.max_growth * min(areas)) & (limits.max_growth * sizes >= max(areas))
-    # Of another size only where there is none of a like one.
+    # Candidates of a very different size are considered only if there are no others.
     best = int(np.lexsort((overlaps * np.maximum(iou_predictions, 0), alike))[-1])
     certain = iou_predictions[best] >= limits.min_certainty * started_with
     passes = alike[best] and certain and overlaps[best] >= limits.min_overlap

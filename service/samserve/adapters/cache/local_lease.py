@@ -1,4 +1,4 @@
-"""The encode lease of a gateway that shares its cache with no other."""
+"""The encode lease of a gateway with a cache of its own."""
 
 from contextlib import AbstractAsyncContextManager, nullcontext
 
@@ -6,8 +6,8 @@ from samserve.domain.identity import EmbeddingKey
 
 
 class LocalEncodeLease:
-    """An `EncodeLease` that is always granted: there is nobody to share the work with."""
+    """An `EncodeLease` that is always granted, because there is no other gateway to share the work with."""
 
     def try_acquire(self, key: EmbeddingKey) -> AbstractAsyncContextManager[bool]:
-        """A context whose value is True."""
+        """Return a context manager whose value is True."""
         return nullcontext(True)

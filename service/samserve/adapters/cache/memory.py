@@ -1,4 +1,4 @@
-"""The embeddings used last, in this process's memory."""
+"""A cache of recently used embeddings in the memory of this process."""
 
 from collections import OrderedDict
 
@@ -11,9 +11,9 @@ from samserve.usecases.ports import CachedEmbedding, EmbeddingSource
 
 
 class MemoryEmbeddingCache:
-    """An `EmbeddingCache` that forgets the least recently used embeddings once their values exceed `max_bytes`.
+    """An `EmbeddingCache` that evicts the least recently used embeddings when their values exceed `max_bytes`.
 
-    It keeps a copy of its own of what it is given, and what it hands out is read-only. One event loop uses it.
+    It stores copies, and returned embeddings are read-only. Not thread-safe: use it from one event loop.
     """
 
     def __init__(self, max_bytes: int, observer: CacheObserver) -> None:
@@ -24,7 +24,7 @@ class MemoryEmbeddingCache:
         self._report(0)
 
     async def get(self, key: EmbeddingKey) -> CachedEmbedding | None:
-        """The embedding stored under this key, which becomes the most recently used; or None."""
+        """Return the embedding of this key, which becomes the most recently used, or None."""
         embedding = self._entries.get(key)
         if embedding is None:
             return None
@@ -32,9 +32,9 @@ class MemoryEmbeddingCache:
         return CachedEmbedding(embedding, EmbeddingSource.MEMORY)
 
     async def put(self, key: EmbeddingKey, embedding: Embedding) -> None:
-        """Store an embedding as the most recently used, in place of any under this key.
+        """Store an embedding as the most recently used, replacing that of the same key.
 
-        One that is larger than the whole cache is not stored.
+        An embedding larger than the whole cache is not stored.
         """
         replaced = self._entries.pop(key, None)
         if replaced is not None:
@@ -59,8 +59,7 @@ class MemoryEmbeddingCache:
 
 
 def _frozen_copy(embedding: Embedding) -> Embedding:
-    # A view would keep the batch it was cut from alive, uncounted, and would change with it.
-    # Over `bytes`, nobody can make the array writable again.
+    # A view would keep its whole batch in memory, uncounted, and would change with it.
     values = embedding.values
     frozen = np.frombuffer(values.tobytes(), dtype=values.dtype).reshape(values.shape)
     return Embedding(frozen, embedding.frame)

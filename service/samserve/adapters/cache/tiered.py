@@ -1,4 +1,4 @@
-"""Two caches as one: a near one before a far one."""
+"""A cache of two tiers."""
 
 from samserve.domain.embedding import Embedding
 from samserve.domain.identity import EmbeddingKey
@@ -6,14 +6,14 @@ from samserve.usecases.ports import CachedEmbedding, EmbeddingCache
 
 
 class TieredEmbeddingCache:
-    """An `EmbeddingCache` that asks `first`, then `second`, and remembers in `first` what it found in `second`."""
+    """An `EmbeddingCache` that looks in `first`, then in `second`, and copies what it finds in `second` to `first`."""
 
     def __init__(self, first: EmbeddingCache, second: EmbeddingCache) -> None:
         self._first = first
         self._second = second
 
     async def get(self, key: EmbeddingKey) -> CachedEmbedding | None:
-        """The embedding stored under this key in either tier, with the tier that it was found in; or None."""
+        """Return the embedding of this key from either tier, with the name of the tier, or None."""
         hit = await self._first.get(key)
         if hit is not None:
             return hit
@@ -23,6 +23,6 @@ class TieredEmbeddingCache:
         return hit
 
     async def put(self, key: EmbeddingKey, embedding: Embedding) -> None:
-        """Store in both tiers. The first has it before this call first waits for the second."""
+        """Store in both tiers. It is in the first tier before this call waits for the second."""
         await self._first.put(key, embedding)
         await self._second.put(key, embedding)

@@ -1,1 +1,1 @@
-"""Reads image files."""
+"""Reading image files and rendering masks, with Pillow."""

@@ -1,7 +1,7 @@
-"""Image files to the encoder's input, by Pillow.
+"""Decoding of image files to the encoder's input, with Pillow.
 
-What becomes of pixels that are not plain 8-bit RGB: see `pixels`. Animations and multi-page files give their
-first frame.
+`pixels` describes the conversion of pixels that are not plain 8-bit RGB. Of animations and multi-page files, the first
+frame is used.
 """
 
 import asyncio
@@ -23,37 +23,39 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_SIDE_PIXELS = 65_535
 THUMBNAIL_SIDE = 320
 MAX_JPEG_SCANS = 100
-"""Progressive files have some ten. Each scan passes over all pixels, so that a small file of many takes minutes."""
+"""Progressive files have about ten scans. Each scan passes over all pixels, so a small file with many scans takes
+minutes."""
 
 MAX_HEADER_READS = 4096
-"""Of the segments, chunks or blocks before the pixels, which Pillow walks through in Python, some three reads for each.
-The largest profiles and metadata that JPEG can split take fewer than 2,000."""
+"""Limit of the segments, chunks or blocks before the pixels, which Pillow parses in Python with about three reads each.
+The largest profiles and metadata that JPEG can split have fewer than 2,000."""
 
 BYTES_PER_READ = 256
-"""Beside as many as for the header, the pixels may take a read for so many bytes: PNG's chunks have kilobytes."""
+"""In addition to the header's reads, one read per this many bytes of pixel data: PNG's chunks have kilobytes."""
 
 MAX_EXIF_RECORDS = 64
-"""Files have one, and one more for each picture inside. Pillow joins those of a JPEG one by one, copying all before."""
+"""A file has one image, plus one for each embedded picture. Pillow joins those of a JPEG one by one, copying all
+before."""
 
 _EXIF = b"Exif\0\0"
 _START_OF_SCAN = b"\xff\xda"
 _FIELD = "data"
 
-# Pillow's own limit warns or raises depending on the size; ours is checked on every open, before any pixel is decoded.
+# Pillow's own limit warns or raises depending on the size. This adapter checks its own limit before decoding any pixel.
 Image.MAX_IMAGE_PIXELS = None
 
 
 class _TooManyParts(Exception):
-    """A file of nothing but tiny parts."""
+    """The file consists of too many tiny parts."""
 
     def __init__(self) -> None:
         super().__init__("too many tiny segments, chunks or blocks; re-encode the image")
 
 
 class _BoundedFile(io.BytesIO):
-    """A file that may be read so many times: a million empty segments would keep Pillow busy for a second.
+    """A file with a limit on the number of reads: a million empty segments would keep Pillow busy for a second.
 
-    The bound is on the work itself, and so the same for all formats.
+    The limit is on the work itself, so it applies to all formats.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -68,12 +70,12 @@ class _BoundedFile(io.BytesIO):
         return super().read(size)
 
     def turn_to_pixels(self) -> None:
-        """The header has been read."""
+        """Called after the header has been parsed."""
         self._reads_left = MAX_HEADER_READS + self._size // BYTES_PER_READ
 
 
 _TIFF_COMPRESSION = 259
-# On bits that are no fax libtiff writes a line for each row, to where the log is.
+# On corrupt fax data, libtiff writes a line per row to standard error, where the log is.
 _TIFF_FAX = (2, 3, 4)
 
 
@@ -91,16 +93,16 @@ class PillowImageDecoder:
         self._executor = compute_threads(workers, "image-decode")
 
     async def probe(self, data: bytes) -> Size:
-        """See `ImageDecoder.probe`."""
+        """Read (H, W) after EXIF orientation from the header. Raises InvalidImage."""
         return (await asyncio.get_running_loop().run_in_executor(self._executor, self._open, data))[1]
 
     async def decode(self, data: bytes, image_size: int, crop_box: CropBox | None = None) -> DecodedImage:
-        """See `ImageDecoder.decode`. Cancelled while it waits for a worker, it never runs."""
+        """Decode an image to the encoder's input. If cancelled while it waits for a worker, it does not run."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, self._decode, data, image_size, crop_box)
 
     async def thumbnail(self, data: bytes) -> Thumbnail:
-        """See `ThumbnailReader.thumbnail`: grey, longest side `THUMBNAIL_SIDE`."""
+        """Decode a grey thumbnail with the longest side `THUMBNAIL_SIDE`."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._thumbnail, data)
 
     def close(self) -> None:
@@ -122,7 +124,7 @@ class PillowImageDecoder:
 
     def _thumbnail(self, data: bytes) -> Thumbnail:
         image, original_size = self._open(data)
-        # JPEG files are decoded at an eighth, a quarter or half of their size; for others this does nothing.
+        # Lets Pillow decode JPEG files at an eighth, a quarter or half of their size; no effect on other formats.
         image.draft("RGB", (THUMBNAIL_SIDE, THUMBNAIL_SIDE))
         gray = _upright(image).convert("L")
         scale = min(1.0, THUMBNAIL_SIDE / max(original_size))
@@ -167,5 +169,5 @@ def _upright(image: Image.Image) -> Image.Image:
         raise
     except (UnservedPixels, _TooManyParts) as error:
         raise InvalidImage(_FIELD, str(error)) from None
-    except Exception as error:  # Pillow's plugins let nearly anything out on corrupt data
+    except Exception as error:  # Pillow's plugins raise many kinds of exceptions on corrupt data.
         raise InvalidImage(_FIELD, f"truncated or corrupt image ({error}); send the complete file") from error

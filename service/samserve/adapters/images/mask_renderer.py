@@ -1,4 +1,4 @@
-"""Masks as run lengths, PNG files, polygons or logits."""
+"""Rendering of masks as run lengths, PNG files, polygons or logits."""
 
 from io import BytesIO
 
@@ -10,10 +10,10 @@ from samserve.domain.rendered_mask import LogitsMask, MaskFormat, PngMask, Polyg
 
 
 class PillowMaskRenderer:
-    """Implements `MaskRenderer`. COCO's tools compress the run lengths."""
+    """Implements `MaskRenderer`. pycocotools compresses the run lengths."""
 
     def render(self, mask: Mask, mask_format: MaskFormat, include_logits: bool = False) -> RenderedMask:
-        """Bring a mask into the form asked for."""
+        """Render a mask in the requested form."""
         return RenderedMask(
             _content(mask, mask_format),
             mask.original_size,

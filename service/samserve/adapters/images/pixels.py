@@ -1,9 +1,9 @@
-"""Pixels of image files as a person sees them, whatever the file holds.
+"""Conversion of the pixels of any image file to upright RGB.
 
-- EXIF orientation is applied, so that coordinates are those a person sees;
-- alpha and transparent palette entries are laid over white;
+- EXIF orientation is applied, so that coordinates refer to the upright image;
+- alpha and transparent palette entries are composed over white;
 - grey and palette images become RGB; CMYK is converted without colour management;
-- 16-bit grey keeps its 8 high bits, as 16-bit RGB does in Pillow; 32-bit and float images are refused.
+- 16-bit grey keeps its 8 high bits, as 16-bit RGB does in Pillow; 32-bit and float images are rejected.
 """
 
 import numpy as np
@@ -21,27 +21,28 @@ _TURNS = {
 }
 
 _BAND_PIXELS = 1 << 18
-"""So many at a time become RGB: they are copied several times on the way."""
+"""Rows converted to RGB at a time, because conversion makes several copies."""
 
 
 class UnservedPixels(ValueError):
-    """The image has pixels that are not served."""
+    """The image has a pixel format that is not supported."""
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Height and width as a person sees them, from the header alone."""
+    """Height and width after EXIF orientation, from the header alone."""
     width, height = image.size
     return (width, height) if _orientation(image) in _TRANSPOSED else (height, width)
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """The image in RGB, as a person sees it: a new one, and the one given is closed, or that itself.
+    """Convert the image to RGB with EXIF orientation applied. Returns a new image after closing the given one, or the
+    given image.
 
-    Two of them are in memory at a time, eight bytes a pixel, beside what Pillow's plugins keep.
+    Two images are in memory at a time, eight bytes per pixel, in addition to the memory of Pillow's plugins.
 
     Raises:
-        UnservedPixels: it has 32 bits a channel.
-        Exception: Pillow's plugins let nearly anything out on corrupt data.
+        UnservedPixels: it has 32 bits per channel.
+        Exception: Pillow's plugins raise many kinds of exceptions on corrupt data.
     """
     orientation = _orientation(image)
     image.load()
@@ -50,18 +51,18 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 
 
 def _in_place_of(old: Image.Image, new: Image.Image) -> Image.Image:
-    # Callers hold the old one, and it its pixels.
+    # Callers still refer to the old image, which would keep its pixels in memory.
     old.close()
     return new
 
 
 def _orientation(image: Image.Image) -> int:
-    # Pillow turns TIFF files itself; and asking a PNG for EXIF that it does not have would decode it.
+    # Pillow applies the orientation of TIFF files itself. Reading the EXIF of a PNG without any would decode the image.
     if image.format == "TIFF" or "exif" not in image.info:
         return 1
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # EXIF that cannot be read says nothing about the pixels
+    except Exception:  # Unreadable EXIF does not make the pixels invalid.
         return 1
 
 

@@ -1,6 +1,7 @@
-"""What the gateways share through Redis: embeddings, and leases on the encoding of an image.
+"""State that gateways share in Redis: embeddings, and leases on the encoding of an image.
 
-Redis is an optimisation here. Down, slow, full or wrong, it costs a bounded wait and then encodes; it fails no request.
+Redis is only an optimisation. If it is down, slow, full or returns wrong data, the gateway waits for a bounded time and
+encodes the image; no request fails because of it.
 """
 
 from samserve.adapters.redis.breaker import Breaker

@@ -1,4 +1,4 @@
-"""A circuit breaker: stops asking something that does not answer."""
+"""A circuit breaker: stops calls to a server that does not answer."""
 
 import logging
 import time
@@ -10,10 +10,10 @@ _log = logging.getLogger(__name__)
 
 
 class Breaker:
-    """Opens after `failures_to_open` failures in a row; while open, lets one caller through each `cooldown_seconds`.
+    """Opens after `failures_to_open` consecutive failures. While open, it allows one call every `cooldown_seconds`.
 
-    Any success closes it. A caller who was let through owes it no report: one who was cancelled learned nothing, and a
-    cool-down later the next one is let through.
+    Any success closes it. An allowed caller does not have to report a result: a cancelled call has none, and after
+    another cool-down the next call is allowed.
     """
 
     def __init__(
@@ -32,11 +32,11 @@ class Breaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether calls are skipped."""
+        """True while calls are skipped."""
         return self._next_probe_at is not None
 
     def allows(self) -> bool:
-        """Whether the caller may make a call now. True while open makes the caller the probe."""
+        """Return True if the caller may make a call now. While the breaker is open, such a call is the probe."""
         if self._next_probe_at is None:
             return True
         now = self._clock()
@@ -46,7 +46,7 @@ class Breaker:
         return True
 
     def succeeded(self) -> None:
-        """A call was answered."""
+        """Report that a call was answered."""
         self._failures_in_a_row = 0
         if self._next_probe_at is not None:
             self._next_probe_at = None
@@ -54,7 +54,7 @@ class Breaker:
             self._observer.breaker(False)
 
     def failed(self, cause: str) -> None:
-        """A call was not answered, because of `cause`."""
+        """Report that a call was not answered, because of `cause`."""
         self._failures_in_a_row += 1
         if self._next_probe_at is None and self._failures_in_a_row >= self._failures_to_open:
             self._next_probe_at = self._clock() + self.cooldown_seconds

@@ -1,4 +1,4 @@
-"""Embeddings in Redis, shared by all gateways."""
+"""The embedding cache in Redis, shared by all gateways."""
 
 from samserve.adapters.redis.guard import GuardedRedis, RedisUnavailable
 from samserve.domain.embedding import Embedding, RejectedEmbedding, pack, unpack
@@ -11,14 +11,14 @@ KEY_PREFIX = "samserve:embedding:"
 
 
 class RedisEmbeddingCache:
-    """An `EmbeddingCache` of packed embeddings under `samserve:embedding:<key>`, each gone after `ttl_seconds`.
+    """An `EmbeddingCache` of packed embeddings under `samserve:embedding:<key>`, which expire after `ttl_seconds`.
 
-    Whatever is wrong with Redis or with a value is a miss or a lost write, counted.
+    Any failure of Redis, and any invalid value, counts as a miss or a lost write.
 
     Args:
-        budget_seconds: the longest that a `get` takes, connecting included.
-        put_budget_seconds: the same of a `put`, which nobody should be waiting for.
-        max_pending_puts: further ones are lost, so that a slow Redis does not pile embeddings up here.
+        budget_seconds: time limit of a `get`, including connecting.
+        put_budget_seconds: time limit of a `put`, which no caller should wait for.
+        max_pending_puts: further writes are dropped, so that a slow Redis does not accumulate embeddings in memory.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class RedisEmbeddingCache:
         self._pending_puts = 0
 
     async def get(self, key: EmbeddingKey) -> CachedEmbedding | None:
-        """The embedding stored under this key; None if there is none, or none that passes the checks of `unpack`."""
+        """Return the embedding of this key, or None if there is none or `unpack` rejects it."""
         name = KEY_PREFIX + key
         try:
             data = await self._redis.call("get", self._budget_seconds, lambda client: client.get(name))
@@ -61,7 +61,7 @@ class RedisEmbeddingCache:
         return CachedEmbedding(embedding, EmbeddingSource.REDIS)
 
     async def put(self, key: EmbeddingKey, embedding: Embedding) -> None:
-        """Store an embedding, in place of whatever is under this key."""
+        """Store an embedding, replacing that of the same key."""
         if self._pending_puts >= self._max_pending_puts:
             self._observer.redis_call("put", "skipped")
             return

@@ -10,14 +10,15 @@ from redis.backoff import NoBackoff
 RedisClient: TypeAlias = Redis | RedisCluster
 
 MAX_CONNECTIONS = 8
-"""Of one process. Few, since embeddings are large and more at once only take longer each."""
+"""Connections of one process. Few are enough, because embeddings are large and more concurrent transfers only take
+longer."""
 
 
 def check_url(url: str) -> None:
-    """Check that `connect` takes a URL.
+    """Check that `connect` accepts a URL.
 
     Raises:
-        ValueError: it does not; says what is expected.
+        ValueError: it does not; the message says what is expected.
     """
     try:
         parse_url(url)
@@ -30,19 +31,19 @@ def check_url(url: str) -> None:
 def connect(
     url: str, max_connections: int = MAX_CONNECTIONS, connect_timeout_seconds: float = 1.0, *, cluster: bool = False
 ) -> RedisClient:
-    """A client that connects when first used. How long its calls take is bounded by `GuardedRedis`, which calls it.
+    """Create a client that connects on first use. `GuardedRedis`, which calls it, limits the duration of calls.
 
     Args:
         url: `redis://`, `rediss://` (TLS) or `unix://`, as redis-py reads it.
-        max_connections: of this process.
-        cluster: whether it is a Redis Cluster; the URL is then that of any of its nodes, and these tell of the others.
+        max_connections: limit for this process.
+        cluster: the URL is that of any node of a Redis Cluster; the client discovers the others from it.
 
     Raises:
         ValueError: the URL is none of these.
     """
     options: dict[str, Any] = {
         "socket_connect_timeout": connect_timeout_seconds,
-        # With one, redis-py sends through `asyncio.wait_for`, which up to Python 3.11 can swallow a cancellation.
+        # With a timeout, redis-py sends through `asyncio.wait_for`, which can swallow a cancellation up to Python 3.11.
         "socket_timeout": None,
         "retry": Retry(NoBackoff(), 0),
         # RESP 3 would only add round trips to connecting.
@@ -50,5 +51,5 @@ def connect(
     }
     if not cluster:
         return Redis.from_url(url, max_connections=max_connections, **options)
-    # A shard that is away is a miss on its own keys; one connection more of each, to ask where the slots are.
+    # If a shard is down, its keys are misses. One more connection per shard, for queries of the slot assignment.
     return RedisCluster.from_url(url, max_connections=max_connections + 1, require_full_coverage=False, **options)

@@ -1,4 +1,4 @@
-"""A Redis client that answers in time or says that it did not."""
+"""A Redis client with a time limit and a circuit breaker."""
 
 import asyncio
 import contextlib
@@ -21,17 +21,17 @@ Answer = TypeVar("Answer")
 
 
 class RedisUnavailable(ConnectionError):
-    """Redis gave no answer to use. It has been counted; the caller goes on without."""
+    """Redis gave no usable answer. This has been counted; the caller continues without Redis."""
 
 
 class GuardedRedis:
-    """A client behind a breaker, each call within a time budget.
+    """A client behind a circuit breaker, with a time limit for each call.
 
-    All of a process's adapters share one, and with it the connections and the breaker. While the breaker is open, it
-    sends a PING after each cool-down, so that the breaker also closes without traffic.
+    All adapters of a process share one, and with it the connections and the breaker. While the breaker is open, it
+    sends a PING after each cool-down, so that the breaker closes even without traffic.
 
     Args:
-        max_calls: at a time, as many as the client may have connections.
+        max_calls: limit of concurrent calls; equal to the client's number of connections.
     """
 
     def __init__(
@@ -40,7 +40,8 @@ class GuardedRedis:
         self._client = client
         self._breaker = breaker
         self._observer = observer
-        # The pool refuses calls beyond its connections. They wait here, where waiting is told from Redis failing.
+        # The pool fails calls beyond its connections. They wait here instead, so that waiting does not count as a
+        # failure of Redis.
         self._free_connections = asyncio.Semaphore(max_calls)
         self._background: set[asyncio.Task[None]] = set()
         self._probing: asyncio.Task[None] | None = None
@@ -48,13 +49,14 @@ class GuardedRedis:
     async def call(
         self, operation: str, budget_seconds: float, command: Callable[[RedisClient], Awaitable[Answer]]
     ) -> Answer:
-        """Run one command. A call that is cancelled or out of time gives its connection up.
+        """Run one command. A call that is cancelled or exceeds its time limit drops its connection.
 
         Args:
-            operation: under which a failure is counted, see `CacheObserver.redis_call`. Success the caller counts.
+            operation: name under which a failure is counted, as in `CacheObserver.redis_call`. The caller counts
+                successes.
 
         Raises:
-            RedisUnavailable: the breaker is open, the time is up, or Redis or the way to it failed.
+            RedisUnavailable: the breaker is open, the time limit is exceeded, or Redis or the connection failed.
         """
         if not self._breaker.allows():
             self._observer.redis_call(operation, "skipped")
@@ -65,31 +67,32 @@ class GuardedRedis:
                 sent = True
                 answer = await command(self._client)
         except (TimeoutError, RedisTimeoutError) as error:
-            # Waiting for a free connection says that this process is busy, and nothing about Redis.
+            # Waiting for a free connection means that this process is busy; it is not a failure of Redis.
             if sent:
                 self._no_answer("timeout")
             self._observer.redis_call(operation, "timeout")
             raise RedisUnavailable from error
         except ResponseError as error:
-            # Full, read-only, wrong type: at fault, but it answers, so that asking again costs no waiting.
+            # Full, read-only or wrong type: an error, but Redis answers quickly, so the breaker does not open.
             self._breaker.succeeded()
             raise self._failed(operation, error) from error
         except Exception as error:
-            # Not only RedisError: a garbled reply raises whatever redis-py's parser stumbles over.
+            # Not only RedisError: on a malformed reply, redis-py's parser raises arbitrary exceptions.
             self._no_answer(repr(error))
             raise self._failed(operation, error) from error
         self._breaker.succeeded()
         return answer
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Start work that goes on when the caller is cancelled. Closing cancels what does not end by itself."""
+        """Start work that continues if the caller is cancelled. Closing cancels unfinished work after a grace
+        period."""
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         return task
 
     async def aclose(self) -> None:
-        """Let background work end, for a moment, and close the connections."""
+        """Give background work a moment to finish, and close the connections."""
         if self._probing is not None:
             self._probing.cancel()
             await asyncio.wait([self._probing])

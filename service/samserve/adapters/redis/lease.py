@@ -1,4 +1,4 @@
-"""A lease in Redis on the encoding of an image, so that of all gateways one encodes it."""
+"""A lease in Redis on the encoding of an image, so that only one gateway encodes it."""
 
 import asyncio
 import secrets
@@ -11,19 +11,20 @@ from samserve.usecases.observers import CacheObserver
 
 KEY_PREFIX = "samserve:lease:"
 
-# Both act on a lease only while it is still the caller's: it may have expired and be another gateway's by now.
+# Both scripts act only while the lease is still the caller's: it may have expired and belong to another gateway.
 _EXTEND = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('pexpire', KEYS[1], ARGV[2]) end return 0"
 _DELETE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0"
 
 
 class RedisEncodeLease:
-    """An `EncodeLease` of keys `samserve:lease:<key>` that only their holder extends and deletes.
+    """An `EncodeLease` of keys `samserve:lease:<key>`, which only their holder extends and deletes.
 
-    Without an answer from Redis everyone is granted the lease: an image encoded twice is better than one not at all.
+    If Redis does not answer, every gateway gets the lease: encoding an image twice is better than not at all.
 
     Args:
-        ttl_seconds: how long the others wait for a holder that died. A living one extends it three times in that time.
-        budget_seconds: the longest that acquiring takes, and giving back.
+        ttl_seconds: how long others wait for a holder that died. A live holder extends the lease three times in this
+            time.
+        budget_seconds: time limit for acquiring and for releasing.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class RedisEncodeLease:
 
     @asynccontextmanager
     async def try_acquire(self, key: EmbeddingKey) -> AsyncIterator[bool]:
-        """Try to become the one who encodes; see `EncodeLease`."""
+        """Try to acquire the lease. The value of the context is True if it was granted."""
         name, token = KEY_PREFIX + key, secrets.token_hex(16)
         granted = True
         renewal: asyncio.Task[None] | None = None
@@ -49,7 +50,7 @@ class RedisEncodeLease:
         finally:
             if renewal is not None:
                 renewal.cancel()
-            # Also after a cancelled or unanswered acquisition, which Redis may have carried out all the same.
+            # Also after a cancelled or unanswered acquisition, which Redis may have executed nevertheless.
             if granted:
                 await asyncio.shield(self._redis.in_background(self._release(name, token)))
 

@@ -21,7 +21,6 @@ class TritonImageEncoder:
         self._outputs = {"image_embeddings": ((1, *embedding_shape), np.float16)}
 
     async def encode(self, image: DecodedImage) -> EncodedImage:
-        """See `ImageEncoder.encode`."""
         started = time.perf_counter()
         inputs: Arrays = {"image": image.pixels[None], "input_size": np.array([image.frame.input_size], dtype=np.int32)}
         outputs = await self._model.run(inputs, self._outputs)

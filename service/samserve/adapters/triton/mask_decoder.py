@@ -32,7 +32,6 @@ class TritonMaskDecoder:
         self._no_masks = np.zeros((0, *self._mask_shape), np.float32) if no_masks is None else no_masks
 
     async def decode(self, embedding: Embedding, prompts: PromptBatch) -> DecodedMasks:
-        """See `MaskDecoder.decode`."""
         started = time.perf_counter()
         rows = [await self._decode_row(embedding, row) for row in _rows(prompts)]
         masks, scores = rows[0] if len(rows) == 1 else [np.concatenate(parts) for parts in zip(*rows, strict=True)]

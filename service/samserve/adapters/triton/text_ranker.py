@@ -23,11 +23,9 @@ class TritonTextRanker:
         self._width = manifest.embedding_width
 
     async def embed_texts(self, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-        """See `TextRanker.embed_texts`."""
         wanted = {"text_embeds": ((len(tokens), self._width), np.float32)}
         return (await self._texts.run({"input_ids": tokens}, wanted))["text_embeds"]
 
     async def embed_crops(self, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """See `TextRanker.embed_crops`."""
         wanted = {"image_embeds": ((len(crops), self._width), np.float32)}
         return (await self._images.run({"image": crops}, wanted))["image_embeds"]

@@ -1,1 +1,1 @@
-"""From raw gaze samples to what a person looks at: filter, fixations and saccades, blinks."""
+"""Interpretation of raw gaze samples: filtering, fixations and saccades, blinks."""

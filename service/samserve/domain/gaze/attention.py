@@ -1,4 +1,4 @@
-"""What a stream of gaze samples means: where the person looks, and whether they look at all."""
+"""Interpretation of a stream of gaze samples: where the person looks, and whether they look at all."""
 
 import enum
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ from samserve.domain.gaze.one_euro import OneEuroFilter
 
 
 class LookKind(enum.Enum):
-    """What one sample says."""
+    """Kinds of interpreted samples."""
 
     FIXATION = enum.auto()
     SACCADE = enum.auto()
     HELD = enum.auto()
-    """Not seen, but not for long: a blink."""
+    """Not detected, but not for long: a blink."""
     AWAY = enum.auto()
-    """Not seen for longer than a blink."""
+    """Not detected for longer than a blink."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Look:
-    """One sample, understood.
+    """An interpreted sample.
 
     Attributes:
         point: the filtered gaze (x, y) in pixels; None where the sample was not seen.
@@ -34,7 +34,7 @@ class Look:
 
 
 class Attention:
-    """Filter, classifier and hold as one.
+    """Filter, fixation classifier and hold time combined.
 
     Args:
         hold_seconds: how long samples may be invalid before the person counts as looking away.
@@ -49,11 +49,11 @@ class Attention:
         self._blinking = False
 
     def look(self, seconds: float, point: npt.NDArray[np.float64] | None) -> Look:
-        """Understand the next sample.
+        """Interpret the next sample.
 
         Args:
-            seconds: the device's clock; rises.
-            point: (x, y) in pixels, or None for a sample that is not valid.
+            seconds: time on the device's clock; must increase.
+            point: (x, y) in pixels, or None for an invalid sample.
         """
         self._last_seconds = seconds
         if point is None:
@@ -61,7 +61,7 @@ class Attention:
             self._blinking = True
             return Look(LookKind.HELD if held else LookKind.AWAY, None)
         if self._blinking:
-            # Lids that close and open drag the pupil's centre along: nothing may be smoothed across a blink.
+            # Closing and opening lids displace the detected pupil centre, so nothing is smoothed across a blink.
             self._reset()
         self._blinking = False
         self._seen_seconds = seconds
@@ -70,7 +70,7 @@ class Attention:
         return Look(LookKind.FIXATION if movement is Movement.FIXATION else LookKind.SACCADE, smooth)
 
     def restart_clock(self) -> None:
-        """Start the device's clock again at 0. How much time has passed is not known, so it counts as none."""
+        """Restart the device's clock at 0. The elapsed time is unknown and counts as none."""
         self._reset()
         if self._seen_seconds is not None:
             self._seen_seconds -= self._last_seconds

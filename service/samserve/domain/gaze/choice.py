@@ -1,4 +1,4 @@
-"""Which of the masks around a gaze is the one looked at."""
+"""Selection of the mask that the person looks at."""
 
 import numpy as np
 import numpy.typing as npt
@@ -14,17 +14,19 @@ def looked_at(
     point: npt.NDArray[np.float64],
     before: npt.NDArray[np.bool_] | None = None,
 ) -> int:
-    """Index of the most certain candidate that the gaze is in; of all, where it is in none.
+    """Index of the candidate with the highest predicted IoU among those that contain the gaze, or among all if none
+    does.
 
-    A model is often as sure of a part as of the whole. So while the gaze is still in what was looked at before,
-    certainty counts by the overlap with that: else the two would change places whenever a frame is encoded.
+    A model is often as certain of a part as of the whole object. While the gaze stays in the previous mask, the
+    predicted IoU is therefore multiplied by the overlap with that mask. Otherwise whole and part would alternate
+    whenever a frame is encoded.
 
     Args:
         candidates: float32 logits `[K, M, M]`: whole, part and subpart.
         iou_predictions: float32 `[K]`.
-        frame: of the candidates.
-        point: float64 `[2]`, (x, y) pixels of the original image.
-        before: bool `[M, M]`, what was looked at before, as this frame shows it.
+        frame: frame of the candidates.
+        point: float64 `[2]`, (x, y) in pixels of the original image.
+        before: bool `[M, M]`, the previous mask as seen from this frame.
     """
     hit = np.array([contains(candidate, frame, point) for candidate in candidates])
     scores = np.where(hit | ~hit.any(), iou_predictions, -np.inf)

@@ -12,39 +12,39 @@ import numpy.typing as npt
 from samserve.domain.gaze.viewing import Viewing
 
 VELOCITY_WINDOW_SECONDS = 0.02
-"""Velocity is taken over this long: Olsen, "The Tobii I-VT Fixation Filter", 2012. Between neighbours it would be noise
-at high rates."""
+"""Length of the window for velocities: Olsen, "The Tobii I-VT Fixation Filter", 2012. Between neighbouring samples, the
+velocity would be noise at high sampling rates."""
 
 MAX_WINDOW_SAMPLES = 256
-"""More than a window holds at any real rate; a bound for clocks that run wrong."""
+"""More samples than a window has at any real rate; limits memory if clocks run wrong."""
 
 
 class Movement(enum.Enum):
-    """What the eyes do."""
+    """Movement of the eyes."""
 
     FIXATION = enum.auto()
     SACCADE = enum.auto()
 
 
 class FixationClassifier(Protocol):
-    """Tells fixations from saccades as the samples come."""
+    """Interface of classifiers that distinguish fixations from saccades, sample by sample."""
 
     def classify(self, seconds: float, point: npt.NDArray[np.float64]) -> Movement:
-        """What the eyes do at this point (x, y) in pixels; times rise."""
+        """Classify the movement at this point (x, y) in pixels. Times must increase."""
         ...
 
     def reset(self) -> None:
-        """Forget the past, as after a blink."""
+        """Discard the history, as after a blink."""
         ...
 
 
 class VelocityThreshold:
-    """I-VT: below a velocity the eyes rest.
+    """I-VT: the eyes fixate while their velocity is below a threshold.
 
     Args:
-        max_degrees_per_second: of a fixation.
-        min_seconds: how long the eyes must have rested before it counts: moments of rest are part of every saccade that
-            falls short of its aim.
+        max_degrees_per_second: largest velocity of a fixation.
+        min_seconds: how long the eyes must have rested before a fixation starts, because saccades that fall short of
+            their target contain moments of rest.
     """
 
     def __init__(self, viewing: Viewing, max_degrees_per_second: float = 70.0, min_seconds: float = 0.04) -> None:
@@ -55,14 +55,14 @@ class VelocityThreshold:
         self._resting_since: float | None = None
 
     def classify(self, seconds: float, point: npt.NDArray[np.float64]) -> Movement:
-        """See `FixationClassifier`."""
+        """Classify by the velocity over the last window."""
         window = self._window
         window.append((seconds, point))
-        # The newest sample that is a window's length old, or more, is the first.
+        # The first sample kept is the newest one that is at least a window's length old.
         while len(window) > 2 and window[1][0] <= seconds - VELOCITY_WINDOW_SECONDS:
             window.popleft()
         first_seconds, first = window[0]
-        # A clock whose steps are too short to measure a velocity over gets one over the whole window.
+        # If the clock's steps are too short to measure a velocity, use the whole window.
         duration = max(seconds - first_seconds, VELOCITY_WINDOW_SECONDS)
         if self._viewing.degrees(first, point) > self._max_degrees_per_second * duration:
             self._resting_since = None
@@ -73,17 +73,17 @@ class VelocityThreshold:
         return Movement.FIXATION if rested else Movement.SACCADE
 
     def reset(self) -> None:
-        """See `FixationClassifier`."""
+        """Discard the window."""
         self._window.clear()
         self._resting_since = None
 
 
 class DispersionThreshold:
-    """I-DT: while all points of a window lie close together, the eyes rest.
+    """I-DT: the eyes fixate while all points of a window lie close together.
 
     Args:
         max_degrees: dispersion of a fixation, (largest x - smallest x) + (largest y - smallest y).
-        min_seconds: length of the shortest fixation, and of the window that begins one.
+        min_seconds: duration of the shortest fixation, and of the window that starts one.
     """
 
     def __init__(self, viewing: Viewing, max_degrees: float = 1.5, min_seconds: float = 0.1) -> None:
@@ -94,7 +94,7 @@ class DispersionThreshold:
         self._fixating = False
 
     def classify(self, seconds: float, point: npt.NDArray[np.float64]) -> Movement:
-        """See `FixationClassifier`."""
+        """Classify by the dispersion of the points in the window."""
         if self._fixating:
             low, high = np.minimum(self._low, point), np.maximum(self._high, point)
             if (high - low).sum() <= self._max_pixels:
@@ -112,7 +112,7 @@ class DispersionThreshold:
         return Movement.FIXATION
 
     def reset(self) -> None:
-        """See `FixationClassifier`."""
+        """Discard the window."""
         self._window.clear()
         self._fixating = False
 

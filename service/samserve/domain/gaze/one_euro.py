@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, slots=True)
 class OneEuroParameters:
-    """How much is smoothed.
+    """Parameters of the smoothing.
 
     Attributes:
-        min_cutoff_hertz: cutoff at rest: lower means less jitter.
-        beta: how much the cutoff rises with speed, in hertz for each unit a second: higher means less lag.
-        d_cutoff_hertz: cutoff of the speed estimate.
+        min_cutoff_hertz: cutoff frequency at rest; a lower value means less jitter.
+        beta: increase of the cutoff with speed, in hertz per unit per second; a higher value means less lag.
+        d_cutoff_hertz: cutoff frequency of the speed estimate.
     """
 
     min_cutoff_hertz: float = 1.5
@@ -34,21 +34,21 @@ class OneEuroFilter:
         self._speed: npt.NDArray[np.float64] = np.zeros(0)
 
     def reset(self) -> None:
-        """Forget the past: the next point passes as it is."""
+        """Discard the history: the next point is returned unchanged."""
         self._value = None
 
     def filter(self, seconds: float, value: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """The smoothed point.
+        """Return the smoothed point.
 
         Args:
-            seconds: when `value` was measured; where it is not later than the last time, the last point holds.
+            seconds: time of `value`. If it is not later than the previous time, the previous point is returned.
         """
         parameters = self._parameters
         if self._value is None:
             self._seconds, self._value, self._speed = seconds, value, np.zeros_like(value)
             return value
         step = seconds - self._seconds
-        # Timestamps a nanosecond apart are the same number of seconds when the first was years before.
+        # Far from zero, float seconds cannot represent a difference of one nanosecond.
         if step <= 0:
             return self._value
         speed = (value - self._value) / step
@@ -60,7 +60,7 @@ class OneEuroFilter:
 
 
 def _smoothing(step_seconds: float, cutoff_hertz: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Weight of the new value in an exponential filter of this cutoff: the paper's alpha."""
+    """Weight of the new value in an exponential filter with this cutoff: the paper's alpha."""
     turns = 2 * math.pi * np.asarray(cutoff_hertz, dtype=np.float64) * step_seconds
     weight: npt.NDArray[np.float64] = turns / (1 + turns)
     return weight

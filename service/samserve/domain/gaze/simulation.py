@@ -1,7 +1,9 @@
-"""A person with an eye tracker: fixations, saccades, drift, blinks and tracker noise, the same for the same seed.
+"""Simulation of a person with an eye tracker: fixations, saccades, drift, blinks and tracker noise, reproducible by
+seed.
 
-Saccade durations follow the main sequence, 2.2 ms a degree and 21 ms (Carpenter, Movements of the Eyes, 1988); their
-course is minimum jerk. Fixations last as in scene viewing, some 300 ms (Henderson, Trends in Cognitive Sciences, 2003).
+Saccade durations follow the main sequence, 2.2 ms per degree plus 21 ms (Carpenter, Movements of the Eyes, 1988);
+trajectories have minimum jerk. Fixations last about 300 ms, as in scene viewing (Henderson, Trends in Cognitive
+Sciences, 2003).
 """
 
 import enum
@@ -16,7 +18,7 @@ Point = npt.NDArray[np.float64]
 
 
 class EyeEvent(enum.Enum):
-    """What the eyes truly do, which a tracker does not know."""
+    """True movement of the eyes, which a tracker does not know."""
 
     FIXATION = enum.auto()
     SACCADE = enum.auto()
@@ -43,13 +45,13 @@ class SimulatedSample:
 
     @property
     def valid(self) -> bool:
-        """Whether the tracker saw the eyes."""
+        """True if the tracker detects the eyes."""
         return self.event is not EyeEvent.BLINK
 
 
 @dataclass(frozen=True, slots=True)
 class GazeModel:
-    """How the eyes and the tracker behave. Angles are in degrees.
+    """Parameters of the eyes and the tracker. Angles are in degrees.
 
     Attributes:
         field_of_view_degrees: that the frame spans horizontally.
@@ -76,11 +78,11 @@ def simulate_gaze(
     targets: Sequence[tuple[float, float]] | None = None,
     model: GazeModel | None = None,
 ) -> Iterator[SimulatedSample]:
-    """Look at a picture for so long.
+    """Simulate looking at a picture for the given time.
 
     Args:
         size: (H, W) of the picture in pixels.
-        targets: what is looked at (x, y), in random order and seldom twice in a row; anywhere where it is None.
+        targets: points (x, y) to look at, in random order and rarely twice in a row; None means anywhere.
     """
     model = model or GazeModel()
     rng = np.random.default_rng(seed)
@@ -91,19 +93,19 @@ def simulate_gaze(
     start, end, event, course = next(path)
     for sequence in range(round(seconds * model.rate_hertz)):
         ideal = sequence / model.rate_hertz
-        # Never so far off that two samples could change places.
+        # Limited, so that two samples never change places.
         now = ideal + np.clip(rng.normal(0, model.jitter), -0.4, 0.4) / model.rate_hertz
         while now >= end:
             start, end, event, course = next(path)
         closed = blinks.closed(now)
         seen = course((now - start) / (end - start)) + rng.normal(0, model.noise * pixels_per_degree, 2)
         x, y = (math.nan, math.nan) if closed else seen.tolist()
-        # Half a second in, so that jitter cannot make the first time negative.
+        # Starts at half a second, so that jitter cannot make the first time negative.
         yield SimulatedSample(sequence, round((now + 0.5) * 1e9), x, y, EyeEvent.BLINK if closed else event)
 
 
 class _Course:
-    """From one point to another in the time from 0 to 1."""
+    """Trajectory from one point to another, for times from 0 to 1."""
 
     def __init__(self, begin: Point, end: Point, smooth: bool) -> None:
         self._begin, self._end, self._smooth = begin, end, smooth
@@ -120,7 +122,7 @@ class _Blinks:
         self._start, self._end = self._next(0.0)
 
     def closed(self, now: float) -> bool:
-        """Whether the lids are closed; times rise."""
+        """True if the lids are closed. Times must increase."""
         while now >= self._end:
             self._start, self._end = self._next(self._end)
         return now >= self._start
@@ -139,7 +141,7 @@ def _path(
     model: GazeModel,
     pixels_per_degree: float,
 ) -> Iterator[tuple[float, float, EyeEvent, _Course]]:
-    """Fixations and the saccades between them, without end: when each starts and ends, and where the eyes are."""
+    """Endless sequence of fixations and the saccades between them: start, end and position of the eyes."""
     now, at = -1.0 / model.rate_hertz, extent / 2
     previous = -1
     while True:

@@ -1,4 +1,4 @@
-"""What a gaze stream is made of: how it is to be understood, what comes in, and what is counted."""
+"""Options, samples and counters of a gaze stream."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from samserve.domain.rendered_mask import MaskFormat
 
 @dataclass(frozen=True, slots=True)
 class GazeOptions:
-    """How a stream is to be understood.
+    """Options of a stream.
 
     Attributes:
         field_of_view_degrees: horizontal angle that a frame spans.
@@ -38,7 +38,8 @@ class GazeOptions:
 
 
 MAX_SAMPLE_DELAY_NANOSECONDS = 100_000_000
-"""A sample up to this much older than the last one was overtaken by it. If older still, the clock was set back."""
+"""A sample up to this much older than the previous one was overtaken by it. If it is older than that, the clock was set
+back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class GazeSample:
 
 
 class GazeState(Enum):
-    """What an answer says; the API's `GazeState` explains each."""
+    """State of an answer, as documented for the API's `GazeState`."""
 
     NO_FRAME = "no_frame"
     NEW_MASK = "decoded"
@@ -72,7 +73,7 @@ class GazeState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class GazeTotals:
-    """Totals of a stream; the API's `GazeCounts` explains each."""
+    """Totals of a stream, as documented for the API's `GazeCounts`."""
 
     samples: int
     samples_dropped: int

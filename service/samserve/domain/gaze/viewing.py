@@ -1,4 +1,4 @@
-"""Between pixels of a frame and degrees of visual angle."""
+"""Conversion between pixels of a frame and degrees of visual angle."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from samserve.domain.geometry import Size
 
 @dataclass(frozen=True, slots=True)
 class Viewing:
-    """A pinhole camera whose frame spans an angle.
+    """A pinhole camera whose frame covers a given angle.
 
     Attributes:
         size: of the frame in pixels.
@@ -23,17 +23,17 @@ class Viewing:
 
     @property
     def focal_pixels(self) -> float:
-        """Distance of the picture plane in pixels."""
+        """Distance of the image plane in pixels."""
         return self.size.width / 2 / math.tan(math.radians(self.field_of_view_degrees) / 2)
 
     @property
     def degrees_per_pixel(self) -> float:
-        """In the middle of the frame, where they are largest."""
+        """Degrees per pixel at the centre of the frame, where they are largest."""
         return math.degrees(math.atan(1 / self.focal_pixels))
 
     def degrees(self, first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> float:
-        """Angle between the lines of sight to two points (x, y)."""
-        # Three numbers at a time: plain floats are ten times faster than arrays, and this runs for every sample.
+        """Angle in degrees between the lines of sight to two points (x, y)."""
+        # Plain floats are ten times faster than arrays for three numbers, and this runs for every sample.
         height, width = self.size
         ax, ay, bx, by = (float(value) for value in (*first, *second))
         ax, ay, bx, by, focal = ax - width / 2, ay - height / 2, bx - width / 2, by - height / 2, self.focal_pixels
