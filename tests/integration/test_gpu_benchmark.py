@@ -34,10 +34,12 @@ def test_every_stage_runs_on_the_cpu(tmp_path: Path) -> None:
     assert ends == {stage.name: "finished" for stage in STAGES}
     timed = [line for line in lines if "median_ms" in line]
     assert {line["stage"] for line in timed} == {stage.name for stage in STAGES} - {"parity", "profile"}
-    assert all(line["q1_ms"] <= line["median_ms"] <= line["q3_ms"] for line in timed)
+    assert all(0 < line["q1_ms"] <= line["median_ms"] <= line["q3_ms"] for line in timed)
     assert all(line["device"] and line["versions"]["torch"] and line["model"] == "tiny" for line in lines)
     # Half precision on random weights: a wrong formulation is nowhere near.
-    assert all(line["iou_mean"] > 0.99 for line in lines if "iou_mean" in line)
+    ious = [line["iou_mean"] for line in lines if "iou_mean" in line]
+    assert ious
+    assert min(ious) > 0.99
 
 
 def test_without_a_gpu_the_command_says_so(tmp_path: Path) -> None:

@@ -2,13 +2,12 @@
 
 import asyncio
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
 
-from samserve.adapters.onnxruntime import Arrays, OnnxRuntimeMaskDecoder
+from samserve.adapters.onnxruntime import OnnxRuntimeMaskDecoder
 from samserve.domain.embedding import Embedding
 from samserve.domain.errors import ModelUnavailable
 from samserve.domain.geometry import ImageFrame, Size
@@ -17,6 +16,8 @@ from samserve.domain.prompts import PromptBatch, click_prompts
 from samserve.gateway.settings import default_model_repository
 from samserve.usecases.ports import DecodedMasks
 from samserve.usecases.timings import Stage
+from tests.support.model_gate import ModelGate, gated
+from tests.support.waiting import settled
 
 REPOSITORY = default_model_repository()
 MANIFEST = ModelManifest.read(REPOSITORY)
@@ -32,49 +33,33 @@ def clicks(count: int) -> PromptBatch:
     return click_prompts(points, EMBEDDING.frame, MANIFEST.low_res_size)
 
 
-class Counted:
-    """A decoder whose runs are counted.
-
-    Attributes:
-        runs: that were asked for, cancelled ones included.
-        most_at_once: of these.
-    """
-
-    def __init__(self, threads: int) -> None:
-        self.decoder = OnnxRuntimeMaskDecoder(REPOSITORY, threads)
-        self.runs = self.most_at_once = self._asked = 0
-        self._run = self.decoder._engine.run
-        self.decoder._engine.run = self._counted  # type: ignore[method-assign]
-
-    async def _counted(self, inputs: Arrays) -> Any:
-        self.runs += 1
-        self._asked += 1
-        self.most_at_once = max(self.most_at_once, self._asked)
-        try:
-            return await self._run(inputs)
-        finally:
-            self._asked -= 1
-
-    async def decode(self, count: int) -> DecodedMasks:
-        return await self.decoder.decode(EMBEDDING, clicks(count))
+@pytest.fixture
+def gate() -> Iterator[ModelGate]:
+    """Counts the decoder's runs, and holds them while it is shut."""
+    with gated("point_coords") as gate:
+        yield gate
 
 
 @pytest.fixture
-def one_thread() -> Iterator[Counted]:
-    counted = Counted(1)
-    yield counted
-    counted.decoder.close()
+def one_thread() -> Iterator[OnnxRuntimeMaskDecoder]:
+    decoder = OnnxRuntimeMaskDecoder(REPOSITORY, threads=1)
+    yield decoder
+    decoder.close()
 
 
 @pytest.fixture
-def two_threads() -> Iterator[Counted]:
-    counted = Counted(2)
-    yield counted
-    counted.decoder.close()
+def two_threads() -> Iterator[OnnxRuntimeMaskDecoder]:
+    decoder = OnnxRuntimeMaskDecoder(REPOSITORY, threads=2)
+    yield decoder
+    decoder.close()
+
+
+async def decode(decoder: OnnxRuntimeMaskDecoder, prompts: int) -> DecodedMasks:
+    return await decoder.decode(EMBEDDING, clicks(prompts))
 
 
 @pytest.mark.parametrize("count", [1, 8, 19])
-async def test_each_prompt_gets_the_masks_of_the_graph(two_threads: Counted, count: int) -> None:
+async def test_each_prompt_gets_the_masks_of_the_graph(two_threads: OnnxRuntimeMaskDecoder, count: int) -> None:
     prompts = clicks(count)
     session = onnxruntime.InferenceSession(REPOSITORY / DECODER / "1" / "model.onnx")
     low_res_masks, iou_predictions = session.run(
@@ -87,42 +72,55 @@ async def test_each_prompt_gets_the_masks_of_the_graph(two_threads: Counted, cou
             "has_mask_input": prompts.has_mask_input[None],
         },
     )
-    decoded = await two_threads.decode(count)
+    decoded = await decode(two_threads, count)
     np.testing.assert_allclose(decoded.low_res_masks, low_res_masks[0], atol=1e-3)
     np.testing.assert_allclose(decoded.iou_predictions, iou_predictions[0], atol=1e-4)
 
 
-async def test_many_prompts_are_runs_on_all_threads(two_threads: Counted) -> None:
-    await two_threads.decode(20)
-    assert (two_threads.runs, two_threads.most_at_once) == (3, 2)
+async def test_many_prompts_are_runs_on_all_threads(gate: ModelGate, two_threads: OnnxRuntimeMaskDecoder) -> None:
+    gate.shut()
+    decoding = asyncio.ensure_future(decode(two_threads, 20))
+    await gate.holds(2)
+    gate.open()
+    await decoding
+    assert gate.begun == 3
 
 
-async def test_a_click_does_not_wait_for_all_prompts_of_the_call_before_it(one_thread: Counted) -> None:
-    many = asyncio.ensure_future(one_thread.decode(60))
-    await asyncio.sleep(0)
-    await one_thread.decode(1)
+async def test_a_click_does_not_wait_for_all_prompts_of_the_call_before_it(
+    gate: ModelGate, one_thread: OnnxRuntimeMaskDecoder
+) -> None:
+    gate.shut()
+    many = asyncio.ensure_future(decode(one_thread, 60))
+    await gate.holds()
+    click = asyncio.ensure_future(decode(one_thread, 1))
+    await settled()
+    gate.open()
+    await click
     assert not many.done()
     assert len((await many).low_res_masks) == 60
 
 
-async def test_the_wait_for_a_thread_is_told_from_the_computation(one_thread: Counted) -> None:
-    before = [asyncio.ensure_future(one_thread.decode(1)) for _ in range(20)]
+async def test_the_wait_for_a_thread_is_told_from_the_computation(one_thread: OnnxRuntimeMaskDecoder) -> None:
+    before = [asyncio.ensure_future(decode(one_thread, 1)) for _ in range(20)]
     await asyncio.sleep(0)
-    decoded = await one_thread.decode(17)
+    decoded = await decode(one_thread, 17)
     waited_for = sum(earlier.timings[Stage.MASK_DECODE] for earlier in await asyncio.gather(*before))
     assert decoded.timings[Stage.QUEUE] >= 0.9 * waited_for
 
 
-async def test_prompts_of_a_call_that_is_cancelled_are_not_run(two_threads: Counted) -> None:
-    many = asyncio.ensure_future(two_threads.decode(60))
-    await two_threads.decode(1)
+async def test_prompts_of_a_call_that_is_cancelled_are_not_run(
+    gate: ModelGate, two_threads: OnnxRuntimeMaskDecoder
+) -> None:
+    gate.shut()
+    many = asyncio.ensure_future(decode(two_threads, 60))
+    await gate.holds(2)
     many.cancel()
     with pytest.raises(asyncio.CancelledError):
         await many
-    runs = two_threads.runs
-    for _ in range(3):
-        await two_threads.decode(1)
-    assert two_threads.runs == runs + 3
+    gate.open()
+    # Runs begin in their order, so a left one would have begun before this.
+    await decode(two_threads, 1)
+    assert gate.begun == 3
 
 
 async def test_a_stopped_decoder_says_that_it_is_unavailable() -> None:

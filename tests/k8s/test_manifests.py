@@ -1,6 +1,7 @@
 """Every overlay, rendered: valid by Kubernetes' own schemas, and as the project wants its pods."""
 
 import inspect
+import re
 from collections.abc import Callable, Iterator
 
 import kubernetes_validate
@@ -8,7 +9,7 @@ import pytest
 
 from tests.k8s import pod_policies, wiring_policies
 from tests.k8s.custom_resources import SCHEMAS, validate_custom
-from tests.k8s.manifests import OVERLAYS, Rendering, render
+from tests.k8s.manifests import OVERLAYS, ROOT, Rendering, render
 
 KUBERNETES = ("1.34", "1.37")
 """The oldest that has all that is used here as stable, and the newest whose schemas are at hand."""
@@ -44,7 +45,10 @@ def test_manifests_keep_to_the_policies(folder: str, policy: str) -> None:
 
 
 def test_the_overlays_are_those_of_the_documentation() -> None:
-    assert OVERLAYS == ("laptop", "production", "production-keda", "single-gpu")
+    documented = re.findall(
+        r"^\| `([\w-]+)` \| .* \| .* \|$", (ROOT / "docs" / "kubernetes.md").read_text(), re.MULTILINE
+    )
+    assert tuple(sorted(documented)) == OVERLAYS
 
 
 def test_encoder_and_decoder_are_scaled_apart_in_production() -> None:

@@ -18,7 +18,9 @@ from samserve.observability.metrics.scrapes import ScrapeHandler
 from samserve.usecases.observers import GATEWAY_CODES, GAZE_FRAME_OUTCOMES
 from samserve.v1 import segmentation_pb2 as pb
 from tests.support.gateway import LARGE, PNG_CLICK, Served, photo, refusal, serving
+from tests.support.model_gate import ModelGate
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import eventually, settled
 
 Values = dict[str, float]
 
@@ -35,11 +37,19 @@ async def scrape(served: Served) -> Values:
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
 
-async def eventually(served: Served, condition: Callable[[Values], bool]) -> Values:
-    async with asyncio.timeout(60):
-        while not condition(now := await scrape(served)):  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
-    return now
+async def scraped(served: Served, condition: Callable[[Values], bool]) -> Values:
+    """What is exported once a condition on it holds."""
+    pages: list[Values] = []
+
+    async def holds() -> bool:
+        pages.append(await scrape(served))
+        return condition(pages[-1])
+
+    await eventually(holds, seconds=60)
+    return pages[-1]
+
+
+STAGES = ("cache", "image_decode", "queue", "encode", "mask_decode", "post_process")
 
 
 def changes(before: Values, after: Values) -> Values:
@@ -96,22 +106,27 @@ async def test_stages_add_up_to_no_more_than_the_calls_took() -> None:
         for seed in (1, 2, 1):
             await served.stub.Segment(segment(photo(seed, LARGE)))
         now = await scrape(served)
-        stages = {name: value for name, value in now.items() if name.startswith("samserve_stage_seconds_sum")}
+        stages = {stage: now[f'samserve_stage_seconds_sum{{stage="{stage}"}}'] for stage in STAGES}
         # No prompt of these was a text.
-        assert stages.pop('samserve_stage_seconds_sum{stage="rank"}') == 0
-        assert all(value > 0 for value in stages.values())
+        assert now['samserve_stage_seconds_sum{stage="rank"}'] == 0
+        assert [stage for stage, seconds in stages.items() if seconds <= 0] == []
         took = sum(value for name, value in now.items() if name.startswith("samserve_request_seconds_sum"))
         assert sum(stages.values()) <= took
 
 
-async def test_followers_and_the_encodes_that_they_avoid() -> None:
+async def test_followers_and_the_encodes_that_they_avoid(encoder_gate: ModelGate) -> None:
     async with serving(metrics_port=0) as served:
-        await asyncio.gather(*(served.stub.Segment(segment(photo(1, LARGE))) for _ in range(8)))
+        encoder_gate.shut()
+        calls = [asyncio.ensure_future(served.stub.Segment(segment(photo(1)))) for _ in range(8)]
+        await eventually(lambda: served.counted("samserve_in_flight", limit="requests") == 8)
+        await settled()
+        encoder_gate.open()
+        await asyncio.gather(*calls)
         now = await scrape(served)
         assert now['samserve_embeddings_total{source="encoded"}'] == 1
         cached = now['samserve_embeddings_total{source="memory"}']
-        assert now["samserve_single_flight_followers_total"] + cached == 7
-        assert now["samserve_single_flight_followers_total"] > 0
+        assert cached == 0
+        assert now["samserve_single_flight_followers_total"] == 7
         assert now["samserve_encodes_avoided_total"] == 7
         warm, cold = (
             now[f'samserve_request_seconds_count{{embedding="{label}",rpc="Segment"}}'] for label in ("warm", "cold")
@@ -132,32 +147,35 @@ async def test_refused_calls_are_counted_by_code_and_touch_nothing_else() -> Non
         }
 
 
-async def test_what_is_shed_is_counted_by_reason_and_queues_are_seen_from_outside() -> None:
+async def test_what_is_shed_is_counted_by_reason_and_queues_are_seen_from_outside(encoder_gate: ModelGate) -> None:
     limits = {"requests": 7, "encodes": 4, "generations": 1, "streams": 2}
     settings = {f"max_{limit}": places for limit, places in limits.items()}
     async with serving(metrics_port=0, image_decode_workers=1, **settings) as served:
         fresh = await scrape(served)
         assert {limit: fresh[f'samserve_in_flight_max{{limit="{limit}"}}'] for limit in limits} == limits
-        outcomes = await asyncio.gather(
-            *(served.stub.Segment(segment(photo(seed, LARGE))) for seed in range(12)), return_exceptions=True
-        )
-        shed = [outcome for outcome in outcomes if isinstance(outcome, grpc.aio.AioRpcError)]
-        assert {error.code() for error in shed} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+        encoder_gate.shut()
+        calls = [asyncio.ensure_future(served.stub.Segment(segment(photo(seed)))) for seed in range(4)]
+        await scraped(served, lambda seen: seen["samserve_queued"] == 3)
+        # Three more places among the requests, and none among the encodes.
+        followers = [asyncio.ensure_future(served.stub.Segment(segment(photo(0)))) for _ in range(2)]
+        await scraped(served, lambda seen: seen['samserve_in_flight{limit="requests"}'] == 6)
+        assert (await refusal(served.stub.Segment(segment(photo(4))))).code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        followers.append(asyncio.ensure_future(served.stub.Segment(segment(photo(0)))))
+        await scraped(served, lambda seen: seen['samserve_in_flight{limit="requests"}'] == 7)
+        assert (await refusal(served.stub.Segment(segment(photo(0))))).code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        encoder_gate.open()
+        await asyncio.gather(*calls, *followers)
         now = await scrape(served)
-        assert now['samserve_shed_total{reason="requests"}'] + now['samserve_shed_total{reason="encodes"}'] == len(shed)
-        assert now['samserve_requests_total{code="RESOURCE_EXHAUSTED",rpc="Segment"}'] == len(shed)
+        assert now['samserve_shed_total{reason="encodes"}'] == now['samserve_shed_total{reason="requests"}'] == 1
+        assert now['samserve_requests_total{code="RESOURCE_EXHAUSTED",rpc="Segment"}'] == 2
         assert now["samserve_queued"] == now['samserve_in_flight{limit="requests"}'] == 0
-
-        calls = [asyncio.ensure_future(served.stub.Segment(segment(photo(seed, LARGE)))) for seed in range(20, 24)]
-        await eventually(served, lambda seen: seen["samserve_queued"] >= 2)
-        await asyncio.gather(*calls)
 
         generation: Any = served.stub.GenerateMasks(pb.GenerateMasksRequest(image=pb.Image(data=photo(1))))
         await generation.read()
         assert (await scrape(served))['samserve_in_flight{limit="generations"}'] == 1
         await refusal(served.stub.DetectEdges(pb.DetectEdgesRequest(image=pb.Image(data=photo(1)))))
         generation.cancel()
-        after = await eventually(served, lambda seen: seen['samserve_in_flight{limit="generations"}'] == 0)
+        after = await scraped(served, lambda seen: seen['samserve_in_flight{limit="generations"}'] == 0)
         assert after['samserve_shed_total{reason="generations"}'] == 1
 
 
@@ -166,7 +184,7 @@ async def test_redis_down_is_seen_and_costs_no_request(redis_server: RedisServer
         metrics_port=0, redis_url=redis_server.url, redis_budget_seconds=5, memory_cache_bytes=0
     ) as served:
         await served.stub.Segment(segment(photo(1)))
-        stored = await eventually(
+        stored = await scraped(
             served, lambda seen: seen['samserve_redis_calls_total{operation="put",outcome="ok"}'] == 1
         )
         assert stored["samserve_redis_breaker_open"] == 0
@@ -202,7 +220,7 @@ async def test_gaze_streams_tell_of_samples_frames_and_staleness() -> None:
         assert during['samserve_in_flight{limit="streams"}'] == 1
         await call.done_writing()
         assert await call.read() == grpc.aio.EOF
-        now = await eventually(served, lambda seen: seen['samserve_in_flight{limit="streams"}'] == 0)
+        now = await scraped(served, lambda seen: seen['samserve_in_flight{limit="streams"}'] == 0)
         samples = {name: value for name, value in now.items() if name.startswith("samserve_gaze_samples_total")}
         assert sum(samples.values()) == now["samserve_gaze_staleness_seconds_count"] == answers
         assert now['samserve_gaze_samples_total{outcome="decoded"}'] == 1
@@ -214,16 +232,18 @@ async def test_gaze_streams_tell_of_samples_frames_and_staleness() -> None:
         assert now['samserve_request_seconds_count{embedding="cold",rpc="SegmentGaze"}'] == 1
 
 
-async def test_shed_messages_of_streams_are_counted() -> None:
+async def test_shed_messages_of_streams_are_counted(encoder_gate: ModelGate) -> None:
     async with serving(metrics_port=0, max_encodes=1) as served:
-        busy = asyncio.ensure_future(served.stub.Segment(segment(photo(1, (2000, 2000)))))
-        await eventually(served, lambda seen: seen['samserve_in_flight{limit="encodes"}'] == 1)
+        encoder_gate.shut()
+        busy = asyncio.ensure_future(served.stub.Segment(segment(photo(1))))
+        await encoder_gate.holds()
         call: Any = served.stub.SegmentStream()
         start = pb.StartSession(image=pb.Image(data=photo(2)))
         await call.write(pb.SegmentStreamRequest(sequence=1, start_session=start))
         assert (await call.read()).error.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
         assert (await scrape(served))['samserve_shed_total{reason="encodes"}'] == 1
         call.cancel()
+        encoder_gate.open()
         await busy
 
 
@@ -245,7 +265,7 @@ async def test_without_triton_the_models_are_not_ready() -> None:
         assert (await scrape(served))['samserve_requests_total{code="UNAVAILABLE",rpc="Segment"}'] == 1
 
 
-async def test_every_series_is_there_from_the_start_and_odd_calls_make_none() -> None:
+async def test_every_series_is_there_from_the_start_and_odd_calls_make_none(encoder_gate: ModelGate) -> None:
     async with serving(metrics_port=0) as served:
         fresh = await scrape(served)
         for method in ("/samserve.v1.SegmentationService/NoSuch", "/no.Such/Service", "/"):
@@ -254,15 +274,18 @@ async def test_every_series_is_there_from_the_start_and_odd_calls_make_none() ->
         odd: Any = served.channel.unary_unary("/samserve.v1.SegmentationService/Segment")
         await refusal(odd(b"\xff\xff\xff", metadata=(("samserve-tenant", 'a"} 1\\'), ("x-request-id", "{}"))))
         await served.stub.Segment(segment(photo(1)), metadata=(("samserve-tenant", 'a"} 1\\'),))
-        await refusal(served.stub.Segment(segment(photo(2, LARGE)), timeout=0.01))
+        encoder_gate.shut()
+        await refusal(served.stub.Segment(segment(photo(2)), timeout=0.5))
+        encoder_gate.open()
         await refusal(served.stub.Segment(pb.SegmentRequest()))
         stream: Any = served.stub.SegmentGaze()
         await stream.write(pb.SegmentGazeRequest())
         await refusal(stream.read())
         later = await scrape(served)
         assert set(later) == set(fresh)
-        zeros = [name for name in fresh if name.endswith("_total") and fresh[name] and "process_" not in name]
-        assert zeros == []
+        totals = {name: value for name, value in fresh.items() if "_total{" in name and "process_" not in name}
+        assert 'samserve_requests_total{code="DEADLINE_EXCEEDED",rpc="Segment"}' in totals
+        assert set(totals.values()) == {0}
 
 
 def test_codes_that_are_seeded_are_those_of_the_errors() -> None:

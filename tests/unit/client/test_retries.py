@@ -1,18 +1,18 @@
 """What is tried again, when, and what is not."""
 
 import asyncio
-import json
+import itertools
 import time
 from typing import Any
 
 import grpc
 import pytest
 
-from samserve.client import AsyncClient, DeadlineExceeded, InvalidRequest, Overloaded, Unavailable
+from samserve.client import AsyncClient, ClientError, DeadlineExceeded, InvalidRequest, Overloaded, Unavailable
 from samserve.client.channel import MAX_MESSAGE_BYTES, channel_options
 from samserve.client.image import PROBE_BYTES
 from samserve.gateway.settings import Settings
-from tests.support.scripted_gateway import Failure, ScriptedGateway, retry_after
+from tests.support.scripted_gateway import Failure, ScriptedGateway, retry_after, running_gateway
 
 POINT = [(1, 2)]
 DOWN = Failure(grpc.StatusCode.UNAVAILABLE)
@@ -114,11 +114,37 @@ def test_a_call_without_time_sends_nothing(client: Any, gateway: ScriptedGateway
     assert not gateway.requests
 
 
-def test_the_service_config_spreads_over_all_addresses_and_retries_nothing_but_unavailable() -> None:
-    config = json.loads(str(dict(channel_options("samserve:50051"))["grpc.service_config"]))
-    assert config["loadBalancingConfig"] == [{"round_robin": {}}]
-    assert config["methodConfig"][0]["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
-    assert config["methodConfig"][0]["name"] == [{"service": "samserve.v1.SegmentationService"}]
+RETRIED_OR_ANSWERED = {
+    grpc.StatusCode.OK,
+    grpc.StatusCode.UNAVAILABLE,
+    # With RetryInfo; without it is the case of a test of its own.
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    # The client then sends the image.
+    grpc.StatusCode.NOT_FOUND,
+}
+
+
+@pytest.mark.parametrize("name", sorted(code.name for code in set(grpc.StatusCode) - RETRIED_OR_ANSWERED))
+def test_other_statuses_are_not_retried(client: Any, gateway: ScriptedGateway, name: str) -> None:
+    gateway.failures.append(Failure(grpc.StatusCode[name]))
+    # By grpc.aio a call that the server has cancelled looks like one that its caller has.
+    with pytest.raises((ClientError, asyncio.CancelledError)):
+        client.segment(b"image", POINT)
+    assert len(gateway.requests) == 1
+
+
+def test_calls_are_spread_over_all_addresses(connect: Any, gateway: ScriptedGateway) -> None:
+    with running_gateway() as other, connect(f"ipv4:{gateway.address},{other.address}") as client:
+        deadline = time.monotonic() + 30
+        images = (f"image {number}".encode() for number in itertools.count())
+        # The second connection may come up after the first calls.
+        while not (gateway.requests and other.requests):
+            assert time.monotonic() < deadline, "one address got every call"
+            client.embed(next(images))
+        first, second = len(gateway.requests), len(other.requests)
+        for _ in range(10):
+            client.embed(next(images))
+        assert len(gateway.requests) - first == len(other.requests) - second == 5
 
 
 def test_the_clients_message_limit_is_the_servers_default(monkeypatch: pytest.MonkeyPatch) -> None:
