@@ -1,8 +1,6 @@
 """Gateways' sides of one Redis."""
 
-import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
@@ -16,7 +14,6 @@ from samserve.domain.manifest import ModelManifest
 
 # Far above the budgets, so that a busy machine fails no test; far below what waiting for a hung Redis would take.
 PROMPT_SECONDS = 1.5
-_EVENTUAL_SECONDS = 30.0
 
 
 @dataclass
@@ -83,13 +80,6 @@ class Gateways(AsyncExitStack):
         gateway = Gateway(self.url, **settings)  # type: ignore[arg-type]
         self.push_async_callback(gateway.redis.aclose)
         return gateway
-
-
-async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Wait for what happens in another process, where no event tells of it."""
-    async with asyncio.timeout(_EVENTUAL_SECONDS):
-        while not await condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
 
 
 def manifest_of(*embedding_shape: int, fingerprint: str = "5a") -> ModelManifest:

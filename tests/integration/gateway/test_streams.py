@@ -34,6 +34,7 @@ from tests.support.gateway import (
     rest,
     serving,
 )
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -83,13 +84,9 @@ async def opened(served: Served, rpc: str = "SegmentGaze") -> Any:
         await asyncio.sleep(0.01)
 
 
-async def settled(served: Served, streams: int, seconds: float = 5) -> None:
-    """Wait until so many streams are open."""
-    for _ in range(round(100 * seconds)):
-        if open_streams(served) == streams:
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(open_streams(served))
+async def until_none_is_open(served: Served, seconds: float = 5) -> None:
+    """Wait until the gateway has ended all streams."""
+    await eventually(lambda: open_streams(served) == 0, seconds)
 
 
 def open_streams(served: Served) -> float:
@@ -377,7 +374,7 @@ async def test_streams_beyond_the_limit_are_refused_and_a_place_is_free_again_at
         refused = await refusal(drained(second))
         assert (refused.code, refused.retry_after_seconds) == (grpc.StatusCode.RESOURCE_EXHAUSTED, 1)
         first.cancel()
-        await settled(served, 0)
+        await until_none_is_open(served)
         (await opened(served, rpc)).cancel()
 
 
@@ -387,7 +384,7 @@ async def test_a_silent_client_loses_its_stream(rpc: str) -> None:
         call = await opened(served, rpc)
         refused = await refusal(drained(call))
         assert (refused.code, refused.message) == (grpc.StatusCode.DEADLINE_EXCEEDED, "no message received for 1 s")
-        await settled(served, 0)
+        await until_none_is_open(served)
 
 
 @pytest.mark.parametrize("rpc", RPCS)
@@ -410,36 +407,28 @@ async def test_a_drain_ends_streams_with_a_status_that_says_so(rpc: str) -> None
 
 @pytest.mark.parametrize("rpc", RPCS)
 async def test_a_dying_client_frees_everything_at_once(served: Served, rpc: str) -> None:
-    await settled(served, 0)
+    await until_none_is_open(served)
     tasks, cancelled = len(asyncio.all_tasks()), ended(served, rpc, "CANCELLED")
     channel = grpc.aio.insecure_channel(served.gateway.address)
     call = await opened(Served(served.gateway, channel, SegmentationServiceStub(channel)), rpc)
     assert open_streams(served) == 1
     await channel.close()
     del call
-    await settled(served, 0)
+    await until_none_is_open(served)
     assert ended(served, rpc, "CANCELLED") == cancelled + 1
-    for _ in range(100):
-        if len(asyncio.all_tasks()) <= tasks:
-            break
-        await asyncio.sleep(0.01)
-    assert len(asyncio.all_tasks()) <= tasks
+    await eventually(lambda: len(asyncio.all_tasks()) <= tasks)
 
 
 @pytest.mark.parametrize("rpc", RPCS)
 async def test_a_streams_deadline_ends_it(served: Served, rpc: str) -> None:
-    await settled(served, 0)
+    await until_none_is_open(served)
     # Which of the two clocks is ahead decides between them.
     codes = ("DEADLINE_EXCEEDED", "CANCELLED")
     before = sum(ended(served, rpc, code) for code in codes)
     call: Any = getattr(served.stub, rpc)(timeout=0.5)
     assert (await refusal(drained(call))).code == grpc.StatusCode.DEADLINE_EXCEEDED
-    for _ in range(100):
-        if sum(ended(served, rpc, code) for code in codes) == before + 1:
-            break
-        await asyncio.sleep(0.01)
-    assert sum(ended(served, rpc, code) for code in codes) == before + 1
-    await settled(served, 0)
+    await eventually(lambda: sum(ended(served, rpc, code) for code in codes) == before + 1)
+    await until_none_is_open(served)
 
 
 def ended(served: Served, rpc: str, code: str) -> float:
@@ -458,7 +447,7 @@ async def test_a_client_that_does_not_read_grows_nothing_and_loses_its_stream() 
         gc.collect()
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         flooding = asyncio.ensure_future(flood(call))
-        await settled(served, 0, seconds=60)
+        await until_none_is_open(served, seconds=60)
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10
         # It hears of the end once it reads again. Of the status too, were it not writing (grpc.aio has one for both).
         with pytest.raises(grpc.aio.AioRpcError):

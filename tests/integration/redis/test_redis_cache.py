@@ -19,11 +19,11 @@ from tests.support.redis_gateways import (
     PROMPT_SECONDS,
     Gateways,
     embedding_of,
-    eventually,
     key_of,
     manifest_of,
 )
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import eventually
 
 KEY = key_of(1)
 NAME = f"samserve:embedding:{KEY}"

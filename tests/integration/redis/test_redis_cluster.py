@@ -16,7 +16,8 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from samserve.adapters.redis.cache import KEY_PREFIX
-from tests.support.redis_gateways import MANIFEST, Gateway, Gateways, embedding_of, eventually, key_of
+from tests.support.redis_gateways import MANIFEST, Gateway, Gateways, embedding_of, key_of
+from tests.support.waiting import eventually
 
 SHARD = Path(__file__).parents[3] / "k8s/components/redis-cluster/shard.sh"
 PASSWORD = "a-password"

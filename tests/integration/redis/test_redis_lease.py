@@ -8,8 +8,9 @@ from redis.asyncio import Redis
 
 from samserve.adapters.cache.local_lease import LocalEncodeLease
 from samserve.adapters.redis import RedisEncodeLease
-from tests.support.redis_gateways import PROMPT_SECONDS, Gateways, eventually, key_of
+from tests.support.redis_gateways import PROMPT_SECONDS, Gateways, key_of
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import eventually, settled
 
 KEY = key_of(1)
 NAME = f"samserve:lease:{KEY}"
@@ -49,7 +50,7 @@ async def test_given_back_when_the_holder_fails_or_is_cancelled(gateways: Gatewa
     async def encode() -> None:
         async with lease.try_acquire(KEY):
             entered.set()
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
 
     task = asyncio.create_task(encode())
     await entered.wait()
@@ -63,22 +64,35 @@ async def test_given_back_when_the_holder_fails_or_is_cancelled(gateways: Gatewa
 async def test_cancelled_while_acquiring_leaves_no_lease(gateways: Gateways, raw: Redis) -> None:
     gateway = gateways.start()
     other = gateways.start()
-    for delay in range(40):
+    cancelled = 0
+    for steps in range(40):
         task = asyncio.create_task(is_granted(gateway.lease()))
-        await asyncio.sleep(delay * 0.00005)
+        for _ in range(steps):
+            await asyncio.sleep(0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        cancelled += task.cancelled()
         assert await is_granted(other.lease())
+    assert cancelled
     assert not await raw.exists(NAME)
 
 
-async def test_kept_alive_while_held(gateways: Gateways) -> None:
+async def test_kept_alive_while_held(gateways: Gateways, raw: Redis) -> None:
     holder, other = gateways.start(), gateways.start()
+    left_milliseconds, renewals = 0, -1
+
+    async def renewed_twice() -> bool:
+        nonlocal left_milliseconds, renewals
+        left = await raw.pttl(NAME)
+        assert left > 0, "the lease has run out"
+        renewals += left > left_milliseconds
+        left_milliseconds = left
+        return renewals == 2
+
     async with holder.lease(ttl_seconds=1.2).try_acquire(KEY) as granted:
         assert granted
-        for _ in range(18):
-            await asyncio.sleep(0.1)
-            assert not await is_granted(other.lease())
+        await eventually(renewed_twice)
+        assert not await is_granted(other.lease())
     assert await is_granted(other.lease())
 
 
@@ -120,10 +134,22 @@ async def test_a_former_holder_leaves_the_lease_of_the_next_alone(gateways: Gate
         assert granted
         # As if it had hung for longer than the lease lasts, and another gateway had taken over.
         await raw.set(NAME, "another's token", px=60_000)
-        await asyncio.sleep(0.5)
+        before = await evaluations(raw)
+        # The holder tries to renew what is not its own any more, and finds that out.
+        await eventually(lambda: evaluated(raw, before + 1))
         assert await raw.pttl(NAME) > 50_000
     assert await raw.get(NAME) == b"another's token"
     assert not await is_granted(other.lease())
+
+
+async def evaluations(raw: Redis) -> int:
+    """How many scripts Redis has run, of which a renewal is one."""
+    statistics = await raw.info("commandstats")
+    return int(statistics.get("cmdstat_eval", {}).get("calls", 0))
+
+
+async def evaluated(raw: Redis, count: int) -> bool:
+    return await evaluations(raw) >= count
 
 
 async def test_granted_to_everyone_without_redis(gateways: Gateways, redis_server: RedisServer) -> None:
@@ -134,7 +160,7 @@ async def test_granted_to_everyone_without_redis(gateways: Gateways, redis_serve
         assert also_granted
     assert first.observer.calls["lease", "error"] > 0
     # Nobody goes on trying to extend what was given up.
-    await asyncio.sleep(0)
+    await settled()
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
@@ -158,9 +184,9 @@ async def test_survives_redis_dying_while_held(gateways: Gateways, redis_server:
     async with holder.lease(ttl_seconds=0.3).try_acquire(KEY) as granted:
         assert granted
         redis_server.kill()
-        await asyncio.sleep(0.3)
+        # A renewal that fails.
+        await eventually(lambda: holder.observer.calls["lease", "error"] > 0)
         redis_server.restart()
-        await asyncio.sleep(0.3)
     await eventually(lambda: is_granted(other.lease()))
 
 

@@ -17,6 +17,7 @@ from tests.support.gateway import PNG_CLICK, photo, serving
 from tests.support.redis_server import RedisServer
 from tests.support.triton_gateways import BY_WIRE, MIB, logits, on_triton, request, transport
 from tests.support.triton_server import TritonServer
+from tests.support.waiting import eventually
 
 MANIFEST = ModelManifest.read(default_model_repository())
 
@@ -63,9 +64,7 @@ async def test_embeddings_that_another_gateway_left_in_redis_are_decoded(
     settings = {**settings, "redis_url": redis_server.url, "redis_budget_seconds": 5.0}
     async with on_triton(triton, **settings) as one, on_triton(triton, **settings) as other:
         first = await one.stub.Segment(request(1))
-        async with asyncio.timeout(10):
-            while not one.counted("samserve_redis_calls_total", operation="put", outcome="ok"):  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
+        await eventually(lambda: one.counted("samserve_redis_calls_total", operation="put", outcome="ok") == 1)
         found, remembered = [await other.stub.Segment(request(1)) for _ in range(2)]
         assert found.embedding_source == pb.EMBEDDING_SOURCE_REDIS
         assert remembered.embedding_source == pb.EMBEDDING_SOURCE_MEMORY
