@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from stack.triton_server import TritonInstallation
+from tests.support import waiting
 
 _START_SECONDS = 90.0
 _PORT_ATTEMPTS = 5
-_EVENTUAL_SECONDS = 30.0
 _BACKEND_MEMORY = "triton_python_backend_shm_region_"
 
 
@@ -136,10 +136,8 @@ class TritonServer:
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    """Wait for what happens in another process, where no event tells of it."""
-    async with asyncio.timeout(_EVENTUAL_SECONDS):
-        while not await asyncio.to_thread(condition):  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+    """Wait for a condition on Triton, which is asked beside the event loop."""
+    await waiting.eventually(lambda: asyncio.to_thread(condition))
 
 
 def backend_memory(session: int) -> list[Path]:

@@ -53,13 +53,34 @@ def pending(triton: TritonServer, model: str) -> int:
     return triton.counted("nv_inference_pending_request_count", model=model)
 
 
-async def occupy(triton: TritonServer, model: str, served: Served) -> "asyncio.Future[pb.SegmentResponse]":
-    """Have the model run something that does not end until `resume`."""
+async def occupy(
+    triton: TritonServer, model: str, served: Served, image: int = 100
+) -> "asyncio.Future[pb.SegmentResponse]":
+    """Have the model run something, one image or its prompt, that does not end until `resume`."""
     await served.stub.Segment(request(1))
     triton.pause_model(model)
-    running = asyncio.ensure_future(served.stub.Segment(request(1 if model == DECODER else 100)))
+    running = asyncio.ensure_future(served.stub.Segment(request(1 if model == DECODER else image)))
     await triton.holds(model)
     return running
+
+
+async def queued_behind(
+    triton: TritonServer, model: str, served: Served, ahead: int
+) -> "asyncio.Future[pb.SegmentResponse]":
+    """A request that Triton has after it has heard what became of those before it, on the same connection."""
+    await eventually(lambda: served.counted("samserve_in_flight", limit="requests") == 1)
+    behind = asyncio.ensure_future(served.stub.Segment(request(1 if model == DECODER else 900)))
+    await eventually(lambda: pending(triton, model) == ahead + 1)
+    return behind
+
+
+async def run_until_now(triton: TritonServer, model: str, served: Served) -> int:
+    """The rows that the model has run. Triton counts a run before it begins the next, which is held meanwhile."""
+    running = await occupy(triton, model, served, image=950)
+    count = triton.counted("nv_inference_count", model=model)
+    triton.resume()
+    await running
+    return count - (model == DECODER)
 
 
 @pytest.mark.parametrize("model", [ENCODER, DECODER])
@@ -74,12 +95,11 @@ async def test_cancelled_requests_are_cancelled_in_triton(triton: TritonServer, 
         for call in calls:
             call.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
-        await asyncio.sleep(0.3)
+        behind = await queued_behind(triton, model, served, ahead=5)
         triton.resume()
         assert (await running).results
-        await eventually(lambda: pending(triton, model) == 0)
-        await asyncio.sleep(0.5)
-        assert triton.counted("nv_inference_count", model=model) == run + 1
+        assert (await behind).results
+        assert await run_until_now(triton, model, served) == run + 2
         assert triton.counted("nv_inference_request_failure", model=model, reason="CANCELED") == cancelled + 5
 
 
@@ -88,15 +108,16 @@ async def test_requests_whose_deadline_passed_in_the_queue_are_never_run(triton:
     async with on_triton(triton) as served:
         running = await occupy(triton, model, served)
         run = triton.counted("nv_inference_count", model=model)
-        calls = [served.stub.Segment(request(1 if model == DECODER else 300 + seed), timeout=1.0) for seed in range(5)]
-        refusals = await asyncio.gather(*(refusal(call) for call in calls))
+        calls = [served.stub.Segment(request(1 if model == DECODER else 300 + seed), timeout=2.0) for seed in range(5)]
+        refusing = [asyncio.ensure_future(refusal(call)) for call in calls]
+        await eventually(lambda: pending(triton, model) == 5)
+        refusals = await asyncio.gather(*refusing)
         assert {refused.code for refused in refusals} == {grpc.StatusCode.DEADLINE_EXCEEDED}
-        await asyncio.sleep(0.3)
+        behind = await queued_behind(triton, model, served, ahead=5)
         triton.resume()
         assert (await running).results
-        await eventually(lambda: pending(triton, model) == 0)
-        await asyncio.sleep(0.5)
-        assert triton.counted("nv_inference_count", model=model) == run + 1
+        assert (await behind).results
+        assert await run_until_now(triton, model, served) == run + 2
 
 
 async def test_what_triton_still_writes_for_a_cancelled_request_reaches_nobody(triton: TritonServer) -> None:
@@ -125,8 +146,8 @@ async def test_what_triton_still_writes_for_a_cancelled_request_reaches_nobody(t
     encoded = await session.encoder.encode(image)
     expected = encoded.values.copy()
     triton.resume()
+    # Triton counts a run after it has written its outputs.
     await eventually(lambda: triton.counted("nv_inference_count", model=DECODER) == run + 1)
-    await asyncio.sleep(0.3)
     np.testing.assert_array_equal(encoded.values, expected)
     await session.close()
     await connection.aclose()
@@ -138,6 +159,8 @@ async def test_more_than_the_queue_holds_is_refused_with_a_time_to_retry(narrow_
         await served.stub.Segment(request(1))
         running = await occupy(narrow_triton, DECODER, served)
         calls = [asyncio.ensure_future(refusal(served.stub.Segment(request(1)))) for _ in range(6)]
+        await eventually(lambda: sum(call.done() for call in calls) == 6 - QUEUE_SIZE)
+        # The other two wait for longer than Triton's queue lets them, which it finds out when the queue moves.
         await asyncio.sleep(2 * QUEUE_SECONDS)
         run = narrow_triton.counted("nv_inference_count", model=DECODER)
         narrow_triton.resume()
@@ -145,9 +168,7 @@ async def test_more_than_the_queue_holds_is_refused_with_a_time_to_retry(narrow_
         assert {refused.code for refused in refusals} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
         assert all(refused.retry_after_seconds for refused in refusals)
         assert (await running).results
-        await asyncio.sleep(0.5)
-        # Two of the six had their place in the queue, and waited for too long in it.
-        assert narrow_triton.counted("nv_inference_count", model=DECODER) == run + 1
+        assert await run_until_now(narrow_triton, DECODER, served) == run + 1
         assert narrow_triton.counted("nv_inference_request_failure", model=DECODER, reason="REJECTED") >= 2
 
 
@@ -161,7 +182,7 @@ async def test_embedding_for_several_callers_survives_all_but_one_cancelling(tri
         await triton.holds(ENCODER)
         for call in calls[:2]:
             call.cancel()
-        await asyncio.sleep(0.1)
+        await eventually(lambda: served.counted("samserve_in_flight", limit="requests") == 1)
         triton.resume()
         outcomes = await asyncio.gather(*waiting, return_exceptions=True)
         assert isinstance(outcomes[2], pb.EmbedImageResponse)
