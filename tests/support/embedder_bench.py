@@ -31,8 +31,9 @@ class CountingDecoder:
     async def decode(self, data: bytes, image_size: int, crop_box: CropBox | None = None) -> DecodedImage:
         self.decoded += 1
         self.crops.append(crop_box)
+        size = SIZE if crop_box is None else crop_box.size
         return DecodedImage(
-            np.zeros((3, 64, 64), np.uint8), ImageFrame(SIZE, image_size), StageTimings({Stage.IMAGE_DECODE: 0.001})
+            np.zeros((3, 64, 64), np.uint8), ImageFrame(size, image_size), StageTimings({Stage.IMAGE_DECODE: 0.001})
         )
 
 

@@ -31,10 +31,10 @@ class DiscDecoder:
 
 
 class GeneratorBench:
-    def __init__(self) -> None:
+    def __init__(self, decoder: DiscDecoder | None = None) -> None:
         bench = Bench()
         bench.encoder.let.set()
-        self.decoder = DiscDecoder()
+        self.decoder = decoder or DiscDecoder()
         self.requests, self.generations = Admission("requests", 4, 1.0), Admission("generations", 1, 1.0)
         self.generator = AutomaticMaskGenerator(
             manifest=MANIFEST,

@@ -179,6 +179,17 @@ async def test_a_fixation_is_decoded_once_and_stays_the_same_object_inside_the_m
     assert again.counts.samples == bench.sequence == again.counts.samples_skipped + 1
 
 
+async def test_a_smoothed_gaze_comes_to_rest_on_the_object_and_keeps_it() -> None:
+    bench = await started(GazeOptions())
+    first = await bench.fixate(HERE)
+    assert (first.state, first.object_id) == (GazeState.NEW_MASK, 1)
+    assert first.point == pytest.approx(HERE)
+    trembling = await bench.look((HERE[0] + 2, HERE[1]))
+    assert trembling.state is GazeState.SAME_OBJECT
+    assert trembling.point is not None
+    assert HERE[0] < trembling.point[0] < HERE[0] + 2
+
+
 async def test_a_saccade_decodes_nothing_and_another_fixation_is_another_object() -> None:
     bench = await started()
     await bench.fixate(HERE)
@@ -411,13 +422,13 @@ async def test_the_keyframe_ages() -> None:
 
 
 async def test_encodes_are_limited_and_the_newest_frame_is_taken_then() -> None:
-    bench = await started(GazeOptions(smoothing=None, keyframes=KeyframePolicy(max_encodes_per_second=2)))
+    bench = await started(GazeOptions(smoothing=None, keyframes=KeyframePolicy(max_encodes_per_second=1)))
     bench.motion.to_keyframe = None
-    for scene in range(2, 30):
+    for scene in range(2, 8):
         bench.frame(image(scene))
         await settled()
     assert bench.encoder.encoded == 1
-    await bench.until_keyframe(29)
+    await bench.until_keyframe(7)
     assert bench.encoder.encoded == 2
 
 
