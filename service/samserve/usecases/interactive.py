@@ -160,12 +160,12 @@ class EditingSession:
             self._news.clear()
             while self._refusals:
                 yield self._refusals.popleft()
-            if self._failure is not None:
-                raise self._failure
-            if self._undecoded is not None:
+            if self._failure is None and self._undecoded is not None:
                 answer = await self._latest()
                 if answer is not None:
                     yield answer
+            if self._failure is not None:
+                raise self._failure
             if self._ended and self._undecoded is None and not self._refusals:
                 return
 

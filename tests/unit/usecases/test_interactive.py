@@ -268,3 +268,20 @@ async def test_closing_cancels_the_decode() -> None:
     await asyncio.gather(reading, return_exceptions=True)
     await bench.session.close()
     assert (bench.decoder.cancelled, bench.decoder.in_flight) == (1, 0)
+
+
+async def test_a_start_whose_number_does_not_rise_is_refused_and_keeps_the_session() -> None:
+    bench = await started()
+    first = await bench.after(AddPoint(100, 100, 1))
+    bench.session.start(first.sequence, SessionStart(image(2)))
+    refused = await bench.refused()
+    assert isinstance(refused.error, InvalidArgument)
+    assert refused.error.field == "sequence"
+    assert (await bench.after(AddPoint(10, 10, 0))).undoable_edits == 2
+
+
+async def test_a_failure_after_an_answer_is_raised_and_does_not_end_the_session_quietly() -> None:
+    bench = await started()
+    bench.session.end(ValueError("broken"))
+    with pytest.raises(ValueError, match="broken"):
+        await anext(bench.answers)
