@@ -18,7 +18,7 @@ KINDS: dict[str, tuple[type[ModelManifest] | type[ClipManifest], str]] = {
 }
 SAM = ModelManifest("vit_h", "sha256:" + "a" * 64, "fp16", 1024, (256, 64, 64), 256, {"checkpoint": "sam_vit_h.pth"})
 CLIP = ClipManifest("sha256:" + "b" * 64, "fp32", 224, 77, 512, "vit-b-32", {"checkpoint": "clip"})
-WRITTEN = {"sam": SAM, "clip": CLIP}
+WRITTEN: dict[str, ModelManifest | ClipManifest] = {"sam": SAM, "clip": CLIP}
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
 sizes = st.integers(1, 4096)

@@ -114,8 +114,11 @@ async def test_masks_that_are_whole_pass_the_removal_of_small_regions_as_they_ar
 
 
 async def test_masks_below_the_thresholds_are_dropped() -> None:
-    for threshold in ({"pred_iou_thresh": 0.995}, {"stability_score_thresh": 1.0, "stability_score_offset": 100.0}):
-        query = replace(QUERY, parameters=replace(QUERY.parameters, **threshold))
+    for parameters in (
+        replace(QUERY.parameters, pred_iou_thresh=0.995),
+        replace(QUERY.parameters, stability_score_thresh=1.0, stability_score_offset=100.0),
+    ):
+        query = replace(QUERY, parameters=parameters)
         events = [event async for event in GeneratorBench().generator.generate(query)]
         assert not [event for event in events if isinstance(event, AcceptedMask)]
         assert isinstance(events[-1], GenerationFinished)

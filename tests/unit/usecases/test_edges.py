@@ -42,7 +42,8 @@ class EdgeBench:
 
 async def test_the_edge_of_a_disc_is_a_ring() -> None:
     detected = await EdgeBench(SceneOfOneDisc(radius=12)).detector.detect(DOG, "")
-    assert (detected.edges.shape, detected.edges.dtype) == (SIZE, np.uint8)
+    assert detected.edges.shape == SIZE
+    assert detected.edges.dtype == np.uint8
     assert detected.edges.max() == 255
     # In the original's pixels, of which the model's frame has 1.6 to each.
     distances = np.hypot(*(np.argwhere(detected.edges > 128) + 0.5 - (15, 20)).T)

@@ -574,3 +574,18 @@ async def test_closing_cancels_the_decode_and_the_encode() -> None:
     await asyncio.gather(answering, return_exceptions=True)
     await bench.session.close()
     assert (bench.decoder.cancelled, bench.decoder.in_flight, bench.encoder.in_flight) == (1, 0, 0)
+
+
+async def test_of_frames_that_come_at_once_only_the_newest_is_used(bench: Bench) -> None:
+    for scene in (1, 2, 3):
+        bench.frame(image(scene))
+    await bench.until_keyframe(3)
+    answer = await bench.look(None)
+    assert (answer.counts.frames, answer.counts.frames_dropped, bench.encoder.encoded) == (3, 2, 1)
+
+
+async def test_a_fault_of_the_gateway_ends_the_answers(bench: Bench) -> None:
+    bench.encoder.values = np.ones(3, np.float16)
+    bench.frame(image(1))
+    with pytest.raises(ValueError, match="shape"):
+        await anext(bench.answers)

@@ -84,3 +84,10 @@ async def test_nothing_is_kept_of_users_whose_turn_has_passed() -> None:
     # Those of the last second, whose next turn is yet to come.
     assert kept
     assert min(kept) >= 89
+
+
+async def test_a_turn_given_back_by_a_user_without_one_is_ignored() -> None:
+    limiter = TenantRateLimiter(0.1, Clock())
+    limiter.give_back("a")
+    assert not await waits(limiter, "a")
+    assert await waits(limiter, "a")

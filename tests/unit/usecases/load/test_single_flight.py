@@ -131,3 +131,18 @@ async def test_work_without_a_result_is_an_error() -> None:
     lead: Callable[[Publish], Awaitable[None]] = nothing
     with pytest.raises(RuntimeError, match="without a result"):
         await SingleFlight[str]().join("k", lead)
+
+
+async def test_a_failure_after_the_result_is_logged_and_reaches_no_caller(caplog: pytest.LogCaptureFixture) -> None:
+    flights = SingleFlight[str]()
+
+    async def make_and_fail_to_store(publish: Publish) -> None:
+        publish("made")
+        raise OSError("disk full")
+
+    assert await flights.join("k", make_and_fail_to_store) == ("made", True)
+    await settled()
+    assert "k" not in flights
+    assert [record.exc_info[1].args for record in caplog.records if record.exc_info and record.exc_info[1]] == [
+        ("disk full",)
+    ]
