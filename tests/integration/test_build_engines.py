@@ -52,7 +52,7 @@ def tiny_repository(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFact
     return output
 
 
-def test_the_manifest_says_what_was_built_from_what(tiny_repository: Path, tiny_checkpoint: Path) -> None:
+def test_the_manifest_records_checkpoint_and_settings(tiny_repository: Path, tiny_checkpoint: Path) -> None:
     manifest = ModelManifest.read(tiny_repository)
     assert (manifest.model, manifest.precision) == ("tiny", "fp32")
     assert (manifest.image_size, manifest.embedding_shape, manifest.low_res_size) == (
@@ -93,7 +93,7 @@ def test_the_graphs_have_the_promised_tensors(tiny_repository: Path) -> None:
     }
 
 
-def test_the_bundled_graphs_are_small_and_tell_nothing_of_the_machine_that_made_them(tiny_repository: Path) -> None:
+def test_the_bundled_graphs_are_small_and_hold_no_paths_of_the_build_machine(tiny_repository: Path) -> None:
     contents = [graph_path(tiny_repository, graph).read_bytes() for graph in GRAPHS]
     assert sum(map(len, contents)) <= BUNDLED_BYTES
     for content in contents:
@@ -116,7 +116,7 @@ def test_verify_needs_no_checkpoint_for_the_bundled_model(
     assert "is what PyTorch computes" in capsys.readouterr().out
 
 
-def test_verify_finds_exchanged_files(
+def test_verify_detects_replaced_files(
     tiny_repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     repository = tmp_path / "repository"
@@ -160,7 +160,7 @@ def files_of(repository: Path) -> list[str]:
     return sorted(str(path.relative_to(repository)) for path in repository.rglob("*") if path.is_file())
 
 
-def test_each_target_leaves_its_own_files_and_none_of_another(
+def test_each_target_writes_only_its_own_files(
     tiny_repository: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export_by_copying(monkeypatch, tiny_repository)
@@ -232,7 +232,7 @@ def test_engines_that_were_not_run_are_not_called_verified(
     assert "its engines: not run: there is no GPU here" in capsys.readouterr().out
 
 
-def test_verify_finds_an_exchanged_engine(
+def test_verify_detects_a_replaced_engine(
     tiny_engines: Path, tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     repository = tmp_path / "repository"
@@ -252,7 +252,7 @@ def test_verify_finds_an_exchanged_engine(
         (("--target", "cpu", "--keyed"), "--keyed requires a --target with engines"),
     ],
 )
-def test_arguments_that_make_no_sense_are_refused(
+def test_contradictory_arguments_are_refused(
     arguments: tuple[str, ...], complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):

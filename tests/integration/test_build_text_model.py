@@ -38,7 +38,7 @@ def run(*arguments: str | Path) -> int:
     return build_command.main([str(argument) for argument in arguments])
 
 
-def test_the_manifest_says_what_was_built(clip_repository: Path) -> None:
+def test_the_manifest_records_the_build(clip_repository: Path) -> None:
     manifest = ClipManifest.read(clip_repository)
     assert manifest.model == "small-clip"
     assert manifest.fingerprint == clip_fingerprint(clip_repository)
@@ -103,7 +103,7 @@ def test_graphs_compile_into_engines(clip_repository: Path, tmp_path: Path) -> N
     assert all(engine_path(tmp_path, graph, TENSORRT_RTX).stat().st_size > 10_000 for graph in CLIP_GRAPHS)
 
 
-def test_what_is_no_clip_is_refused_and_nothing_is_written(
+def test_a_checkpoint_other_than_clip_is_refused_and_writes_nothing(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "folder"

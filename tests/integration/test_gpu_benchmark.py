@@ -42,7 +42,7 @@ def test_every_stage_runs_on_the_cpu(tmp_path: Path) -> None:
     assert min(ious) > 0.99
 
 
-def test_without_a_gpu_the_command_says_so(tmp_path: Path) -> None:
+def test_without_a_gpu_the_command_fails_with_an_explanation(tmp_path: Path) -> None:
     out = tmp_path / "figures.jsonl"
     done = run("--budget", "60", "--out", str(out), CUDA_VISIBLE_DEVICES="")
     assert done.returncode == 2
@@ -62,7 +62,7 @@ def test_a_folder_that_is_not_there_is_refused_before_anything_is_measured(tmp_p
     assert "missing does not exist; create it first" in done.stderr
 
 
-def test_a_budget_of_nothing_is_refused(tmp_path: Path) -> None:
+def test_a_budget_of_zero_is_refused(tmp_path: Path) -> None:
     done = run("--budget", "0", "--out", str(tmp_path / "figures.jsonl"))
     assert done.returncode == 2
     assert "--budget 0 is not above 0" in done.stderr

@@ -100,7 +100,7 @@ async def test_a_click_does_not_wait_for_all_prompts_of_the_call_before_it(
     assert len((await many).low_res_masks) == 60
 
 
-async def test_the_wait_for_a_thread_is_told_from_the_computation(one_thread: OnnxRuntimeMaskDecoder) -> None:
+async def test_queue_time_and_computation_are_timed_separately(one_thread: OnnxRuntimeMaskDecoder) -> None:
     before = [asyncio.ensure_future(decode(one_thread, 1)) for _ in range(20)]
     await asyncio.sleep(0)
     decoded = await decode(one_thread, 17)

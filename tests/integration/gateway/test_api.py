@@ -43,7 +43,7 @@ async def test_bytes_are_encoded_once_and_then_known_by_id(served: Served) -> No
     assert second.timings.decode.ToTimedelta().total_seconds() > 0
 
 
-async def test_embedding_is_what_the_manifest_says(served: Served) -> None:
+async def test_embedding_has_the_shape_of_the_manifest(served: Served) -> None:
     manifest = ModelManifest.read(default_model_repository())
     answer = await served.stub.GetEmbedding(pb.GetEmbeddingRequest(image=pb.Image(data=photo(2))))
     assert tuple(answer.shape) == manifest.embedding_shape
@@ -76,7 +76,7 @@ async def test_a_click_on_an_object_or_a_box_around_it_finds_it(served: Served, 
         assert iou(pixels_of(best), disc(size)) >= FOUND_IOU
 
 
-async def test_every_form_tells_of_the_same_mask(served: Served) -> None:
+async def test_all_mask_formats_describe_the_same_mask(served: Served) -> None:
     image = pb.Image(data=photo(1))
     forms = {}
     for mask_format in pb.MaskFormat.values():
@@ -145,7 +145,7 @@ async def test_a_prompts_result_does_not_depend_on_its_neighbours(served: Served
             assert abs(mask.area - expected.area) <= 2
 
 
-async def test_server_info_tells_model_and_limits(served: Served) -> None:
+async def test_server_info_reports_model_and_limits(served: Served) -> None:
     manifest = ModelManifest.read(default_model_repository())
     info = await served.stub.GetServerInfo(pb.GetServerInfoRequest())
     assert (info.model, info.fingerprint, info.backend) == (manifest.model, manifest.fingerprint, "onnxruntime")
@@ -154,7 +154,7 @@ async def test_server_info_tells_model_and_limits(served: Served) -> None:
 
 
 @pytest.mark.parametrize("service", ["", "samserve.v1.SegmentationService"])
-async def test_health_is_told_per_service_by_check_and_watch(served: Served, service: str) -> None:
+async def test_health_check_and_watch_report_each_service(served: Served, service: str) -> None:
     stub: Any = health_pb2_grpc.HealthStub(served.channel)
     request = health_pb2.HealthCheckRequest(service=service)
     serving = health_pb2.HealthCheckResponse.SERVING
@@ -173,7 +173,7 @@ async def test_reflection_lists_the_service(served: Served) -> None:
         assert "samserve.v1.SegmentationService" in names
 
 
-async def test_prometheus_reads_what_was_counted(served: Served) -> None:
+async def test_counted_requests_are_exported_to_prometheus(served: Served) -> None:
     def scrape() -> dict[str, float]:
         with urlopen(f"http://127.0.0.1:{served.gateway.metrics_port}/metrics") as page:
             families = text_string_to_metric_families(page.read().decode())

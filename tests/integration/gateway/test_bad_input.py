@@ -91,7 +91,7 @@ async def served() -> AsyncIterator[Served]:
 
 
 @pytest.mark.parametrize("case", BAD_REQUESTS)
-async def test_bad_requests_are_refused_by_field_and_reach_no_engine(served: Served, case: str) -> None:
+async def test_bad_requests_name_the_field_and_run_no_model(served: Served, case: str) -> None:
     bad, field = BAD_REQUESTS[case]
     refused = await refusal(served.stub.Segment(bad))
     assert (refused.code, refused.field) == (grpc.StatusCode.INVALID_ARGUMENT, field)

@@ -60,7 +60,7 @@ async def test_each_call_gives_one_line_with_ids_sizes_and_timings(logged: Lines
     assert "encode_seconds" not in warm
 
 
-async def test_nothing_of_the_image_or_its_masks_is_logged(logged: Lines) -> None:
+async def test_images_and_masks_are_not_logged(logged: Lines) -> None:
     data = photo(1)
     async with serving() as served:
         for mask_format in (pb.MASK_FORMAT_COCO_RLE, pb.MASK_FORMAT_PNG, pb.MASK_FORMAT_POLYGONS):

@@ -139,7 +139,7 @@ async def test_client_that_goes_away_frees_its_place_at_once() -> None:
         assert served.counted("samserve_requests_total", rpc="GenerateMasks", code="CANCELLED") == 1
 
 
-async def test_client_that_does_not_read_frees_its_place_and_is_told_when_it_reads_again() -> None:
+async def test_client_that_does_not_read_loses_its_place_and_gets_deadline_exceeded() -> None:
     # Without the probe, a connection takes no more than 64 KiB ahead of its reader.
     options = [("grpc.http2.bdp_probe", 0)]
     async with (

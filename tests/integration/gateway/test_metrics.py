@@ -65,7 +65,7 @@ def segment(data: bytes, prompts: int = 1) -> pb.SegmentRequest:
     return pb.SegmentRequest(image=pb.Image(data=data), prompts=[PNG_CLICK] * prompts)
 
 
-async def test_cold_and_warm_requests_are_told_apart() -> None:
+async def test_cold_and_warm_requests_are_counted_separately() -> None:
     async with serving(metrics_port=0) as served:
         fresh = await scrape(served)
         await served.stub.Segment(segment(photo(1), prompts=3))
@@ -134,7 +134,7 @@ async def test_followers_and_the_encodes_that_they_avoid(encoder_gate: ModelGate
         assert (warm, cold) == (cached, 8 - cached)
 
 
-async def test_refused_calls_are_counted_by_code_and_touch_nothing_else() -> None:
+async def test_refused_calls_change_only_request_metrics() -> None:
     async with serving(metrics_port=0) as served:
         fresh = await scrape(served)
         await refusal(served.stub.Segment(segment(b"hello")))
@@ -147,7 +147,7 @@ async def test_refused_calls_are_counted_by_code_and_touch_nothing_else() -> Non
         }
 
 
-async def test_what_is_shed_is_counted_by_reason_and_queues_are_seen_from_outside(encoder_gate: ModelGate) -> None:
+async def test_shed_calls_are_counted_by_reason_and_queue_length_is_exported(encoder_gate: ModelGate) -> None:
     limits = {"requests": 7, "encodes": 4, "generations": 1, "streams": 2}
     settings = {f"max_{limit}": places for limit, places in limits.items()}
     async with serving(metrics_port=0, image_decode_workers=1, **settings) as served:
@@ -179,7 +179,7 @@ async def test_what_is_shed_is_counted_by_reason_and_queues_are_seen_from_outsid
         assert after['samserve_shed_total{reason="generations"}'] == 1
 
 
-async def test_redis_down_is_seen_and_costs_no_request(redis_server: RedisServer) -> None:
+async def test_a_redis_failure_is_exported_and_fails_no_request(redis_server: RedisServer) -> None:
     async with serving(
         metrics_port=0, redis_url=redis_server.url, redis_budget_seconds=5, memory_cache_bytes=0
     ) as served:
@@ -201,7 +201,7 @@ async def test_redis_down_is_seen_and_costs_no_request(redis_server: RedisServer
         assert down['samserve_requests_total{code="OK",rpc="Segment"}'] == 6
 
 
-async def test_gaze_streams_tell_of_samples_frames_and_staleness() -> None:
+async def test_gaze_streams_export_samples_frames_and_staleness() -> None:
     async with serving(metrics_port=0) as served:
         call: Any = served.stub.SegmentGaze()
         await call.write(pb.SegmentGazeRequest(config=pb.GazeConfig()))
@@ -247,7 +247,7 @@ async def test_shed_messages_of_streams_are_counted(encoder_gate: ModelGate) -> 
         await busy
 
 
-async def test_models_and_build_are_told() -> None:
+async def test_model_and_build_are_exported() -> None:
     manifest = ModelManifest.read(default_model_repository())
     async with serving(metrics_port=0, memory_cache_bytes=1 << 20) as served:
         now = await scrape(served)
@@ -294,7 +294,7 @@ def test_codes_that_are_seeded_are_those_of_the_errors() -> None:
     assert codes | {"OK", "CANCELLED", "DEADLINE_EXCEEDED", "INTERNAL"} == set(GATEWAY_CODES)
 
 
-async def test_promtool_finds_nothing_to_say() -> None:
+async def test_promtool_accepts_the_metrics() -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool is missing; install it: apt-get install prometheus")
@@ -308,7 +308,7 @@ async def test_promtool_finds_nothing_to_say() -> None:
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /metr"])
-async def test_clients_that_never_ask_are_let_go_and_hold_nobody_up(
+async def test_idle_scrape_connections_are_closed_and_block_no_scrape(
     sent: bytes, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(ScrapeHandler, "timeout", 2.0)

@@ -103,7 +103,7 @@ async def test_more_than_the_limit_is_refused_with_a_time_to_retry(encoder_gate:
         assert (await segment(served, 2)).results
 
 
-async def test_a_full_gateway_refuses_what_it_has_not_read(encoder_gate: ModelGate) -> None:
+async def test_a_full_gateway_refuses_requests_before_parsing_them(encoder_gate: ModelGate) -> None:
     async with serving(max_requests=1) as served:
         encoder_gate.shut()
         first = asyncio.ensure_future(segment(served, 1))
@@ -115,7 +115,7 @@ async def test_a_full_gateway_refuses_what_it_has_not_read(encoder_gate: ModelGa
         assert (await refusal(unreadable(b"\xff"))).code is grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_calls_that_never_end_do_not_keep_liveness_from_being_heard() -> None:
+async def test_unfinished_calls_do_not_block_the_liveness_check() -> None:
     async with serving(max_requests=1, max_streams=1, health_port=0) as served:
         # More than gRPC lets in: that one is refused says that all places are taken.
         unfinished: list[Any] = [served.channel.stream_stream(SEGMENT)() for _ in range(5)]

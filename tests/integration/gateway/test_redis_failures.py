@@ -43,7 +43,7 @@ def outcomes(served: Served, *names: str) -> float:
     )
 
 
-async def test_killed(served: Served, redis_server: RedisServer) -> None:
+async def test_a_killed_redis_fails_no_request(served: Served, redis_server: RedisServer) -> None:
     async def kill() -> None:
         redis_server.kill()
 
@@ -53,7 +53,9 @@ async def test_killed(served: Served, redis_server: RedisServer) -> None:
     assert served.counted("samserve_redis_breaker_open") == 1
 
 
-async def test_hung_and_back(served: Served, redis_server: RedisServer) -> None:
+async def test_a_hung_redis_fails_no_request_and_is_used_again_afterwards(
+    served: Served, redis_server: RedisServer
+) -> None:
     async def hang() -> None:
         redis_server.pause()
 
@@ -67,7 +69,7 @@ async def test_hung_and_back(served: Served, redis_server: RedisServer) -> None:
             await asyncio.sleep(0.2)
 
 
-async def test_slow(served: Served, redis_server: RedisServer) -> None:
+async def test_a_slow_redis_fails_no_request(served: Served, redis_server: RedisServer) -> None:
     async def slow() -> None:
         async with Redis.from_url(redis_server.url) as client:
             await client.client_pause(4000)
@@ -76,7 +78,7 @@ async def test_slow(served: Served, redis_server: RedisServer) -> None:
     assert outcomes(served, "timeout") > 0
 
 
-async def test_corrupted(served: Served, redis_server: RedisServer) -> None:
+async def test_corrupted_values_are_counted_and_fail_no_request(served: Served, redis_server: RedisServer) -> None:
     async def corrupt() -> None:
         async with Redis.from_url(redis_server.url) as client:
             names = [name async for name in client.scan_iter("samserve:embedding:*")]
@@ -94,7 +96,7 @@ async def test_corrupted(served: Served, redis_server: RedisServer) -> None:
     assert outcomes(served, "rejected") == rejected
 
 
-async def test_absent_from_the_start() -> None:
+async def test_requests_succeed_without_redis_from_the_start() -> None:
     async with serving(redis_url="redis://127.0.0.1:1/0", memory_cache_bytes=0) as served:
         request = pb.SegmentRequest(image=pb.Image(data=photo(1)), prompts=[PNG_CLICK])
         assert not (await served.stub.Segment(request)).cached

@@ -72,14 +72,14 @@ async def test_refusals_name_the_field(clip_repository: Path) -> None:
             assert (refused.code, refused.field) == (grpc.StatusCode.INVALID_ARGUMENT, field)
 
 
-async def test_server_without_clip_refuses_what_no_server_could_take() -> None:
+async def test_server_without_clip_still_validates_text_requests() -> None:
     async with serving() as served:
         for message, field in BAD:
             refused = await refusal(served.stub.Segment(message))
             assert (refused.code, refused.field) == (grpc.StatusCode.INVALID_ARGUMENT, field)
 
 
-async def test_server_without_clip_says_what_it_needs_and_serves_the_rest() -> None:
+async def test_server_without_clip_explains_the_refusal_of_text_and_serves_other_prompts() -> None:
     async with serving() as served:
         refused = await refusal(served.stub.Segment(text_request("a cup")))
         info = await served.stub.GetServerInfo(pb.GetServerInfoRequest())
@@ -94,7 +94,7 @@ async def test_server_without_clip_says_what_it_needs_and_serves_the_rest() -> N
     assert len(click.results) == 1
 
 
-async def test_server_without_the_extra_says_what_to_install(
+async def test_server_without_the_text_extra_names_the_package_to_install(
     clip_repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "tokenizers", None)
@@ -162,7 +162,7 @@ async def test_image_without_a_mask_has_an_empty_answer(clip_repository: Path) -
     assert len(found.text_similarities) == len(found.rles) == len(found.masks) == 0
 
 
-def test_command_finds_what_a_text_describes(
+def test_command_segments_the_object_of_a_text(
     clip_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SAMSERVE_MODEL_REPOSITORY", str(clip_repository))

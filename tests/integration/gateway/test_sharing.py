@@ -59,7 +59,7 @@ async def test_tenants_and_secrets_part_the_cache(redis_server: RedisServer) -> 
             assert refused.code is grpc.StatusCode.NOT_FOUND
 
 
-async def test_memory_tier_forgets_the_least_recently_used() -> None:
+async def test_a_memory_tier_of_zero_bytes_stores_nothing() -> None:
     async with serving(memory_cache_bytes=0) as served:
         assert not (await segment(served, photo(1))).cached
         assert not (await segment(served, photo(1))).cached

@@ -22,7 +22,7 @@ HEALTH = "/grpc.health.v1.Health/Check"
 
 
 @pytest.mark.parametrize("sent", [b"", preface()[:10], preface()], ids=["nothing", "half a preface", "a preface"])
-async def test_a_client_that_hangs_without_a_call_does_not_hold_it_up(sent: bytes) -> None:
+async def test_an_idle_connection_does_not_delay_shutdown(sent: bytes) -> None:
     async with asyncio.timeout(GRACE_SECONDS / 2):
         async with gateway(Settings(port=0, stop_grace_seconds=GRACE_SECONDS)) as running:
             _, writer = await asyncio.open_connection(*running.address.split(":"))
@@ -31,7 +31,7 @@ async def test_a_client_that_hangs_without_a_call_does_not_hold_it_up(sent: byte
         writer.close()
 
 
-async def test_who_watches_its_health_hears_of_the_end_and_does_not_hold_it_up() -> None:
+async def test_health_watchers_are_notified_and_do_not_delay_shutdown() -> None:
     async with asyncio.timeout(GRACE_SECONDS / 2), AsyncExitStack() as stack:
         async with gateway(Settings(port=0, stop_grace_seconds=GRACE_SECONDS)) as running:
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(running.address))
@@ -41,7 +41,7 @@ async def test_who_watches_its_health_hears_of_the_end_and_does_not_hold_it_up()
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-async def test_a_call_whose_request_is_still_on_its_way_is_answered() -> None:
+async def test_a_call_whose_message_arrives_during_shutdown_is_answered() -> None:
     async with AsyncExitStack() as stack:
         running = await stack.enter_async_context(gateway(Settings(port=0, stop_grace_seconds=GRACE_SECONDS)))
         reader, writer = await asyncio.open_connection(*running.address.split(":"))

@@ -436,7 +436,7 @@ def ended(served: Served, rpc: str, code: str) -> float:
     return served.counted("samserve_requests_total", rpc=rpc, code=code)
 
 
-async def test_a_client_that_does_not_read_grows_nothing_and_loses_its_stream() -> None:
+async def test_a_client_that_does_not_read_loses_its_stream_and_uses_bounded_memory() -> None:
     # Small windows of flow control, so that the client's side is full after few answers.
     narrow = [("grpc.http2.lookahead_bytes", 65_536), ("grpc.http2.bdp_probe", 0)]
     async with (

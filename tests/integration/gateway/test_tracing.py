@@ -66,7 +66,7 @@ async def test_a_warm_call_has_no_span_of_the_encoder() -> None:
     assert look.attributes == {"samserve.found_in": "memory"}
 
 
-async def test_what_a_stream_has_encoded_lies_under_the_stream() -> None:
+async def test_encode_spans_are_children_of_their_streams_span() -> None:
     exporter = InMemorySpanExporter()
     async with traced(exporter) as served:
         call: Any = served.stub.SegmentGaze(metadata=SAMPLED)
@@ -86,7 +86,7 @@ async def test_what_a_stream_has_encoded_lies_under_the_stream() -> None:
     assert {"encode", "mask_decode", "post_process"} <= set(under)
 
 
-async def test_faults_of_the_caller_and_of_the_server_are_told_apart() -> None:
+async def test_only_server_errors_mark_the_span_as_failed() -> None:
     exporter = InMemorySpanExporter()
     async with traced(exporter, backend="triton", triton="127.0.0.1:1") as served:
         await refusal(served.stub.Segment(CLICK))
@@ -110,7 +110,7 @@ async def test_a_call_without_a_trace_begins_one(traceparent: str) -> None:
     assert span.parent is None
 
 
-async def test_what_the_caller_does_not_sample_is_not_sent() -> None:
+async def test_unsampled_traces_are_not_exported() -> None:
     exporter = InMemorySpanExporter()
     async with traced(exporter) as served:
         await served.stub.Segment(CLICK, metadata=(("traceparent", f"00-{TRACE:032x}-{PARENT:016x}-00"),))
@@ -148,7 +148,9 @@ async def test_spans_go_where_the_standard_variables_say(monkeypatch: pytest.Mon
     assert {int.from_bytes(span.trace_id) for span in spans} == {TRACE}
 
 
-async def test_without_the_extra_a_gateway_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_gateway_without_the_tracing_extra_names_the_package_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delitem(sys.modules, "samserve.observability.tracing")
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(TracingMissing, match=r"opentelemetry\.sdk\.trace is missing: pip install -e '\.\[tracing\]'"):

@@ -127,7 +127,7 @@ async def test_every_metric_is_exported_and_every_panel_and_rule_has_its_answer(
         assert not [title for title, axes in drawn.items() if not axes.texts and not axes.child_axes[0].lines]
 
 
-async def test_an_expression_that_is_none_is_refused(
+async def test_an_invalid_expression_is_rejected(
     prometheus: Callable[[Mapping[str, str]], Prometheus],
 ) -> None:
     reader = await asyncio.to_thread(prometheus, {})

@@ -49,7 +49,7 @@ def test_alerts_fire_when_they_should(promtool: str, name: str) -> None:
     run(promtool, "test", "rules", name, folder=MONITORING / "tests")
 
 
-def test_every_alert_has_been_seen_to_fire() -> None:
+def test_every_alert_fires_in_a_test() -> None:
     expected = {
         expectation["alertname"]
         for path in (MONITORING / "tests").glob("*.yaml")
@@ -60,7 +60,7 @@ def test_every_alert_has_been_seen_to_fire() -> None:
     assert expected == {alert["alert"] for alert in ALERTS}
 
 
-def test_every_alert_says_how_urgent_it_is_what_is_wrong_and_how_much() -> None:
+def test_every_alert_has_severity_summary_and_value() -> None:
     for alert in ALERTS:
         assert alert["labels"]["severity"] in ("page", "ticket")
         assert alert["annotations"].keys() == {"summary", "description", "runbook_url"}

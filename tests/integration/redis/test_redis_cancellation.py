@@ -15,7 +15,7 @@ KEYS = 8
 CONNECTIONS = 3
 
 
-async def test_nobody_gets_the_reply_to_a_cancelled_call(gateways: Gateways) -> None:
+async def test_the_reply_to_a_cancelled_call_reaches_no_other_caller(gateways: Gateways) -> None:
     gateway = gateways.start(max_connections=CONNECTIONS)
     cache = gateway.cache(LARGE)
     for number in range(KEYS):

@@ -21,7 +21,7 @@ async def is_granted(lease: RedisEncodeLease) -> bool:
         return granted
 
 
-async def test_one_gateway_at_a_time(gateways: Gateways, raw: Redis) -> None:
+async def test_one_gateway_at_a_time_holds_the_lease(gateways: Gateways, raw: Redis) -> None:
     first, second = gateways.start(), gateways.start()
     async with first.lease().try_acquire(KEY) as granted:
         assert granted
@@ -36,14 +36,14 @@ async def test_one_gateway_at_a_time(gateways: Gateways, raw: Redis) -> None:
     assert second.observer.calls == {("lease", "busy"): 1, ("lease", "ok"): 2}
 
 
-async def test_among_many_at_once_one_is_granted(gateways: Gateways) -> None:
+async def test_one_of_many_concurrent_callers_is_granted_the_lease(gateways: Gateways) -> None:
     leases = [gateways.start().lease() for _ in range(5)]
     async with AsyncExitStack() as held:
         answers = await asyncio.gather(*(held.enter_async_context(lease.try_acquire(KEY)) for lease in leases))
     assert sorted(answers) == [False, False, False, False, True]
 
 
-async def test_given_back_when_the_holder_fails_or_is_cancelled(gateways: Gateways, raw: Redis) -> None:
+async def test_the_lease_is_released_when_the_holder_fails_or_is_cancelled(gateways: Gateways, raw: Redis) -> None:
     lease = gateways.start().lease()
     entered = asyncio.Event()
 
@@ -77,7 +77,7 @@ async def test_cancelled_while_acquiring_leaves_no_lease(gateways: Gateways, raw
     assert not await raw.exists(NAME)
 
 
-async def test_kept_alive_while_held(gateways: Gateways, raw: Redis) -> None:
+async def test_the_lease_is_renewed_while_it_is_held(gateways: Gateways, raw: Redis) -> None:
     holder, other = gateways.start(), gateways.start()
     left_milliseconds, renewals = 0, -1
 
@@ -115,7 +115,7 @@ asyncio.run(main())
 """
 
 
-async def test_lost_by_a_holder_that_dies(gateways: Gateways, redis_server: RedisServer) -> None:
+async def test_the_lease_of_a_dead_holder_expires(gateways: Gateways, redis_server: RedisServer) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", HOLDER, redis_server.url, KEY, stdout=asyncio.subprocess.PIPE
     )
@@ -152,7 +152,7 @@ async def evaluated(raw: Redis, count: int) -> bool:
     return await evaluations(raw) >= count
 
 
-async def test_granted_to_everyone_without_redis(gateways: Gateways, redis_server: RedisServer) -> None:
+async def test_the_lease_is_granted_to_all_without_redis(gateways: Gateways, redis_server: RedisServer) -> None:
     first, second = gateways.start(), gateways.start()
     redis_server.kill()
     async with first.lease().try_acquire(KEY) as granted, second.lease().try_acquire(KEY) as also_granted:
@@ -164,7 +164,7 @@ async def test_granted_to_everyone_without_redis(gateways: Gateways, redis_serve
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_granted_while_redis_hangs_and_given_back_when_it_goes_on(
+async def test_the_lease_is_granted_while_redis_hangs_and_released_afterwards(
     gateways: Gateways, redis_server: RedisServer
 ) -> None:
     gateway, other = gateways.start(), gateways.start()
@@ -179,7 +179,9 @@ async def test_granted_while_redis_hangs_and_given_back_when_it_goes_on(
     await eventually(lambda: is_granted(other.lease()))
 
 
-async def test_survives_redis_dying_while_held(gateways: Gateways, redis_server: RedisServer) -> None:
+async def test_a_redis_restart_during_a_lease_blocks_no_later_lease(
+    gateways: Gateways, redis_server: RedisServer
+) -> None:
     holder, other = gateways.start(), gateways.start()
     async with holder.lease(ttl_seconds=0.3).try_acquire(KEY) as granted:
         assert granted
@@ -190,7 +192,7 @@ async def test_survives_redis_dying_while_held(gateways: Gateways, redis_server:
     await eventually(lambda: is_granted(other.lease()))
 
 
-async def test_without_redis_there_is_nobody_to_wait_for() -> None:
+async def test_the_local_lease_is_always_granted() -> None:
     lease = LocalEncodeLease()
     async with lease.try_acquire(KEY) as granted, lease.try_acquire(KEY) as again:
         assert granted

@@ -72,9 +72,7 @@ def test_every_part_gives_figures_on_the_cpu(installation: TritonInstallation, t
     assert set(SHARED_MEMORY.glob(f"{BACKEND_MEMORY}*")) <= before
 
 
-def test_what_does_not_fit_into_the_budget_is_ended_and_said_so(
-    installation: TritonInstallation, tmp_path: Path
-) -> None:
+def test_parts_beyond_the_budget_are_stopped_and_reported(installation: TritonInstallation, tmp_path: Path) -> None:
     out = tmp_path / "figures.jsonl"
     started = time.monotonic()
     done = subprocess.run(command(out, 18), cwd=ROOT, capture_output=True, text=True, check=False)

@@ -78,7 +78,7 @@ async def test_embeddings_survive_triton_being_killed_and_restarted(
         np.testing.assert_allclose(logits(after), logits(before), atol=0.01)
 
 
-async def test_callers_of_a_hung_triton_are_told_so_within_seconds(new_triton: NewTriton) -> None:
+async def test_a_hung_triton_fails_calls_within_seconds(new_triton: NewTriton) -> None:
     triton = new_triton()
     await start(triton)
     async with on_triton(triton) as served:

@@ -120,7 +120,7 @@ async def test_requests_whose_deadline_passed_in_the_queue_are_never_run(triton:
         assert await run_until_now(triton, model, served) == run + 2
 
 
-async def test_what_triton_still_writes_for_a_cancelled_request_reaches_nobody(triton: TritonServer) -> None:
+async def test_late_output_of_a_cancelled_request_overwrites_no_other_result(triton: TritonServer) -> None:
     connection = TritonConnection(triton.address, poll_seconds=5, infer_seconds=30)
     manifest = await connection.manifest()
     # Of four masks for each prompt, in single precision, and as much again.

@@ -36,7 +36,7 @@ def assorted_prompts(mask: pb.LowResMask) -> list[pb.Prompt]:
 
 
 @pytest.mark.parametrize("settings", [{}, BY_WIRE], ids=["shared memory", "wire"])
-async def test_masks_are_those_of_the_embedded_engine(triton: TritonServer, settings: dict[str, Any]) -> None:
+async def test_masks_equal_those_of_onnxruntime(triton: TritonServer, settings: dict[str, Any]) -> None:
     async with serving() as embedded, on_triton(triton, **settings) as served:
         assert await transport(served) == ("wire" if settings else "shared_memory")
         first = await embedded.stub.Segment(request(1))
@@ -46,7 +46,7 @@ async def test_masks_are_those_of_the_embedded_engine(triton: TritonServer, sett
             np.testing.assert_allclose(logits(answer), logits(expected), atol=0.05, rtol=0.01)
 
 
-async def test_embeddings_are_those_of_the_embedded_engine(triton: TritonServer) -> None:
+async def test_embeddings_equal_those_of_onnxruntime(triton: TritonServer) -> None:
     async with serving() as embedded, on_triton(triton) as served:
         message = pb.GetEmbeddingRequest(image=pb.Image(data=photo(3)))
         expected, answer, again = [await gateway.stub.GetEmbedding(message) for gateway in (embedded, served, served)]

@@ -78,7 +78,7 @@ def test_a_larger_cache_saves_encoders_and_costs_shards() -> None:
 
 
 @pytest.mark.parametrize("grown", [{"images_per_day": 1e7}, {"prompts_per_image": 80}, {"gaze_streams": 10_000}])
-def test_nothing_shrinks_when_demand_grows(grown: dict[str, float]) -> None:
+def test_capacity_never_falls_as_demand_grows(grown: dict[str, float]) -> None:
     before, after = plan(DEMAND, Costs()), plan(replace(DEMAND, **grown), Costs())
     assert all(more.count >= less.count for less, more in zip(before.needs, after.needs, strict=True))
     assert any(more.count > less.count for less, more in zip(before.needs, after.needs, strict=True))

@@ -114,7 +114,7 @@ def test_the_newest_line_of_a_figure_counts() -> None:
     assert row(text, "bias", "compiled, CUDA graph")[2] == "45.0"
 
 
-def test_a_later_failure_does_not_replace_a_figure_and_is_told_where_there_is_none() -> None:
+def test_a_failure_is_shown_only_where_there_is_no_figure() -> None:
     failures = [
         {"stage": "encoder", "name": "bias", "mode": "compiled, CUDA graph", "skipped": "no time", **FACTS},
         {"stage": "encoder", "name": "new", "mode": "eager", "failed": "RuntimeError: no memory", **FACTS},
@@ -165,7 +165,7 @@ def pages(tmp_path: Path) -> Callable[..., int]:
     return run
 
 
-def test_check_finds_what_writing_mends(
+def test_check_reports_stale_tables_that_writing_updates(
     pages: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "docs" / "page.md"

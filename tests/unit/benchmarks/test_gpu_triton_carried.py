@@ -83,7 +83,7 @@ def test_sizes_above_the_limits_are_refused(sizes: dict[str, int], message: str)
     carried.check_sizes([Item(path, "x", "1", nbytes - 1, "") for path, nbytes in sizes.items() if nbytes > 1])
 
 
-def test_archives_do_not_depend_on_who_packs_them_and_when(tmp_path: Path) -> None:
+def test_archives_are_reproducible(tmp_path: Path) -> None:
     (tmp_path / "draft").mkdir()
     (tmp_path / "draft" / "file").write_text("content")
     trim.pack(tmp_path / "draft", tmp_path / "archive.tar.xz")

@@ -95,7 +95,7 @@ def test_a_photo_that_the_server_saw_in_another_size_is_not_drawn_on(
         (["serve", "--model-repository", "/nowhere"], "with build_engines.py"),
     ],
 )
-def test_what_the_user_can_mend_is_said_in_one_line(
+def test_user_errors_are_reported_in_one_line(
     arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 2
@@ -118,7 +118,7 @@ def test_wrong_flags_are_said_in_one_line(arguments: list[str], line: str, capsy
     assert line in told(capsys)
 
 
-def test_the_servers_refusal_is_said_in_one_line(
+def test_a_refusal_of_the_server_is_reported_in_one_line(
     gateway: ScriptedGateway, photo: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gateway.failures.append(Failure(grpc.StatusCode.INTERNAL, "broken"))

@@ -21,7 +21,7 @@ NOWHERE = "127.0.0.1:1"
     ],
     ids=lambda command: " ".join((command[0], command[-1])),
 )
-def test_a_place_that_cannot_be_written_is_told_before_the_work(
+def test_an_unwritable_output_is_reported_before_the_work(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for place, told in ((tmp_path / "missing" / "out.gif", "create it first"), (tmp_path, "is a folder")):

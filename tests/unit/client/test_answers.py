@@ -39,14 +39,14 @@ def test_logits_are_float32_and_empty_where_not_asked_for(client: Any) -> None:
     assert client.segment(b"image", [(1, 2)], low_res_masks=False).low_res_masks.shape == (3, 0, 0)
 
 
-def test_where_the_embedding_came_from_and_where_the_time_went(client: Any) -> None:
+def test_results_carry_embedding_source_and_timings(client: Any) -> None:
     result = client.segment(b"image", [(1, 2)])
     assert (result.cached, result.embedding_source) == (True, "memory")
     assert result.timings.decode_seconds == pytest.approx(0.005)
     assert result.timings.round_trip_seconds > 0
 
 
-def test_embed_tells_the_sizes(client: Any) -> None:
+def test_embed_returns_the_sizes(client: Any) -> None:
     embedded = client.embed(b"image")
     assert (embedded.original_size, embedded.input_size) == ((6, 8), (12, 16))
     assert (embedded.cached, embedded.embedding_source) == (False, "encoded")

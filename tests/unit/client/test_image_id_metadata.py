@@ -92,7 +92,7 @@ async def answered(stream: AsyncGazeStream) -> None:
     await anext(stream)
 
 
-async def test_who_iterates_before_the_first_message_waits_for_it(asynchronous: AsyncClient) -> None:
+async def test_iterating_before_the_first_message_waits_for_it(asynchronous: AsyncClient) -> None:
     async with asynchronous.gaze() as stream:
         waiting = asyncio.ensure_future(anext(stream))
         given_up = asyncio.ensure_future(anext(stream))
@@ -102,7 +102,7 @@ async def test_who_iterates_before_the_first_message_waits_for_it(asynchronous: 
         assert await waiting
 
 
-async def test_leaving_a_stream_that_was_not_begun_ends_who_waits_for_it(
+async def test_closing_an_unopened_stream_cancels_waiting_readers(
     asynchronous: AsyncClient, gateway: ScriptedGateway
 ) -> None:
     async with asynchronous.gaze() as stream:

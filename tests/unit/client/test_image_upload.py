@@ -95,7 +95,7 @@ def test_pixels_travel_without_loss_and_always_as_the_same_file() -> None:
     ],
     ids=["grey", "alpha", "float", "empty"],
 )
-def test_other_arrays_are_refused_with_what_is_wanted(pixels: npt.NDArray[Any]) -> None:
+def test_arrays_of_other_shapes_are_refused_with_the_expected_one(pixels: npt.NDArray[Any]) -> None:
     with pytest.raises(InvalidRequest, match=r"uint8 \[H, W, 3\]"):
         ImageSource.of(pixels)
 

@@ -45,21 +45,21 @@ def test_a_server_that_stays_unavailable_is_reported_with_its_address_and_its_ad
     assert len(gateway.requests) == 4
 
 
-def test_nobody_listening_is_unavailable_within_seconds(connect: Any) -> None:
+def test_an_address_without_a_server_is_unavailable_within_seconds(connect: Any) -> None:
     started = time.monotonic()
     with connect("127.0.0.1:1") as client, pytest.raises(Unavailable, match="check the address"):
         client.server_info()
     assert time.monotonic() - started < 10
 
 
-def test_an_overloaded_server_is_asked_again_when_it_said(client: Any, gateway: ScriptedGateway) -> None:
+def test_an_overloaded_server_is_retried_after_the_requested_delay(client: Any, gateway: ScriptedGateway) -> None:
     gateway.failures.append(busy(0.2))
     result = client.segment(b"image", POINT)
     assert gateway.sources == ["data", "data"]
     assert result.timings.round_trip_seconds >= 0.2
 
 
-def test_an_overloaded_server_is_not_asked_for_ever(client: Any, gateway: ScriptedGateway) -> None:
+def test_retries_of_an_overloaded_server_are_limited(client: Any, gateway: ScriptedGateway) -> None:
     gateway.failures.extend([busy(0.01)] * 9)
     with pytest.raises(Overloaded) as caught:
         client.segment(b"image", POINT)
@@ -67,7 +67,7 @@ def test_an_overloaded_server_is_not_asked_for_ever(client: Any, gateway: Script
     assert len(gateway.requests) == 4
 
 
-def test_a_wait_that_outlasts_the_deadline_is_not_begun(client: Any, gateway: ScriptedGateway) -> None:
+def test_a_retry_delay_beyond_the_deadline_fails_at_once(client: Any, gateway: ScriptedGateway) -> None:
     gateway.failures.append(busy(60))
     started = time.monotonic()
     with pytest.raises(Overloaded):
@@ -108,7 +108,7 @@ def test_the_deadline_covers_the_whole_call(connect: Any, gateway: ScriptedGatew
         client.segment(b"image", POINT)
 
 
-def test_a_call_without_time_sends_nothing(client: Any, gateway: ScriptedGateway) -> None:
+def test_a_call_with_a_timeout_of_zero_sends_nothing(client: Any, gateway: ScriptedGateway) -> None:
     with pytest.raises(DeadlineExceeded):
         client.segment(b"image", POINT, timeout_seconds=0)
     assert not gateway.requests

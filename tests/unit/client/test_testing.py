@@ -117,7 +117,7 @@ def test_masks_of_another_size_than_the_image_are_said(photo: bytes) -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_a_failure_that_was_told_is_raised_once(
+def test_a_scripted_failure_is_raised_once(
     gateway: FakeGateway, client: Client, photo: bytes, error: ClientError
 ) -> None:
     gateway.fail(error)
@@ -146,7 +146,7 @@ def test_images_are_known_by_their_ids_until_they_are_forgotten(
     assert not client.segment(photo, box=[0, 0, 9, 9]).cached
 
 
-def test_what_is_no_image_is_refused(client: Client) -> None:
+def test_a_file_that_is_not_an_image_is_refused(client: Client) -> None:
     with pytest.raises(InvalidRequest, match=r"image\.data: is not an image"):
         client.embed(b"no image")
 

@@ -58,7 +58,7 @@ def test_the_readme_links_to_the_index() -> None:
     assert "docs/README.md" in links(ROOT / "README.md")
 
 
-def test_a_link_to_nothing_is_found(tmp_path: Path) -> None:
+def test_a_broken_link_is_reported(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# A b, c\n[1](#a-b-c) [2](#a-b) [3](page.md#a-b-c) [4](none.md)\n```\n[5](none.md)\n```\n")
     assert list(broken(page)) == ["#a-b", "none.md"]

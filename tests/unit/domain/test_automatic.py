@@ -77,7 +77,7 @@ def test_defaults_are_sams_and_pass() -> None:
         ),
     ],
 )
-def test_refusal_says_what_to_change(parameters: AutomaticMaskParameters, field: str, text: str) -> None:
+def test_refusals_name_the_parameter_to_change(parameters: AutomaticMaskParameters, field: str, text: str) -> None:
     with pytest.raises(InvalidParameter, match=text) as refused:
         parameters.check()
     assert refused.value.field == field

@@ -37,7 +37,7 @@ def refined_from(history: PromptHistory) -> float | None:
     return None if mask_input is None else float(mask_input[0, 0])
 
 
-def test_what_is_added_refines_the_answer_before_it() -> None:
+def test_an_added_point_refines_the_previous_mask() -> None:
     history = PromptHistory()
     apply(history, AddPoint(1, 1, 1), answer=1)
     assert refined_from(history) is None
@@ -55,7 +55,7 @@ def test_an_answer_that_was_cancelled_is_refined_from_the_one_before() -> None:
     assert refined_from(history) == 1
 
 
-def test_where_a_point_ends_counts_and_not_the_way_there() -> None:
+def test_only_the_final_position_of_a_moved_point_counts() -> None:
     history = PromptHistory()
     apply(history, AddPoint(1, 1, 1), answer=1)
     apply(history, AddPoint(2, 2, 0), answer=2)
@@ -67,7 +67,7 @@ def test_where_a_point_ends_counts_and_not_the_way_there() -> None:
     assert history.current.points == ((1, 1, 1), (2, 2, 0))
 
 
-def test_what_is_removed_leaves_no_trace() -> None:
+def test_a_removed_point_leaves_no_mask_input() -> None:
     history = PromptHistory()
     apply(history, AddPoint(1, 1, 1), answer=1)
     apply(history, SetBox(BOX), answer=2)
@@ -77,7 +77,7 @@ def test_what_is_removed_leaves_no_trace() -> None:
     assert history.current.is_empty
 
 
-def test_undo_gives_back_the_prompt_and_what_it_was_refined_from() -> None:
+def test_undo_restores_the_prompt_and_its_mask_input() -> None:
     history = PromptHistory()
     apply(history, AddPoint(1, 1, 1), answer=1)
     apply(history, AddPoint(2, 2, 1), answer=2)

@@ -59,7 +59,7 @@ def test_memory_order_of_the_values_does_not_matter() -> None:
     assert pack(transposed, KEY, MANIFEST) == pack(an_embedding, KEY, MANIFEST)
 
 
-def test_what_is_read_back_cannot_be_written_to() -> None:
+def test_embeddings_read_back_are_read_only() -> None:
     back = unpack(pack(an_embedding, KEY, MANIFEST), KEY, MANIFEST)
     with pytest.raises(ValueError, match="read-only"):
         back.values[0] = 1

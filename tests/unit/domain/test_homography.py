@@ -42,7 +42,7 @@ def test_two_frames_known_to_one_plane_are_known_to_each_other(
 
 
 @given(homographies())
-def test_what_a_camera_does_is_plausible(homography: plane.Homography) -> None:
+def test_camera_motions_are_plausible(homography: plane.Homography) -> None:
     assert plane.is_plausible(homography, SIZE)
 
 
@@ -71,7 +71,7 @@ def test_any_nine_numbers_are_judged_without_a_warning(first: plane.Homography, 
 
 
 @given(homographies(), st.sampled_from([1e-300, 1e300]))
-def test_a_homographys_scale_means_nothing(homography: plane.Homography, scale: float) -> None:
+def test_scaling_a_homography_does_not_change_it(homography: plane.Homography, scale: float) -> None:
     assert plane.is_invertible(scale * homography)
     np.testing.assert_allclose(plane.between(homography, scale * homography), plane.IDENTITY, atol=1e-9)
 
@@ -104,7 +104,7 @@ def test_another_scene_has_changed_and_other_light_has_not() -> None:
     assert scene_change(scene(1), brighter, plane.IDENTITY, SIZE) < 0.01
 
 
-def test_frames_that_share_nothing_have_changed() -> None:
+def test_frames_without_overlap_have_changed() -> None:
     away = np.array([[1.0, 0, 5000], [0, 1, 0], [0, 0, 1]])
     assert scene_change(scene(1), scene(1), away, SIZE) == 1
 

@@ -34,5 +34,5 @@ def test_key_binds_secret_tenant_image_and_model() -> None:
     assert len(keys) == 2 * 3 * 2 * 2
 
 
-def test_key_tells_nothing_of_the_image() -> None:
+def test_the_key_does_not_reveal_the_image() -> None:
     assert DOG.removeprefix("sha256:") not in EmbeddingKey.derive(b"s", "", DOG, MODEL)

@@ -92,7 +92,7 @@ def test_the_interior_point_of_a_disc_is_its_middle_and_of_a_ring_is_not() -> No
     assert 5 < np.hypot(*(ring / 4 - 16.5)) < 12
 
 
-def test_nothing_has_neither_box_nor_inside() -> None:
+def test_an_empty_mask_has_neither_box_nor_interior_point() -> None:
     frame = ImageFrame(Size(128, 128), IMAGE_SIZE)
     empty = np.zeros((SIDE, SIDE), dtype=np.bool_)
     assert bounding_box(empty, frame) is None
@@ -100,7 +100,7 @@ def test_nothing_has_neither_box_nor_inside() -> None:
     assert overlap(empty, empty) == 0
 
 
-def test_what_lies_in_the_padding_is_not_seen() -> None:
+def test_logits_in_the_padding_are_ignored() -> None:
     frame = ImageFrame(Size(64, 128), IMAGE_SIZE)
     mask = visible(np.ones((SIDE, SIDE), dtype=np.float32), frame)
     assert mask[:16].all()
@@ -109,7 +109,7 @@ def test_what_lies_in_the_padding_is_not_seen() -> None:
 
 
 @given(frames, blobs)
-def test_a_mask_seen_from_its_own_frame_is_itself(frame: ImageFrame, shape: tuple[float, float, float]) -> None:
+def test_warping_by_the_identity_keeps_the_mask(frame: ImageFrame, shape: tuple[float, float, float]) -> None:
     logits = blob(frame, *shape)
     same = seen_from(logits, frame, plane.IDENTITY, frame)
     assert overlap(same, visible(logits, frame)) > 0.9 or not visible(logits, frame).any()

@@ -24,7 +24,7 @@ def disc(size: Size, row: int, column: int, radius: int) -> Mask:
     return Mask(size, np.asfortranarray(pixels), 0, 0, 0.9, 0.9, np.zeros((0, 0), np.float32))
 
 
-def test_object_is_sharp_in_the_middle_and_what_is_around_it_is_blurred() -> None:
+def test_a_crop_keeps_the_object_sharp_and_blurs_its_surroundings() -> None:
     size = Size(150, 200)
     crop = noise_crop(size, disc(size, 70, 90, 22))
     assert crop.shape == (3, SIDE, SIDE)
@@ -34,7 +34,7 @@ def test_object_is_sharp_in_the_middle_and_what_is_around_it_is_blurred() -> Non
     assert middle.std() > 4 * corner.std()
 
 
-def test_object_at_the_edge_brings_nothing_from_beyond_the_photo() -> None:
+def test_a_crop_at_the_edge_is_filled_beyond_the_photo() -> None:
     size = Size(60, 200)
     for row, column in ((0, 0), (59, 199), (0, 199), (59, 0)):
         crop = noise_crop(size, disc(size, row, column, 20))

@@ -86,7 +86,7 @@ def test_coordinates_outside_the_image_are_refused_by_field(
         ),
     ],
 )
-def test_a_refused_coordinate_is_told_with_all_its_digits(x: float, space: CoordinateSpace, told: str) -> None:
+def test_a_refusal_prints_all_digits_of_a_coordinate(x: float, space: CoordinateSpace, told: str) -> None:
     with pytest.raises(InvalidPrompt, match=told):
         check_inside([clicks((x, 0, 1))], space, SIZE)
 
@@ -112,7 +112,7 @@ def test_a_box_becomes_two_corners_and_no_padding_point() -> None:
     assert rows.point_coords.tolist() == [[[20, 40], [2, 4], [6, 8]]]
 
 
-def test_shorter_rows_are_filled_with_what_the_decoder_ignores() -> None:
+def test_shorter_prompts_are_padded_with_ignored_points() -> None:
     rows = batch(clicks((1, 1, 1), (2, 2, 0)), box(0, 0, 5, 5), logits(16, 2.0))
     padding = int(PointLabel.BATCH_PADDING)
     assert rows.point_labels.tolist() == [[1, 0, -1], [2, 3, padding], [padding] * 3]

@@ -66,7 +66,7 @@ def test_the_former_variable_of_threads_gives_way_to_the_current_one(monkeypatch
     assert Settings().onnxruntime_threads == 2
 
 
-def test_an_unknown_engine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_backend_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAMSERVE_ENGINE", "steam")
     with pytest.raises(ValidationError, match="engine"):
         Settings()

@@ -82,7 +82,7 @@ async def test_the_first_state_is_in_service_before_the_context_begins() -> None
         assert service.told == [first, True]
 
 
-async def test_what_fails_before_the_first_state_is_raised() -> None:
+async def test_a_failure_before_the_first_state_is_raised() -> None:
     with pytest.raises(ModelUnavailable, match="not at all"):
         async with swapper(Service()).following(states(ModelUnavailable("not at all", 1.0), closed=[])):
             pass

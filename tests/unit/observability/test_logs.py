@@ -29,7 +29,7 @@ def test_no_text_breaks_a_line_or_drives_a_terminal(message: str, tenant: str) -
 
 
 @given(st.text(), st.text())
-def test_json_gives_back_what_was_logged(message: str, tenant: str) -> None:
+def test_json_lines_hold_all_logged_fields(message: str, tenant: str) -> None:
     read = json.loads(line("json", message, tenant=tenant, seconds=0.25))
     assert (read["message"], read["tenant"], read["seconds"]) == (message, tenant, 0.25)
     assert (read["level"], read["logger"]) == ("INFO", "samserve")

@@ -98,7 +98,7 @@ def test_its_children_end_with_it(make: Make, log: Path, end: Callable[[Componen
     eventually(lambda: is_gone(int(log.read_text())))
 
 
-def test_it_ends_when_the_one_who_started_it_is_killed(tmp_path: Path) -> None:
+def test_a_component_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     code = (
         "import pathlib, sys, time; from stack.component import Component\n"
         f"component = Component('snake', [sys.executable, '-c', {READY!r}], log=pathlib.Path('log'),\n"

@@ -44,7 +44,7 @@ def test_every_route_hashes_the_metadata_that_the_client_sends(production: Any) 
         assert route["route"]["hash_policy"] == [{"header": {"header_name": IMAGE_ID_METADATA_KEY}}]
 
 
-def test_what_is_not_asked_again_are_the_calls_whose_requests_are_streams(production: Any) -> None:
+def test_envoy_retries_all_calls_but_those_with_streamed_requests(production: Any) -> None:
     streams, rest = routes(production)
     streaming = "|".join(method.name for method in RPCS.values() if method.client_streaming)
     escaped = SERVICE_NAME.replace(".", r"\.")

@@ -9,7 +9,7 @@ def test_the_committed_modules_are_up_to_date() -> None:
     assert stale() == [], "run `make unasync` and commit the modules"
 
 
-def test_nothing_asynchronous_is_left_in_code_and_docstrings() -> None:
+def test_the_generated_client_mentions_nothing_asynchronous() -> None:
     for text in modules().values():
         code = text.split("\n", 1)[1]
         assert "async " not in code

@@ -39,7 +39,7 @@ async def test_of_equal_masks_the_one_of_the_highest_predicted_iou_stays() -> No
     assert [mask.point for mask in masks[:4]] == [(5.0, 3.75), (15.0, 3.75), (25.0, 3.75), (35.0, 3.75)]
 
 
-async def test_nothing_runs_ahead_of_the_caller_or_after_it_has_gone() -> None:
+async def test_generation_advances_only_while_the_caller_reads() -> None:
     bench = GeneratorBench()
     async with aclosing(bench.generator.generate(QUERY)) as events:
         assert isinstance(await anext(events), GenerationStarted)

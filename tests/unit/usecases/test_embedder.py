@@ -117,7 +117,7 @@ async def test_cancelled_while_waiting_never_starts_an_encode() -> None:
     assert bench.encoder.encoded == bench.decoder.decoded == bench.admission.in_flight == 0
 
 
-async def test_failed_encode_is_told_and_not_remembered(bench: Bench) -> None:
+async def test_a_failed_encode_is_raised_and_not_cached(bench: Bench) -> None:
     bench.encoder.failing = True
     bench.encoder.let.set()
     with pytest.raises(ModelUnavailable):
@@ -127,7 +127,7 @@ async def test_failed_encode_is_told_and_not_remembered(bench: Bench) -> None:
     assert bench.admission.in_flight == 0
 
 
-async def test_refused_prompts_reach_no_engine(bench: Bench) -> None:
+async def test_refused_prompts_run_no_model(bench: Bench) -> None:
     def refuse(original_size: Size) -> None:
         assert original_size == SIZE
         raise InvalidPrompt("prompts[0]", "outside")

@@ -68,7 +68,7 @@ async def started(multimask_output: bool = True) -> Bench:
     return bench
 
 
-async def test_a_lone_point_gets_three_masks_and_what_refines_it_one() -> None:
+async def test_a_single_point_gets_three_masks_and_its_refinement_one() -> None:
     bench = await started()
     assert len((await bench.after(AddPoint(100, 100, 1))).masks) == 3
     assert len((await bench.after(AddPoint(10, 10, 0))).masks) == 1
@@ -84,7 +84,7 @@ async def test_without_multimask_output_every_answer_is_one_mask() -> None:
     assert len((await bench.after(AddPoint(100, 100, 1))).masks) == 1
 
 
-async def test_undo_gives_the_masks_that_were_there_before() -> None:
+async def test_undo_restores_the_previous_masks() -> None:
     bench = await started()
     await bench.after(AddPoint(100, 100, 1))
     second = await bench.after(AddPoint(200, 150, 1))
@@ -98,7 +98,7 @@ async def test_undo_gives_the_masks_that_were_there_before() -> None:
     np.testing.assert_array_equal(pixels(undone.masks[0]), pixels(second.masks[0]))
 
 
-async def test_a_client_that_waits_for_its_image_or_its_masks_has_cause_to() -> None:
+async def test_a_session_is_working_until_its_masks_are_answered() -> None:
     bench = Bench()
     bench.encoder.let.clear()
     bench.send(SessionStart(image(1)))
@@ -153,7 +153,7 @@ async def test_edits_that_come_while_the_image_is_encoded_are_applied_and_cancel
     assert (bench.encoder.encoded, bench.decoder.begun) == (1, 1)
 
 
-async def test_a_client_that_does_not_read_has_nothing_decoded_and_nothing_kept() -> None:
+async def test_a_client_that_does_not_read_gets_no_decodes_and_bounded_memory() -> None:
     bench = await started()
     await bench.after(AddPoint(1, 1, 1))
     for x in range(1000):
@@ -231,7 +231,7 @@ async def test_another_image_begins_anew() -> None:
     assert len((await bench.after(AddPoint(0.5, 0.5, 1))).masks) == 1
 
 
-async def test_a_failing_decoder_is_told_and_the_session_goes_on() -> None:
+async def test_a_decoder_failure_is_reported_and_the_session_goes_on() -> None:
     bench = await started()
     bench.decoder.error = ModelUnavailable("down", 1.0)
     bench.send(AddPoint(100, 100, 1))
@@ -240,7 +240,7 @@ async def test_a_failing_decoder_is_told_and_the_session_goes_on() -> None:
     assert (await bench.after(MovePoint(0, 100, 100))).masks
 
 
-async def test_what_waits_is_answered_before_the_session_ends() -> None:
+async def test_pending_edits_are_answered_before_the_session_ends() -> None:
     bench = await started()
     last = bench.send(AddPoint(100, 100, 1))
     bench.session.end()

@@ -131,7 +131,7 @@ async def test_bad_text_is_refused_before_anything_runs() -> None:
     assert bench.bench.decoder.batches == bench.ranker.texts == 0
 
 
-async def test_where_there_is_no_room_nothing_runs() -> None:
+async def test_a_full_gateway_runs_no_text_model() -> None:
     bench = TextBench()
     with bench.bench.generations.admit():
         with pytest.raises(CapacityExceeded):
@@ -139,7 +139,7 @@ async def test_where_there_is_no_room_nothing_runs() -> None:
         assert bench.image_decoder.decoded == bench.ranker.texts == 0
 
 
-async def test_room_is_held_to_the_end_and_given_back_by_who_goes_away() -> None:
+async def test_a_place_is_held_to_the_end_and_freed_when_the_caller_leaves() -> None:
     bench = TextBench()
     begun, generations = asyncio.Event(), bench.bench.generations
 

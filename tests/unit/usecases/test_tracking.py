@@ -124,7 +124,7 @@ async def test_a_model_that_is_far_less_sure_has_lost_the_object() -> None:
     assert (await bench.track()).objects[0].state is TrackState.LOST
 
 
-async def test_a_mask_of_something_that_looks_different_is_not_the_object() -> None:
+async def test_a_mask_of_different_appearance_is_not_the_tracked_object() -> None:
     bench = Bench()
     await bench.track({1: click(200, 150)})
     bench.encoder.values = np.array([1, 1, -1, -1], np.float16)

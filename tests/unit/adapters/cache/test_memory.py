@@ -49,7 +49,7 @@ gets = st.tuples(st.just("get"), keys, st.just(0))
 
 
 @given(st.lists(st.one_of(puts, gets), max_size=60))
-def test_behaves_as_the_model(operations: list[tuple[str, EmbeddingKey, int]]) -> None:
+def test_the_cache_behaves_like_a_simple_lru_model(operations: list[tuple[str, EmbeddingKey, int]]) -> None:
     async def scenario() -> None:
         observer = MemoryObserver()
         cache = MemoryEmbeddingCache(MAX_BYTES, observer)
@@ -96,14 +96,14 @@ async def test_holds_exactly_the_bound_and_no_more() -> None:
     assert await cache.get(EmbeddingKey("a")) is None
 
 
-async def test_a_replacement_that_does_not_fit_leaves_nothing_stale() -> None:
+async def test_a_replacement_that_does_not_fit_removes_the_old_entry() -> None:
     cache = MemoryEmbeddingCache(MAX_BYTES, MemoryObserver())
     await cache.put(EmbeddingKey("a"), embedding_of(1, 1))
     await cache.put(EmbeddingKey("a"), embedding_of(2, 11))
     assert await cache.get(EmbeddingKey("a")) is None
 
 
-async def test_nobody_can_change_what_is_stored() -> None:
+async def test_stored_embeddings_are_read_only() -> None:
     cache = MemoryEmbeddingCache(MAX_BYTES, MemoryObserver())
     given_in = embedding_of(1, 4)
     await cache.put(EmbeddingKey("a"), given_in)

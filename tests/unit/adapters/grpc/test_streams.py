@@ -44,7 +44,7 @@ async def one_request() -> AsyncIterator[str]:
     await asyncio.Event().wait()
 
 
-async def test_a_client_that_waits_for_its_answer_is_not_silent_and_has_its_time_after_it() -> None:
+async def test_the_idle_timeout_starts_after_a_pending_answer() -> None:
     session = SlowSession()
     answers = converse(session, one_request(), session.receive, IDLE_SECONDS)
     first = asyncio.ensure_future(anext(answers))
@@ -57,7 +57,7 @@ async def test_a_client_that_waits_for_its_answer_is_not_silent_and_has_its_time
     assert asyncio.get_running_loop().time() - answered >= IDLE_SECONDS
 
 
-async def test_a_client_that_has_nothing_to_wait_for_is_silent() -> None:
+async def test_a_client_that_sends_nothing_and_awaits_nothing_times_out() -> None:
     session = SlowSession()
     answers = converse(session, one_request(), lambda request: None, IDLE_SECONDS)
     with pytest.raises(StreamIdle):

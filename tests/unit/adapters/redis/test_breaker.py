@@ -71,7 +71,7 @@ def test_a_failed_probe_waits_for_another_cool_down() -> None:
     assert bench.observer.changes == [True]
 
 
-def test_a_probe_that_never_reports_blocks_nobody() -> None:
+def test_a_probe_that_never_reports_does_not_block_later_probes() -> None:
     bench = Bench()
     bench.fail(3)
     bench.now = 10.0

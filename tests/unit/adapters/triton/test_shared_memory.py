@@ -93,7 +93,7 @@ async def test_an_embedding_in_use_is_not_written_over(memory: SharedMemory) -> 
     assert await contents(cache, 8) == {6: 6.0, 7: 7.0}
 
 
-async def test_what_finds_all_slots_in_use_is_not_stored(memory: SharedMemory) -> None:
+async def test_an_embedding_is_not_stored_while_all_slots_are_in_use(memory: SharedMemory) -> None:
     cache, observer = cache_of(memory, 1)
     await cache.put(key(0), embedding(0))
     hit = await cache.get(key(0))
@@ -106,7 +106,7 @@ async def test_what_finds_all_slots_in_use_is_not_stored(memory: SharedMemory) -
     assert await cache.get(key(0)) is None
 
 
-async def test_what_the_slab_hands_out_lies_in_the_memory_and_is_read_only(memory: SharedMemory) -> None:
+async def test_embeddings_of_the_slab_are_read_only_views_of_the_memory(memory: SharedMemory) -> None:
     cache, _ = cache_of(memory, 3)
     for number in range(3):
         await cache.put(key(number), embedding(number))
@@ -166,7 +166,7 @@ def test_arrays_outlive_the_name(memory: SharedMemory) -> None:
     assert (array == 7).all()
 
 
-def test_more_than_there_is_is_refused_and_leaves_nothing() -> None:
+def test_an_allocation_beyond_the_memory_is_refused_and_leaves_no_segment() -> None:
     before = set(FOLDER.iterdir())
     with pytest.raises(SharedMemoryUnavailable, match="SAMSERVE_MEMORY_CACHE_BYTES"):
         SharedMemory(1 << 50)

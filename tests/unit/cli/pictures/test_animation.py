@@ -56,7 +56,7 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path: Path) -> None:
     assert frames_per_second(tmp_path) == 25
 
 
-def test_what_cannot_be_read_or_written_is_said(tmp_path: Path) -> None:
+def test_unreadable_and_unwritable_files_are_reported(tmp_path: Path) -> None:
     with pytest.raises(UnreadableVideo, match="no images"):
         list(read_frames(tmp_path))
     (tmp_path / "broken.png").write_bytes(b"hello")
@@ -70,7 +70,7 @@ def test_what_cannot_be_read_or_written_is_said(tmp_path: Path) -> None:
         VideoFile(tmp_path / "out.mov", 25)
 
 
-def test_objects_are_tinted_in_colours_of_their_own_and_nothing_else_is_touched() -> None:
+def test_each_object_is_tinted_in_its_own_colour_and_the_rest_is_unchanged() -> None:
     left, right = np.zeros((30, 40), bool), np.zeros((30, 40), bool)
     left[10:20, 5:15], right[10:20, 25:35] = True, True
     drawn = draw_objects(picture(100), {1: left, 2: right}, "")
@@ -79,7 +79,7 @@ def test_objects_are_tinted_in_colours_of_their_own_and_nothing_else_is_touched(
     assert (drawn[5, 5] == 100).all()
 
 
-def test_the_gaze_is_drawn_where_it_is_hollow_while_not_seen() -> None:
+def test_the_gaze_marker_is_hollow_while_the_gaze_is_invalid() -> None:
     seen, unseen = picture(100), picture(100)
     draw_gaze(seen, [(20, 20), (40, 30)], seen=True)
     draw_gaze(unseen, [(20, 20), (40, 30)], seen=False)

@@ -23,7 +23,7 @@ def rest(subject: Attention, start: float) -> float:
     return start + 29 / 120
 
 
-def test_a_blink_is_held_and_a_longer_absence_is_not() -> None:
+def test_a_blink_holds_the_object_and_a_longer_absence_releases_it() -> None:
     subject = attention()
     last = rest(subject, 0.0)
     assert subject.look(last + 0.1, None).kind is LookKind.HELD
@@ -48,7 +48,7 @@ def test_a_clock_that_starts_again_holds_the_object_as_if_no_time_had_passed() -
     assert subject.look(0.21, None).kind is LookKind.AWAY
 
 
-def test_nothing_is_smoothed_across_a_restart_of_the_clock() -> None:
+def test_smoothing_restarts_with_the_clock() -> None:
     subject = attention()
     rest(subject, 1e6)
     subject.restart_clock()
@@ -57,11 +57,11 @@ def test_nothing_is_smoothed_across_a_restart_of_the_clock() -> None:
     np.testing.assert_array_equal(look.point, THERE)
 
 
-def test_nobody_there_from_the_start_is_away() -> None:
+def test_a_stream_without_a_valid_sample_starts_as_away() -> None:
     assert attention().look(0.0, None).kind is LookKind.AWAY
 
 
-def test_nothing_is_smoothed_across_a_blink() -> None:
+def test_smoothing_restarts_after_a_blink() -> None:
     subject = attention()
     last = rest(subject, 0.0)
     subject.look(last + 0.1, None)

@@ -23,21 +23,21 @@ CANDIDATES = np.stack([disc(12), disc(8), disc(4)])
 CERTAINTIES = np.array([0.6, 0.7, 0.9], np.float32)
 
 
-def test_of_all_that_the_gaze_is_in_the_most_certain() -> None:
+def test_the_most_certain_mask_around_the_gaze_is_chosen() -> None:
     assert looked_at(CANDIDATES, CERTAINTIES, FRAME, MIDDLE) == 2
     assert looked_at(CANDIDATES, CERTAINTIES, FRAME, OUTSIDE_OF_THE_PART) == 1
 
 
-def test_where_the_gaze_is_in_none_the_most_certain() -> None:
+def test_the_most_certain_mask_is_chosen_where_the_gaze_is_in_none() -> None:
     assert looked_at(CANDIDATES, CERTAINTIES, FRAME, CORNER) == 2
 
 
 @pytest.mark.parametrize(("radius", "index"), [(12, 0), (11, 0), (8, 1), (4, 2)])
-def test_what_was_looked_at_before_rather_than_its_part_or_its_whole(radius: float, index: int) -> None:
+def test_the_previous_object_is_preferred_over_its_part_or_its_whole(radius: float, index: int) -> None:
     assert looked_at(CANDIDATES, CERTAINTIES, FRAME, MIDDLE, disc(radius) > 0) == index
 
 
-def test_what_the_gaze_has_left_is_not_kept() -> None:
+def test_the_previous_object_is_dropped_once_the_gaze_has_left_it() -> None:
     whole_first = np.array([0.8, 0.7, 0.9], np.float32)
     assert looked_at(CANDIDATES, whole_first, FRAME, OUTSIDE_OF_THE_PART, disc(4) > 0) == 0
 

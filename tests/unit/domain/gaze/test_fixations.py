@@ -29,7 +29,7 @@ Make = Callable[[Viewing], FixationClassifier]
 
 @each_classifier
 @pytest.mark.parametrize("rate", [60.0, 120.0, 240.0])
-def test_fixations_and_saccades_are_told_apart(make: Make, rate: float) -> None:
+def test_fixations_and_saccades_are_distinguished(make: Make, rate: float) -> None:
     model = GazeModel(rate_hertz=rate, noise=0.1, blinks_per_second=0, fixation_seconds=0.4)
     classifier = make(VIEWING)
     told: dict[EyeEvent, list[bool]] = {EyeEvent.FIXATION: [], EyeEvent.SACCADE: []}

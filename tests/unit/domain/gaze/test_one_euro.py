@@ -26,7 +26,7 @@ def test_a_point_at_rest_passes_unchanged_at_irregular_times(
 
 
 @given(parameters, st.lists(st.tuples(st.floats(1e-4, 0.5), coordinates), min_size=2, max_size=40))
-def test_the_filter_never_leaves_the_range_of_what_it_was_given(
+def test_the_filter_stays_within_the_range_of_its_inputs(
     given: OneEuroParameters, moves: list[tuple[float, float]]
 ) -> None:
     smooth, seconds, values = OneEuroFilter(given), 0.0, []
@@ -56,7 +56,7 @@ def test_speed_lifts_the_cutoff_so_that_fast_moves_lag_less() -> None:
     assert lag(1.0) < lag(0.1) < lag(0.0)
 
 
-def test_the_second_value_is_the_papers() -> None:
+def test_the_second_value_follows_the_one_euro_paper() -> None:
     # alpha = 1 / (1 + tau / te), tau = 1 / (2 pi cutoff); computed by hand for te = 0.1, cutoffs 1 and 1 + beta |dx|.
     smooth = OneEuroFilter(OneEuroParameters(1.0, 0.5, 1.0))
     smooth.filter(0.0, np.array([0.0]))
@@ -73,7 +73,7 @@ def test_reset_forgets() -> None:
     np.testing.assert_array_equal(smooth.filter(0.01, np.array([500.0, 3.0])), [500, 3])
 
 
-def test_times_that_no_float_tells_apart_leave_the_point_where_it_was() -> None:
+def test_equal_timestamps_leave_the_point_unchanged() -> None:
     smooth = OneEuroFilter(OneEuroParameters(1.0, 0.001, 1.0))
     smooth.filter(0.0, np.array([1.0, 1.0]))
     held = smooth.filter(1.76e9, np.array([5.0, 5.0]))

@@ -24,7 +24,7 @@ def panels(board: dict[str, Any]) -> list[dict[str, Any]]:
     return [panel for panel in board["panels"] if panel["type"] != "row"]
 
 
-def test_committed_json_is_what_the_module_makes() -> None:
+def test_the_committed_json_is_up_to_date() -> None:
     assert PATH.read_text() == render(), "make it anew: python -m k8s.monitoring.dashboard"
 
 
@@ -51,7 +51,7 @@ def test_panels_fill_the_grid_without_overlap(board: dict[str, Any]) -> None:
     assert taken == {(x, y) for x in range(COLUMNS) for y in range(max(y for _, y in taken) + 1)}
 
 
-def test_every_panel_says_what_it_shows_and_in_which_unit(panels: list[dict[str, Any]]) -> None:
+def test_every_panel_has_a_description_and_a_unit(panels: list[dict[str, Any]]) -> None:
     for panel in panels:
         assert panel["title"]
         assert panel["description"].endswith("."), panel["title"]

@@ -190,7 +190,7 @@ async def test_a_smoothed_gaze_comes_to_rest_on_the_object_and_keeps_it() -> Non
     assert HERE[0] < trembling.point[0] < HERE[0] + 2
 
 
-async def test_a_saccade_decodes_nothing_and_another_fixation_is_another_object() -> None:
+async def test_a_saccade_decodes_nothing_and_the_next_fixation_is_a_new_object() -> None:
     bench = await started()
     await bench.fixate(HERE)
     on_the_way = await bench.look((200.0, 150.0))
@@ -199,7 +199,7 @@ async def test_a_saccade_decodes_nothing_and_another_fixation_is_another_object(
     assert (second.state, second.object_id, bench.decoder.decoded) == (GazeState.NEW_MASK, 2, 2)
 
 
-async def test_of_three_masks_the_most_certain_that_the_gaze_is_in_is_taken() -> None:
+async def test_the_most_certain_of_the_masks_around_the_gaze_is_chosen() -> None:
     bench = await started()
     bench.decoder.radii = (4.0, -1.0, 3.0, 6.0)
     bench.decoder.iou_predictions = (1.0, 0.95, 0.5, 0.7)
@@ -232,7 +232,7 @@ async def test_the_latest_sample_wins_and_one_decode_is_in_flight() -> None:
     assert bench.decoder.most_in_flight == 1
 
 
-async def test_a_client_that_does_not_read_has_nothing_decoded_and_nothing_kept() -> None:
+async def test_a_client_that_does_not_read_gets_no_decodes_and_bounded_memory() -> None:
     bench = await started()
     decoded = bench.decoder.begun
     for _ in range(1000):
@@ -257,7 +257,7 @@ async def test_blinks_hold_the_object_and_looking_away_releases_it() -> None:
     assert (back.state, back.object_id) == (GazeState.NEW_MASK, 2)
 
 
-async def test_a_gaze_off_the_frame_and_a_doubtful_one_count_as_not_seen() -> None:
+async def test_samples_off_the_frame_or_of_low_confidence_count_as_invalid() -> None:
     bench = await started(GazeOptions(smoothing=None, min_confidence=0.5))
     await bench.fixate(HERE)
     assert (await bench.look((401.0, 100.0))).state is GazeState.HELD
@@ -280,7 +280,7 @@ async def test_samples_before_the_first_frame_are_answered(bench: Bench) -> None
     await bench.until_keyframe(1)
 
 
-async def test_bad_samples_are_refused_one_by_one_and_the_stream_goes_on() -> None:
+async def test_each_bad_sample_is_refused_and_the_stream_goes_on() -> None:
     bench = await started()
     await bench.fixate(HERE)
     now = bench.sequence * 10_000_000
@@ -318,7 +318,7 @@ async def test_nothing_is_read_of_a_sample_that_is_not_valid(confidence: float) 
     )
 )
 @settings(max_examples=50, deadline=None)
-def test_no_clock_keeps_a_stream_from_going_on(steps: list[tuple[int, bool]]) -> None:
+def test_any_device_clock_is_accepted(steps: list[tuple[int, bool]]) -> None:
     async def run() -> None:
         bench = await started()
         await bench.fixate(HERE)
@@ -413,7 +413,7 @@ async def test_frames_like_the_keyframe_are_not_encoded() -> None:
     assert answer.frame_sequence > 1
 
 
-async def test_the_keyframe_ages() -> None:
+async def test_an_old_keyframe_is_replaced() -> None:
     bench = await started()
     bench.now += 5.1
     aged = bench.frame(image(1, nonce=1))
@@ -468,7 +468,7 @@ async def test_gaze_is_mapped_into_the_keyframe_and_the_mask_back_by_the_clients
     assert (resting.state, resting.mask) == (GazeState.SAME_OBJECT, None)
 
 
-async def test_what_the_keyframe_does_not_show_is_not_decoded() -> None:
+async def test_a_gaze_outside_the_keyframe_is_not_decoded() -> None:
     bench = Bench(GazeOptions(smoothing=None, keyframes=KeyframePolicy(max_motion=0.9)))
     bench.frame(image(1), plane.IDENTITY)
     await bench.until_keyframe(1)
@@ -499,7 +499,7 @@ async def test_the_same_object_on_a_new_keyframe_keeps_its_number() -> None:
     assert (answer.state, answer.object_id, answer.keyframe_sequence) == (GazeState.NEW_MASK, 1, keyframe)
 
 
-async def test_a_thing_stays_looked_at_when_its_part_becomes_as_certain_on_a_new_keyframe() -> None:
+async def test_the_object_is_kept_when_its_part_scores_higher_on_a_new_keyframe() -> None:
     bench = await started(AGING)
     thing = await bench.fixate(HERE)
     part, whole = 0.9, 0.8
@@ -520,7 +520,7 @@ async def test_normalized_points_and_small_masks() -> None:
     np.testing.assert_allclose(answer.point or (), (0.25, 1 / 3))
 
 
-async def test_a_decoder_that_fails_is_told_and_left_alone_for_as_long_as_it_asks() -> None:
+async def test_a_decoder_failure_is_reported_and_decodes_pause_for_its_retry_delay() -> None:
     bench = await started()
     bench.decoder.error = ModelUnavailable("down", 2.0)
     for _ in range(10):
@@ -535,7 +535,7 @@ async def test_a_decoder_that_fails_is_told_and_left_alone_for_as_long_as_it_ask
     assert (await bench.look(HERE)).state is GazeState.NEW_MASK
 
 
-async def test_a_client_that_waits_for_its_sample_has_cause_to() -> None:
+async def test_a_session_is_working_until_its_sample_is_answered() -> None:
     bench = await started()
     assert not bench.session.working
     bench.decoder.let.clear()

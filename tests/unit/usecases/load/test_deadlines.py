@@ -42,7 +42,7 @@ def test_a_deadline_that_the_requests_in_flight_outlast_is_refused_with_their_ti
             pass
 
 
-def test_where_nothing_is_in_flight_nobody_is_refused() -> None:
+def test_an_idle_gateway_refuses_no_deadline() -> None:
     clock = Clock()
     admission = DeadlineAdmission(clock)
     busy(admission, clock, 60.0)
@@ -50,7 +50,7 @@ def test_where_nothing_is_in_flight_nobody_is_refused() -> None:
         pass
 
 
-def test_where_few_are_in_flight_an_old_jam_keeps_nobody_out() -> None:
+def test_a_past_overload_refuses_nobody_while_few_are_in_flight() -> None:
     clock = Clock()
     admission = DeadlineAdmission(clock)
     busy(admission, clock, 60.0)
@@ -66,7 +66,7 @@ def test_slow_requests_that_come_alone_do_not_count_against_many_at_once() -> No
         pass
 
 
-def test_what_fails_at_once_makes_nobody_look_fast() -> None:
+def test_immediate_failures_do_not_count_as_throughput() -> None:
     clock = Clock()
     admission = DeadlineAdmission(clock)
     busy(admission, clock, 0.1)

@@ -29,7 +29,7 @@ async def waits(limiter: TenantRateLimiter, user: str) -> bool:
     return True
 
 
-async def test_a_users_turns_are_spaced_and_another_users_are_not_theirs() -> None:
+async def test_turns_are_spaced_for_each_user_separately() -> None:
     clock = Clock()
     limiter = TenantRateLimiter(0.1, clock)
     assert not await waits(limiter, "a")
@@ -70,7 +70,7 @@ class User:
     """Someone whose end can be seen."""
 
 
-async def test_nothing_is_kept_of_users_whose_turn_has_passed() -> None:
+async def test_users_are_forgotten_once_their_turn_has_passed() -> None:
     clock = Clock()
     limiter = TenantRateLimiter(1, clock)
     users = []

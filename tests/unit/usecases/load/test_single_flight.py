@@ -59,7 +59,7 @@ async def test_cancelled_caller_leaves_the_others_unharmed(cancelled: int) -> No
     assert (work.begun, work.cancelled) == (1, 0)
 
 
-async def test_work_that_nobody_waits_for_is_cancelled() -> None:
+async def test_abandoned_work_is_cancelled() -> None:
     flights, work = SingleFlight[str](), Work()
     callers = [asyncio.create_task(flights.join("k", work)) for _ in range(3)]
     await settled()
@@ -100,7 +100,7 @@ async def test_failure_reaches_all_and_the_next_caller_tries_anew() -> None:
     assert await flights.join("k", succeed) == ("made", True)
 
 
-async def test_what_follows_the_result_delays_nobody() -> None:
+async def test_work_after_the_result_delays_no_caller() -> None:
     flights, stored = SingleFlight[str](), asyncio.Event()
 
     async def make_then_store(publish: Publish) -> None:
@@ -114,7 +114,7 @@ async def test_what_follows_the_result_delays_nobody() -> None:
     assert "k" not in flights
 
 
-async def test_close_cancels_what_is_in_flight() -> None:
+async def test_close_cancels_work_in_flight() -> None:
     flights, work = SingleFlight[str](), Work()
     caller = asyncio.create_task(flights.join("k", work))
     await settled()
