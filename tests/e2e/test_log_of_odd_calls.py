@@ -1,4 +1,4 @@
-"""What odd metadata leave in the log: one line for each call, of the gateway's own form."""
+"""Odd metadata leave one log line a call, in the form of the gateway."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""The benchmarks, which nobody runs with each change, still find what they import, and one round is enough for them."""
+"""Every benchmark runs for one round."""
 
 import runpy
 import sys

@@ -1,4 +1,4 @@
-"""The whole way from a checkpoint file to a verified model repository, as the command goes it."""
+"""The build command from a checkpoint file to a verified model repository."""
 
 import math
 import re

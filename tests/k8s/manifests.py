@@ -1,4 +1,4 @@
-"""The manifests as kustomize renders them, and how to find one's way in them."""
+"""Manifests as kustomize renders them, with lookups by kind and name."""
 
 import copy
 import subprocess

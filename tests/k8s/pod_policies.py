@@ -1,4 +1,4 @@
-"""What every pod has to keep to. A policy yields what is wrong, in words."""
+"""Policies for single pods. A policy yields a sentence for each violation."""
 
 import itertools
 import re

@@ -1,4 +1,4 @@
-"""What the cluster's Prometheus is given is what the repository has, and asks for metrics that there are."""
+"""Rules, dashboards and metrics in the cluster are those of the repository."""
 
 import json
 import re

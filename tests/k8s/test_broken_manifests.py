@@ -1,4 +1,4 @@
-"""The policies find what they are for: each of these mistakes is reported by the policy named beside it."""
+"""Each broken manifest is reported by the policy for that mistake."""
 
 import copy
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What the Envoy container runs, run here: its options are taken, and its preStop hook drains it."""
+"""The Envoy container's command: its options are accepted, and its preStop hook drains it."""
 
 import shutil
 import socket

@@ -1,4 +1,4 @@
-"""What the Redis container runs, run here: its configuration is taken, its probe answers, and SIGTERM ends it."""
+"""The Redis container's command: its configuration is accepted, its probe answers, and SIGTERM ends it."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""How the pieces have to fit together. A policy yields what is wrong, in words."""
+"""Policies for what connects workloads. A policy yields a sentence for each violation."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What the four calls answer."""
+"""Unary calls through a real gateway: embeddings, masks, server info, health and metrics."""
 
 import asyncio
 import io

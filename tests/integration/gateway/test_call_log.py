@@ -1,4 +1,4 @@
-"""What a gateway logs of its calls."""
+"""The log lines of calls."""
 
 import base64
 import io

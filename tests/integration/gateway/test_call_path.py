@@ -1,4 +1,4 @@
-"""The way of a warm call through the gateway's own code stays short."""
+"""A warm call passes few functions of the gateway."""
 
 import gc
 import sys

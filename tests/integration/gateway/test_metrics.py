@@ -1,4 +1,4 @@
-"""What Prometheus reads from a gateway, over HTTP, after real calls."""
+"""Metrics of a gateway as Prometheus reads them, over HTTP, after real calls."""
 
 import asyncio
 import shutil

@@ -1,4 +1,4 @@
-"""Cancellation, deadlines and overload: what nobody waits for is not done, what is too much is refused at once."""
+"""Cancellation, deadlines and overload: abandoned work is not done, and excess calls are refused at once."""
 
 import asyncio
 from contextlib import AsyncExitStack

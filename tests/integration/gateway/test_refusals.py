@@ -1,4 +1,4 @@
-"""A call that is refused before any of its answer: what lets its caller, or a proxy, have it tried again."""
+"""Calls that fail before any of their response: retries, the request id, and calls that end early."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""An image is encoded once: by however many callers, through however many gateways."""
+"""Single flight: an image is encoded once for all callers and gateways."""
 
 import asyncio
 from contextlib import AsyncExitStack

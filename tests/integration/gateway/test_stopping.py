@@ -1,4 +1,4 @@
-"""A gateway that is told to stop waits for calls, and not for connections."""
+"""Shutdown waits for calls and not for connections."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What waits for the decoder at the same time becomes one batch of Triton's, whatever image it is about."""
+"""Triton batches prompts that wait for the decoder at the same time, also on different images."""
 
 import asyncio
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""What nobody waits for any more is never run, and what Triton has no room for is refused: by Triton's own counters."""
+"""Cancelled and expired requests are not run, and requests beyond the queue are refused: by Triton's counters."""
 
 import asyncio
 import gc

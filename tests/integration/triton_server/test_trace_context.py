@@ -1,4 +1,4 @@
-"""A trace goes on in Triton: what Triton itself sends to a collector lies under the gateway's spans."""
+"""Spans that Triton sends to a collector are children of the gateway's spans."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Which files are taken for a model, and what is said of the others."""
+"""Detection of the model in a checkpoint file, and errors for other files."""
 
 import os
 from collections import OrderedDict

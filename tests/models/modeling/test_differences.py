@@ -1,4 +1,4 @@
-"""How far masks are from each other."""
+"""Differences between masks."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What the exporter makes of a module, as ONNX Runtime takes it."""
+"""Exported modules in ONNX Runtime."""
 
 from pathlib import Path
 

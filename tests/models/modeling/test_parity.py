@@ -1,4 +1,4 @@
-"""The gate lets the right graphs through, and names what is wrong with others."""
+"""The gate accepts correct graphs and names the fault of others."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a step says: that it lives, how far it is, and what it alone took."""
+"""Progress lines of a build step: elapsed time, phase and peak memory."""
 
 import io
 import re

@@ -1,4 +1,4 @@
-"""The fingerprint changes with whatever changes an answer."""
+"""The fingerprint changes with everything that changes results."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The folder of carried packages: what makes it valid, and what each fault is called."""
+"""Validation of the folder of carried packages, and the error for each fault."""
 
 import json
 import tarfile

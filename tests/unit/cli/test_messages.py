@@ -1,4 +1,4 @@
-"""What the command prints, and how it says what the user can mend: one line, exit code 2, no traceback."""
+"""Output of the command; user errors are one line with exit code 2 and no traceback."""
 
 import json
 from collections.abc import Iterator

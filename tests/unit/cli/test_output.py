@@ -1,4 +1,4 @@
-"""Where a command writes, and whether it reads what it is given, is known before anything is done."""
+"""Input and output paths are checked before the work."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The prompt's flags: what they accept, and where they put the marks."""
+"""Prompt flags: accepted values, and marks on the overlay."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""How an image gets to the server: by its id where that pays, once where it must be uploaded."""
+"""Image upload: by id where the server may know the image, and as bytes once."""
 
 import hashlib
 import io

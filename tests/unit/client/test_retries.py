@@ -1,4 +1,4 @@
-"""What is tried again, when, and what is not."""
+"""Retries of the client: which failures, after which delay, and how often."""
 
 import asyncio
 import itertools

@@ -1,4 +1,4 @@
-"""The stored form of embeddings: what was packed comes back, and nothing else is ever taken for it."""
+"""The stored form of embeddings: a packed value is restored, and any other value is rejected."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What low-resolution logits say of the image, against masks at full size."""
+"""Box, interior point and membership from low-resolution logits, against masks at full size."""
 
 import numpy as np
 import numpy.typing as npt

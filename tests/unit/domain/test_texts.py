@@ -1,4 +1,4 @@
-"""Which masks answer a text, and which part of the image is compared with it."""
+"""Ranking of masks by text, and the crop that is compared with it."""
 
 import numpy as np
 import pytest

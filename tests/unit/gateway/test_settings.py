@@ -1,4 +1,4 @@
-"""What the processes of one command share out, and what each has for itself."""
+"""Division of cores, memory and ports among processes, and validation of settings."""
 
 import pytest
 from pydantic import ValidationError

@@ -1,4 +1,4 @@
-"""A gateway serves what its backend has: models that come, go, return and are replaced."""
+"""A gateway swaps models as its backend gains, loses or replaces them."""
 
 import asyncio
 from collections.abc import AsyncGenerator

@@ -1,4 +1,4 @@
-"""A component starts, is found out when it does not, and ends with all its children."""
+"""A component starts, reports a failed start, and ends with all its children."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The generator's order of work, on ports made for the test: nothing runs ahead of the caller or after it has gone."""
+"""The mask generator on fake models: order of events, crops, filters, and no work ahead of the caller."""
 
 from contextlib import aclosing
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The embedder on ports made for the test: an encoder that counts and waits, and a cache that is a dict."""
+"""The embedder on an encoder that counts and waits, and a cache that is a dict."""
 
 import asyncio
 from collections.abc import AsyncIterator

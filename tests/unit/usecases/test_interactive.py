@@ -1,4 +1,4 @@
-"""The interactive use case on models that run when they are let."""
+"""Editing sessions on models that run when the test lets them."""
 
 import asyncio
 

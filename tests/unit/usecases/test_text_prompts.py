@@ -1,4 +1,4 @@
-"""The use case of text prompts on the real generator and a ranker that can be foreseen."""
+"""Text prompts on the real generator and a predictable ranker."""
 
 import asyncio
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Reading beside answering, and which silence ends a stream."""
+"""Idle timeouts of bidirectional streams."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator

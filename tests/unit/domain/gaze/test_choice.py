@@ -1,4 +1,4 @@
-"""Which of three masks is looked at."""
+"""Choice of the mask that the gaze is on."""
 
 import numpy as np
 import numpy.typing as npt

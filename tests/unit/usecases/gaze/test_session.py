@@ -1,4 +1,4 @@
-"""The gaze use case on models that run when they are let, and on the samples' own time."""
+"""Gaze sessions on models that run when the test lets them, and on the samples' own time."""
 
 import asyncio
 from collections import Counter

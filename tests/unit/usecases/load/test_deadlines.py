@@ -1,4 +1,4 @@
-"""Requests that cannot be answered in time are refused before they cost anything."""
+"""Requests that cannot be answered before their deadline are refused at once."""
 
 from contextlib import ExitStack
 

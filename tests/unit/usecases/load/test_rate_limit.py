@@ -1,4 +1,4 @@
-"""Turns are spaced for each user, in order, and nothing is kept of who has none."""
+"""Turns are spaced for each user, in the order of asking, and users without a turn are forgotten."""
 
 import asyncio
 import time

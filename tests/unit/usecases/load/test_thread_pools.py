@@ -1,4 +1,4 @@
-"""The event loop comes before the threads that compute."""
+"""Compute threads run at a lower priority than the event loop."""
 
 import os
 import sys
