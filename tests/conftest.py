@@ -9,3 +9,8 @@ import pytest
 os.environ.setdefault("TRITON_INTERPRET", "1")
 
 pytest.register_assert_rewrite("tests.support")
+
+from tests.support.nothing_left import pytest_configure, pytest_sessionfinish  # noqa: E402
+from tests.support.parallel import pytest_collection_modifyitems  # noqa: E402
+
+__all__ = ["pytest_collection_modifyitems", "pytest_configure", "pytest_sessionfinish"]

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from stack import leftovers
 from stack.triton_server import TritonInstallation
 from tests.support import waiting
 
 _START_SECONDS = 90.0
 _PORT_ATTEMPTS = 5
-_BACKEND_MEMORY = "triton_python_backend_shm_region_"
 
 
 class TritonServer:
@@ -29,6 +29,7 @@ class TritonServer:
         self._repository = repository
         self._log = log
         self._options = options
+        self._run = leftovers.new_run()
         self._process: subprocess.Popen[bytes] | None = None
         self._port, self._metrics_port = _free_port(), _free_port()
 
@@ -46,11 +47,12 @@ class TritonServer:
         """Start it, on another repository if one is given, and wait until it serves."""
         self._repository = repository or self._repository
         for _ in range(_PORT_ATTEMPTS):
-            command = self._installation.command(self._repository, self._port, self._metrics_port)
+            command = self._installation.command(self._repository, self._port, self._metrics_port, run=self._run)
             command += self._options
             with self._log.open("ab") as log:
+                environment = {**self._installation.environment(), leftovers.VARIABLE: self._run}
                 self._process = subprocess.Popen(
-                    command, env=self._installation.environment(), stdout=log, stderr=log, start_new_session=True
+                    command, env=environment, stdout=log, stderr=log, start_new_session=True
                 )
             if self._serves():
                 return
@@ -62,24 +64,21 @@ class TritonServer:
     def kill(self) -> None:
         """End it at once, also while it hangs, and its Python backends with it."""
         if self._process is not None:
-            memory = backend_memory(self._process.pid)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
-            for segment in memory:
-                segment.unlink(missing_ok=True)
+            leftovers.end(self._run)
 
     def stop(self) -> None:
         """End it in good order."""
         if self._process is not None:
             self.resume()
             self._process.terminate()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(20)
-            except subprocess.TimeoutExpired:
-                self.kill()
-            self._process = None
+            # Also when it has ended: one that did not wait for its models leaves their processes.
+            self.kill()
 
     def pause(self) -> None:
         """Make it hang: connections stay, and nothing answers.
@@ -138,17 +137,6 @@ class TritonServer:
 async def eventually(condition: Callable[[], bool]) -> None:
     """Wait for a condition on Triton, which is asked beside the event loop."""
     await waiting.eventually(lambda: asyncio.to_thread(condition))
-
-
-def backend_memory(session: int) -> list[Path]:
-    """The shared memory of a Triton's Python backends, which they are told by their command line."""
-    segments = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if os.getsid(int(process.name)) == session:
-                arguments = (process / "cmdline").read_text().split("\0")
-                segments += [Path("/dev/shm", name) for name in arguments if name.startswith(_BACKEND_MEMORY)]
-    return segments
 
 
 def _free_port() -> int:

@@ -10,10 +10,12 @@ from contextlib import suppress
 import pytest
 
 from samserve.client import Client
+from stack import leftovers
 from stack.ports import Ports, PortTaken, address
 from tests.support.whole_stack import eventually
 
 END_SECONDS = 120.0
+RUN = leftovers.new_run()
 
 
 def flags(ports: Ports) -> list[str]:
@@ -30,12 +32,12 @@ def flags(ports: Ports) -> list[str]:
 
 
 def is_left(ports: Ports) -> bool:
-    """Whether anything listens."""
+    """Whether anything listens, runs or lies in shared memory."""
     try:
         ports.check_free()
     except PortTaken:
         return True
-    return False
+    return bool(leftovers.processes(RUN) or leftovers.shared_memory(RUN))
 
 
 Run = Callable[..., "subprocess.Popen[str]"]
@@ -57,7 +59,7 @@ def run(own_ports: Ports) -> Iterator[Run]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, **environment},
+            env={**os.environ, leftovers.VARIABLE: RUN, **environment},
         )
         started.append(process)
         return process
@@ -101,7 +103,7 @@ def test_a_part_that_cannot_start_is_named_with_its_log_and_the_others_end(run: 
     _, complaints = process.communicate(timeout=END_SECONDS)
     assert process.returncode == 1
     assert "gateway-1 ended with exit code 2; the end of its log:" in complaints
-    assert "max_requests" in complaints
+    assert "--max-requests (SAMSERVE_MAX_REQUESTS)" in complaints
     assert "Traceback" not in complaints
     assert not is_left(own_ports)
 
@@ -119,4 +121,4 @@ def test_killed_it_takes_its_parts_with_it(run: Run, own_ports: Ports) -> None:
     process = run()
     read_until(process, "redis")
     process.kill()
-    eventually(lambda: not is_left(own_ports), "nobody listens any more")
+    eventually(lambda: not is_left(own_ports), "nothing is left")

@@ -10,7 +10,6 @@ from stack.ports import address
 from stack.probes import envoy_knows, grpc_serves, query
 from stack.stack import Stack
 from tests.support.gateway import photo
-from tests.support.triton_server import backend_memory
 from tests.support.whole_stack import POINT, answered, calling, eventually, eventually_in_prometheus
 
 START_SECONDS = 120.0
@@ -104,10 +103,7 @@ def test_triton_killed_is_unavailable_and_its_return_needs_no_new_gateway(whole_
     gateways = [component for name, component in whole_stack.components.items() if name.startswith("gateway")]
     pids = [gateway.pid for gateway in gateways]
     triton = whole_stack.components["triton"]
-    leftovers = backend_memory(triton.pid)
     triton.kill()
-    for segment in leftovers:
-        segment.unlink(missing_ok=True)
     eventually(lambda: not client.healthy(), "the gateways say that they do not serve")
     with pytest.raises(Unavailable) as raised:
         client.segment(known, POINT)

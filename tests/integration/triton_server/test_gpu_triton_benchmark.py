@@ -1,6 +1,5 @@
 """The end-to-end benchmark, on the CPU with the small model: every part gives its figures and leaves nothing behind."""
 
-import contextlib
 import json
 import os
 import signal
@@ -10,7 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu_triton.session import BACKEND_MEMORY, ProcessSession, backend_memory
+from benchmarks.gpu_triton.session import ProcessSession
+from stack import leftovers
 from stack.triton_server import TritonInstallation
 
 ROOT = Path(__file__).parents[3]
@@ -43,21 +43,11 @@ def lines(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.read_text().splitlines()]
 
 
-def living(session: int) -> list[str]:
-    """Processes of a session that run; what was killed may wait for a while for whoever inherited it."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            state = (process / "stat").read_text().rpartition(") ")[2].split()
-            if int(state[3]) == session and state[0] not in "ZX":
-                found.append(process.name)
-    return found
-
-
 def test_every_part_gives_figures_on_the_cpu(installation: TritonInstallation, tmp_path: Path) -> None:
     out = tmp_path / "figures.jsonl"
-    before = set(SHARED_MEMORY.glob(f"{BACKEND_MEMORY}*"))
-    done = subprocess.run(command(out, 240), cwd=ROOT, capture_output=True, text=True, check=False)
+    run = leftovers.new_run()
+    environment = {**os.environ, leftovers.VARIABLE: run}
+    done = subprocess.run(command(out, 240), cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     records = lines(out)
     assert [record for record in records if "failed" in record or "skipped" in record] == []
@@ -69,7 +59,8 @@ def test_every_part_gives_figures_on_the_cpu(installation: TritonInstallation, t
         assert record["precision"] == "fp32"
         assert record["versions"]["torch"]
     assert figures["warm Segment by shared_memory, 16 callers"]["requests_per_second"] > 0
-    assert set(SHARED_MEMORY.glob(f"{BACKEND_MEMORY}*")) <= before
+    assert not leftovers.shared_memory(run)
+    assert not leftovers.processes(run)
 
 
 def test_parts_beyond_the_budget_are_stopped_and_reported(installation: TritonInstallation, tmp_path: Path) -> None:
@@ -82,14 +73,13 @@ def test_parts_beyond_the_budget_are_stopped_and_reported(installation: TritonIn
 
 
 def test_a_session_ends_with_all_its_processes(tmp_path: Path) -> None:
-    segment = SHARED_MEMORY / f"{BACKEND_MEMORY}test-{os.getpid()}"
-    segment.touch()
-    # A process that outlives its parent, and whose command line names shared memory as a Triton backend's does.
-    script = f"sleep 600 & exec -a stub sh -c 'sleep 600; true' {segment.name}"
+    # The child is in a process session of its own and outlives the program.
+    script = f"setsid sleep 600 & echo $! >{tmp_path / 'child'}; sleep 600; true"
     with ProcessSession(["bash", "-c", script], os.environ) as session:
         assert session.wait(time.monotonic() + 1.0) is None
-        leader = session.pid
-        assert backend_memory(leader) == {segment}
+        segment = SHARED_MEMORY / f"{leftovers.triton_memory_prefix(session.run)}1"
+        segment.touch()
+        assert int((tmp_path / "child").read_text()) in leftovers.processes(session.run)
     assert not segment.exists()
     assert session.wait(time.monotonic() + 1.0) == -signal.SIGTERM
-    assert living(leader) == []
+    assert not leftovers.processes(session.run)
