@@ -1,4 +1,5 @@
-# make demo [IMAGE=photo.jpg POINT=x,y OUT=overlay.png]    make test    make test-unit    make serve [FLAGS=...]    make triton    make stack [FLAGS=...]    make load [HOST=...]    make k8s    make lint    make proto    make reference    make unasync
+# make demo [IMAGE=photo.jpg POINT=x,y OUT=overlay.png]    make serve [FLAGS=...]    make triton    make stack [FLAGS=...]    make load [HOST=...]
+# make test-unit    make test-integration    make test    make test-integrations    make k8s    make lint    make proto    make reference    make unasync
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,8 +7,9 @@ RUNTIME := $(VENV)/.installed
 STACK := $(VENV)/.installed-stack
 DEV := $(VENV)/.installed-dev
 LOAD := $(VENV)/.installed-load
+UNIT := $(VENV)/.installed-unit
 
-.PHONY: demo serve triton stack load k8s test test-unit lint proto check-proto reference unasync venv venv-dev clean
+.PHONY: demo serve triton stack load k8s test test-unit test-integration test-integrations servers lint proto check-proto reference unasync venv venv-dev clean
 
 demo: $(RUNTIME)
 	@$(BIN)/samserve demo $(if $(IMAGE),--image "$(IMAGE)") $(if $(POINT),--point="$(POINT)") $(if $(OUT),--out "$(OUT)")
@@ -30,22 +32,35 @@ stack: $(STACK)
 load: $(LOAD)
 	@$(BIN)/python -m tools.load $(if $(HOST),--host "$(HOST)") $(FLAGS)
 
+# Tests that share a server run in one process; ports are free ones, and names in /dev/shm are a run's own.
+PYTEST = $(BIN)/pytest --numprocesses=auto --maxprocesses=8 --dist=loadgroup --no-loadscope-reorder
+
+# Without PyTorch, and without any package of the system.
+test-unit: $(UNIT)
+	$(PYTEST) tests/unit
+
+# Everything but the unit tests: models, real servers, programs, manifests.
+test-integration: $(DEV) servers
+	$(PYTEST) tests/models tests/integration tests/e2e tests/k8s
+
+test: lint check-proto servers
+	$(PYTEST) --cov --cov-report= --durations=20
+	$(BIN)/coverage report
+	$(BIN)/python -m tools.branch_coverage 90
+
+# With a network and with large programs of others.
+test-integrations: $(DEV)
+	$(PYTEST) tests/integrations
+
 # Render and check the Kubernetes manifests.
 k8s: $(DEV)
-	$(BIN)/pytest tests/k8s
+	$(PYTEST) tests/k8s
 
-# Real servers have real deadlines, and a shared machine may stall for longer. What failed has one more chance, in a
-# process of its own; a fault fails twice, and what passes only then is named by the last lines.
-ONCE_MORE := --last-failed --last-failed-no-failures none --verbose
-
-test: lint check-proto
+# Redis, Prometheus and Triton for the tests.
+servers: $(DEV)
 	sh stack/provide-redis.sh
 	sh stack/provide-prometheus.sh
 	sh stack/provide-triton.sh $(BIN)/python
-	$(BIN)/pytest || { test $$? = 1 && $(BIN)/pytest $(ONCE_MORE); }
-
-test-unit: $(DEV)
-	$(BIN)/pytest tests/unit
 
 lint: $(DEV)
 	$(BIN)/ruff check .
@@ -105,7 +120,12 @@ $(LOAD): pyproject.toml | $(BIN)/pip
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[load]'
 	@touch $(RUNTIME) $@
 
+$(UNIT): pyproject.toml | $(BIN)/pip
+	@echo "installing samserve and what its unit tests need into $(VENV)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[unit]'
+	@touch $(RUNTIME) $(STACK) $(LOAD) $@
+
 $(DEV): pyproject.toml | $(BIN)/pip
 	@echo "installing samserve and what its tests need into $(VENV)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	@touch $(RUNTIME) $(STACK) $(LOAD) $@
+	@touch $(RUNTIME) $(STACK) $(LOAD) $(UNIT) $@
