@@ -1,1 +1,1 @@
-"""The composition root: settings in, a running gateway out."""
+"""The composition root: builds a gateway from its settings."""

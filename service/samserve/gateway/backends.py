@@ -1,4 +1,4 @@
-"""What runs the models: the composition of each backend."""
+"""Composition of each backend, which runs the models."""
 
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -22,7 +22,7 @@ from samserve.usecases.warm_up import warm_up
 
 @dataclass(frozen=True, slots=True)
 class TextModels:
-    """CLIP and what runs it."""
+    """CLIP's models."""
 
     tokenizer: TextTokenizer
     ranker: TextRanker
@@ -30,7 +30,7 @@ class TextModels:
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """One build of the models and what runs it.
+    """One build of the models.
 
     Attributes:
         backend: what runs them, as the setting names it.
@@ -52,19 +52,20 @@ class Models:
 
 @dataclass(frozen=True, slots=True)
 class ModelsUnavailable:
-    """The models yielded last, if any, cannot be run at the moment."""
+    """The models yielded last, if any, are currently unavailable."""
 
 
 ModelsState: TypeAlias = Models | ModelsUnavailable
 
 
 class Backend(Protocol):
-    """What runs the models."""
+    """A backend, which runs the models."""
 
     def __call__(
         self, settings: Settings, observer: CacheObserver, tracer: Tracer, resources: AsyncExitStack
     ) -> AsyncGenerator[ModelsState, None]:
-        """Follow the models as they come, go and are replaced. The first state comes as soon as it is known.
+        """Follow the models as they become available, unavailable or are replaced. The first state is yielded once it
+        is known.
 
         Args:
             resources: closes what runs the models, after the iterator's last use.
@@ -90,7 +91,7 @@ _HOW_TO_BUILD = (
 async def onnxruntime(
     settings: Settings, observer: CacheObserver, tracer: Tracer, resources: AsyncExitStack
 ) -> AsyncGenerator[ModelsState, None]:
-    """Implements `Backend`: the models of a repository in process, once and for all."""
+    """Implements `Backend`: the models of a repository in this process. They never change."""
     repository, threads = settings.model_repository, settings.onnxruntime_threads
     manifest = ModelManifest.read(repository)
     encoder = OnnxRuntimeImageEncoder(repository, threads)
@@ -148,7 +149,7 @@ async def _models_of(session: TritonSession, settings: Settings, observer: Cache
 async def _text_models(
     settings: Settings, ranker: Callable[[ClipManifest], Awaitable[TextRanker]]
 ) -> TextModels | TextUnavailable:
-    """CLIP, where the model repository has one and all that it needs is there."""
+    """CLIP's models, if the model repository has them and everything they need is installed."""
     repository = settings.model_repository
     if not (repository / FILE_NAME).is_file():
         return TextUnavailable(f"text prompts need a CLIP model, and this server has none: {_HOW_TO_BUILD}")

@@ -1,4 +1,4 @@
-"""The use cases and their gRPC handlers, composed for one build of the models."""
+"""Composes the use cases and their gRPC handlers for one build of the models."""
 
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -44,11 +44,11 @@ from samserve.usecases.text_prompts import TextSegmenter
 from samserve.usecases.tracking import TrackingSession
 
 RETRY_AFTER_SECONDS = 1.0
-"""What a caller is told who is refused for load."""
+"""Retry delay suggested to callers shed for load."""
 
 
 class ServicerBuilder:
-    """Composes the use cases anew for each build of the models, so that nothing of one is left for the next.
+    """Composes new use cases for each build of the models, so that builds share no state.
 
     Args:
         requests: admission of single images and their prompts.
@@ -73,7 +73,7 @@ class ServicerBuilder:
         resources.push_async_callback(self._close)
 
     def build(self, models: Models) -> SegmentationServicer:
-        """A servicer that runs these models, to replace the one built before."""
+        """Build a servicer for these models, to replace the previous one."""
         cache, lease = self._caches(models)
         self._embedder = embedder = InstrumentedImageEmbedder(
             manifest=models.manifest,

@@ -1,4 +1,4 @@
-"""Environment variables that look like settings of a gateway and are none."""
+"""Environment variables that look like settings but are not."""
 
 import re
 from collections.abc import Mapping
@@ -8,12 +8,12 @@ from samserve.gateway.settings import Settings
 
 _OF_OTHER_PROGRAMS = {"SAMSERVE_TRITON_HOME"}
 
-# Kubernetes and Docker describe a service called `samserve-...` to other pods by variables of these names.
+# Kubernetes and Docker set variables with these names in other pods for a Service named `samserve-...`.
 _SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT)(_|$)|_PORT_\d+_(TCP|UDP)|_(ENV|NAME)$")
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
-    """One sentence for each `SAMSERVE_*` variable that sets nothing, with the setting that may be meant."""
+    """One sentence for each unknown `SAMSERVE_*` variable, with the setting that may be meant."""
     prefix = Settings.model_config["env_prefix"]
     known = {f"{prefix}{name}".upper() for name in Settings.model_fields}
     sentences = []

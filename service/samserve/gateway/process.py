@@ -1,4 +1,4 @@
-"""A gateway from start to stop: settings in, a running gateway out."""
+"""The gateway's lifecycle, from start to stop."""
 
 import asyncio
 import logging
@@ -62,13 +62,13 @@ async def gateway(settings: Settings, tracer: Tracer | None = None) -> AsyncIter
         OSError: the health port or the metrics port is.
     """
     async with AsyncExitStack() as stack:
-        # Requests run side by side; a small matrix product that waits for a second thread is slower, not faster.
+        # Requests run in parallel; for a small matrix product, waiting for a second thread takes longer than it saves.
         stack.enter_context(threadpool_limits(1, "blas"))
-        # What `asyncio.to_thread` runs: hashes, masks, motion.
+        # Threads of `asyncio.to_thread`: hashing, masks, camera motion.
         asyncio.get_running_loop().set_default_executor(compute_threads(settings.cores, "compute"))
         metrics = Metrics()
         tracer = tracer or _tracer(settings, stack)
-        # What runs the models outlives what uses it.
+        # The models must outlive what uses them.
         model_resources = await stack.enter_async_context(AsyncExitStack())
         resources = await stack.enter_async_context(AsyncExitStack())
         requests = Admission("requests", settings.max_requests, RETRY_AFTER_SECONDS)
@@ -80,7 +80,7 @@ async def gateway(settings: Settings, tracer: Tracer | None = None) -> AsyncIter
             address=f"{settings.host}:{settings.port}",
             health_port=settings.health_port,
             max_message_bytes=settings.max_message_bytes,
-            # Health checks, watchers and reflection need room beside the requests.
+            # Capacity for health checks, health watchers and reflection in addition to the requests.
             max_concurrent_rpcs=2 * (settings.max_requests + settings.max_streams),
             observer=metrics.requests,
             tracer=tracer,

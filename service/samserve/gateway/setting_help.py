@@ -67,7 +67,7 @@ def _without_none(annotation: Any) -> Any:
 
 
 def _default(default: Any) -> str:
-    # A default that depends on the machine has a factory, and the description names it.
+    # Defaults that depend on the machine have a factory; the description states them.
     if isinstance(default, bool):
         return str(default).lower()
     return str(default) if isinstance(default, int | float | str) else ""

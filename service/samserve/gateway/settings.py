@@ -17,11 +17,11 @@ _MAX_PORT = 65_535
 _GENERATION = AutomaticMaskParameters()
 _BACKEND_OF_ENGINE = {"embedded": "onnxruntime", "triton": "triton"}
 _CURRENT_NAMES = {"engine": "backend", "engine_threads": "onnxruntime_threads"}
-"""Settings that are deprecated, and what replaces them."""
+"""Deprecated settings and their replacements."""
 
 
 def default_model_repository() -> Path:
-    """The bundled small model: inside an installed package, or beside `service/` in a checkout."""
+    """The bundled model: inside the installed package, or next to `service/` in a checkout."""
     installed = _PACKAGE / "model_repository"
     return installed if installed.is_dir() else _PACKAGE.parents[1] / "model_repository"
 
@@ -32,7 +32,7 @@ class Settings(BaseSettings):
     Its processes share out the machine's cores and `memory_cache_bytes`; limits of calls, and scratch, are each one's.
     """
 
-    # `REDIS_URL: ${REDIS_URL:-}` in a Compose file sets a variable to nothing, and means that it is not set.
+    # In a Compose file, `REDIS_URL: ${REDIS_URL:-}` sets an empty variable to mean that it is unset.
     model_config = SettingsConfigDict(
         env_prefix="SAMSERVE_", env_ignore_empty=True, extra="forbid", frozen=True, protected_namespaces=()
     )
@@ -108,7 +108,7 @@ class Settings(BaseSettings):
     max_image_bytes: int = Field(default=32 * _MIB, gt=0, description="maximum size of an image file")
     max_image_pixels: int = Field(default=64_000_000, gt=0, description="maximum width times height of an image")
     max_prompts: int = Field(default=512, gt=0, description="maximum prompts per request")
-    # With a box's corners 128, the most that the models on Triton are built for.
+    # 128 including a box's corners: the largest number that the models on Triton are built for.
     max_points_per_prompt: int = Field(default=64, gt=0, le=126, description="maximum points per prompt")
     max_requests: int = Field(default=32, gt=0, description="maximum requests in flight; further ones are rejected")
     max_encodes: int = Field(default=16, gt=0, description="maximum encodes in flight, including queued ones")
@@ -183,21 +183,21 @@ class Settings(BaseSettings):
 
     @property
     def max_message_bytes(self) -> int:
-        """Of one gRPC message: an image and its prompts."""
+        """Largest gRPC message: an image and its prompts."""
         return 2 * self.max_image_bytes
 
     @property
     def deprecated(self) -> dict[str, str]:
-        """The deprecated settings that are set, each with the one that replaces it."""
+        """The deprecated settings in use, each with its replacement."""
         return {name: current for name, current in _CURRENT_NAMES.items() if getattr(self, name) is not None}
 
     @property
     def cores(self) -> int:
-        """Of the machine, for one process."""
+        """Number of cores of the machine for each process."""
         return max(1, available_cores() // self.processes)
 
     def of_process(self, number: int, port: int) -> "Settings":
-        """The settings of one of several processes, counted from 0, with its share and the port that all have."""
+        """The settings of one of several processes, numbered from 0: its share of resources and the common port."""
         return self.model_copy(
             update={
                 "port": port,
@@ -211,7 +211,7 @@ class Settings(BaseSettings):
 
 
 def replace_deprecated(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Add the settings that replace deprecated ones, unless they are set themselves."""
+    """Add the replacements of deprecated settings, unless they are set themselves."""
     replaced = {
         "backend": _BACKEND_OF_ENGINE.get(values.get("engine", "")),
         "onnxruntime_threads": values.get("engine_threads"),
@@ -220,5 +220,5 @@ def replace_deprecated(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _following(port: int | None, number: int) -> int | None:
-    # Neither none nor a free one has a next.
+    # "No port" and "any free port" have no next port.
     return port + number if port else port

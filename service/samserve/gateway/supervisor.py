@@ -1,4 +1,4 @@
-"""Several gateway processes on one port: starts them, replaces one that dies, and ends them all."""
+"""Supervises several gateway processes on one port: starts them, replaces processes that die, and stops them all."""
 
 import asyncio
 import contextlib
@@ -27,15 +27,15 @@ _SPAWN = multiprocessing.get_context("spawn")
 _RETRY_SECONDS = 1.0
 _MAX_RETRY_SECONDS = 30.0
 _HUNG_SECONDS = 10.0
-"""A process that was told to stop and has not, so long after its calls had to end, never will."""
+"""Time after which a process that was told to stop, and whose calls should have ended, is killed."""
 _STEADY_SECONDS = 60.0
-"""A process that lived so long did not die of how it was started: the next one need not wait longer."""
+"""A child that survived this long did not fail at start-up; reset the restart backoff."""
 
 _log = logging.getLogger(__name__)
 
 
 async def supervise(settings: Settings) -> None:
-    """Run `settings.processes` gateways on one port until SIGTERM or SIGINT; returns once all have ended.
+    """Run `settings.processes` gateways on one port until SIGTERM or SIGINT. Returns once all have ended.
 
     One that dies is replaced, while the others serve on. They end by themselves if this process is killed.
 
@@ -59,29 +59,29 @@ async def supervise(settings: Settings) -> None:
                 for gateway in gateways:
                     gateway.cancel()
         except ExceptionGroup as failures:
-            # The others fail by the same, as a rule.
+            # The other processes usually fail for the same reason.
             raise failures.exceptions[0] from None
 
 
 @contextmanager
 def _held_port(host: str, port: int) -> Iterator[int]:
-    """A port that nobody else listens on, kept for gateways that set SO_REUSEPORT. It is held without listening."""
+    """Reserve a port for gateways that set SO_REUSEPORT, by binding it without listening."""
     name = host.strip("[]")
     family = socket.AF_INET6 if ":" in name else socket.AF_INET
     with socket.socket(family) as alone, socket.socket(family) as held:
         try:
             address = socket.getaddrinfo(name, port, family, socket.SOCK_STREAM)[0][4]
             if port:
-                # Another server that sets SO_REUSEPORT would share the port with ours, and not with this socket.
+                # Another server with SO_REUSEPORT could share the port with the gateways, but not with this socket.
                 alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 alone.bind(address)
                 alone.close()
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             try:
-                # Without SO_REUSEADDR, so that nobody else gets the port before the gateways listen.
+                # Without SO_REUSEADDR, so that no other process gets the port before the gateways listen.
                 held.bind(address)
             except OSError:
-                # Connections of a server that has just ended linger here.
+                # Connections of a server that has just ended are still in TIME_WAIT.
                 held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 held.bind(address)
         except OSError as error:
@@ -90,7 +90,7 @@ def _held_port(host: str, port: int) -> Iterator[int]:
 
 
 async def _keep(number: int, settings: Settings) -> None:
-    """A gateway, and another one whenever it ends. Raises what keeps the first from serving."""
+    """Run a gateway, and restart it whenever it ends. Raises the error that keeps the first one from serving."""
     served = False
     wait = _RETRY_SECONDS
     while True:
@@ -110,7 +110,7 @@ async def _keep(number: int, settings: Settings) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """How a gateway process ended: by which status or signal, whether it had served, and its error, if it told any."""
+    """How a gateway process ended: exit status or signal, whether it had served, and its error if it reported one."""
 
     status: str
     served: bool
@@ -118,7 +118,7 @@ class _End:
 
 
 async def _run(number: int, settings: Settings) -> _End:
-    """A gateway process from start to end; cancelled, it is told to stop and waited for."""
+    """Run a gateway process to its end. On cancellation it is told to stop and awaited."""
     reader, writer = _SPAWN.Pipe(duplex=False)
     process = _SPAWN.Process(target=_work, args=(settings, writer), name=f"samserve-{number}")
     with reader:
@@ -141,8 +141,9 @@ async def _run(number: int, settings: Settings) -> _End:
 
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """What starts here never sees SIGINT: Ctrl-C reaches all of a terminal's processes, and ours wait to be told."""
-    # It unblocks SIGINT when it starts, which would else be while the first gateway process does.
+    """Children started here ignore SIGINT: Ctrl-C reaches all processes of the terminal, and children wait to be
+    told."""
+    # The resource tracker unblocks SIGINT when it starts, so it is started before the first gateway process.
     resource_tracker.ensure_running()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -152,7 +153,7 @@ def _interrupts_blocked() -> Iterator[None]:
 
 
 async def _told(reader: "Connection[None, Exception | None]") -> tuple[bool, Exception | None]:
-    """What a gateway process says until it ends: None once it serves, and the error that ends it."""
+    """Messages of a gateway process until it ends: None when it serves, and the error that ends it."""
     served, fault = False, None
     while True:
         await _readable(reader.fileno())
@@ -164,7 +165,7 @@ async def _told(reader: "Connection[None, Exception | None]") -> tuple[bool, Exc
 
 
 async def _readable(file: int) -> None:
-    """Wait until there is something to read, or the other side has gone."""
+    """Wait until there is data to read, or the other side has closed."""
     ready = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_reader(file, ready.set)
@@ -175,10 +176,10 @@ async def _readable(file: int) -> None:
 
 
 def _work(settings: Settings, writer: "Connection[Exception | None, None]") -> None:
-    """A gateway process."""
+    """Main function of a gateway process."""
     configure_logging(settings.log_format, settings.log_level)
     threading.Thread(target=_end_with_supervisor, name="supervisor", daemon=True).start()
-    # Without a supervisor there is nobody to tell.
+    # If the supervisor has ended, nobody receives the message.
     with contextlib.suppress(BrokenPipeError):
         try:
             asyncio.run(serve(settings, partial(writer.send, None)))
@@ -195,10 +196,10 @@ def _end_with_supervisor() -> None:
 
 
 def _portable(error: Exception) -> Exception:
-    """The error as another process can have it, with its traceback as a note."""
+    """Make the error picklable, with its traceback as a note."""
     error.add_note("".join(traceback.format_exception(error)))
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:  # whatever its class makes of pickling
+    except Exception:  # its class may fail to pickle in any way
         return RuntimeError("".join(traceback.format_exception(error)))
     return error

@@ -1,4 +1,4 @@
-"""Swap: the server answers by the models that the backend has at the moment."""
+"""Swap: replaces the models in service with those that the backend currently has."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 
 class ModelSwapper:
-    """Puts the models of a backend into service, and takes them out."""
+    """Puts the models of a backend into service, and takes them out of service."""
 
     def __init__(self, server: GrpcServer, builder: ServicerBuilder, metrics: Metrics) -> None:
         self._server = server
@@ -24,7 +24,7 @@ class ModelSwapper:
 
     @asynccontextmanager
     async def following(self, states: AsyncGenerator[ModelsState, None]) -> AsyncIterator[None]:
-        """Wait for the backend's first state, and follow those after it while inside the context.
+        """Wait for the backend's first state, and follow later states for the duration of the context.
 
         Raises what the backend raises before its first state.
         """
@@ -42,7 +42,7 @@ class ModelSwapper:
                 async for state in states:
                     await self._apply(state)
         except Exception:
-            # Models that nobody follows may be gone at any time: the gateway is taken out of service.
+            # If nothing follows the models, they may disappear unnoticed, so the gateway is taken out of service.
             _log.exception("following the backend failed; restart the gateway")
             await self._set_serving(False)
 

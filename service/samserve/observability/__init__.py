@@ -1,1 +1,1 @@
-"""What operators see of a gateway: the record of each call, metrics, logs and traces."""
+"""Observability of a gateway: the record of each call, metrics, logs and traces."""

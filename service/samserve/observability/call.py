@@ -1,7 +1,7 @@
-"""One call as operators see it: what it was for, where its time went, how it ended.
+"""The record of one call, for metrics, logs and traces: its purpose, timings and outcome.
 
-The edge writes it: the gRPC handlers, and what is put around the use cases' ports (`observability.instrumented`). Use
-cases lie below this module and cannot import it; what they have to tell they return.
+The outer layers fill it in: the gRPC handlers, and decorators of the use cases' ports (`observability.instrumented`).
+Use cases are below this module and cannot import it; they return what should be recorded.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,46 +28,43 @@ Note = Callable[[str, str], None]
 
 
 class Tracer(Protocol):
-    """Makes the spans of calls. They nest as the tasks do that make them."""
+    """Creates the spans of calls. Spans nest like the tasks that create them."""
 
     def call(self, call: "CallRecord") -> AbstractContextManager[None]:
-        """The span of a call, under the one that its metadata names; it tells the call its `trace_id`."""
+        """The span of a call, as a child of the span in the call's metadata. Sets the call's `trace_id`."""
         ...
 
     def span(self, name: str) -> AbstractContextManager[Note]:
-        """A part of what is going on; the value notes an attribute of it."""
+        """A child of the current span. The value sets an attribute."""
         ...
 
     def past_span(self, name: str, seconds: float) -> None:
-        """A part of what is going on, which has just ended and took so long."""
+        """A child of the current span that has just ended, with this duration."""
         ...
 
     def headers(self) -> Mapping[str, str]:
-        """What to send along to another server, for its spans to lie under the present one."""
+        """Metadata for calls to other servers, which make their spans children of the current span."""
         ...
 
 
 class NoTracer:
-    """Implements `Tracer` where nobody asked for one."""
+    """Implements `Tracer` without tracing."""
 
     def call(self, call: "CallRecord") -> AbstractContextManager[None]:
-        """See `Tracer.call`."""
         return nullcontext()
 
     def span(self, name: str) -> AbstractContextManager[Note]:
-        """See `Tracer.span`."""
         return nullcontext(_ignore)
 
     def past_span(self, name: str, seconds: float) -> None:
-        """See `Tracer.past_span`."""
+        """Record nothing."""
 
     def headers(self) -> Mapping[str, str]:
-        """See `Tracer.headers`."""
         return {}
 
 
 class CallRecord:
-    """What is known of one call so far. What is counted is passed on to the observer at once.
+    """The record of one call so far. Counted events are passed to the observer at once.
 
     Attributes:
         metadata: what the client sent along.
@@ -96,64 +93,65 @@ class CallRecord:
 
     @property
     def tenant(self) -> str:
-        """As the client named it; empty for none."""
+        """The tenant named by the client; empty for none."""
         return self.metadata.get(TENANT_METADATA_KEY, "")
 
     def embedded(self, embedded: EmbeddingResult) -> None:
-        """It got an embedding."""
+        """Record that the call got an embedding."""
         self.image_id = embedded.image_id
         if self.warmth is not Warmth.COLD:
             self.warmth = _WARMTH[embedded.source]
         self._observer.embedded(embedded.source)
-        # One who waited for another's encode was in none of its stages: its time is counted there.
+        # A follower of another call's encode passed none of its stages; the leader's record has the time.
         is_encoded = embedded.source is EmbeddingSource.ENCODED
         self._spent(embedded.timings if is_encoded else embedded.timings.only(Stage.CACHE))
 
     def decoded(self, decoded: DecodedMasks) -> None:
-        """It got masks."""
+        """Record that the call got masks."""
         self._spent(decoded.timings)
 
     def answered(self, timings: StageTimings) -> None:
-        """It, or a message of it, was answered: record the stages that belong to no port of the use cases."""
+        """Record an answer to the call or to a message of it, with the stages that belong to no port."""
         own = timings.only(Stage.RANK, Stage.POST_PROCESS)
         self._spent(own)
         if Stage.POST_PROCESS in own.seconds:
             self._tracer.past_span(Stage.POST_PROCESS.value, own[Stage.POST_PROCESS])
 
     def prompted(self, count: int) -> None:
-        """It is a `Segment` that was answered, of so many prompts."""
+        """Record that a `Segment` with this many prompts was answered."""
         self.prompts = count
         self._observer.prompts(count)
 
     def gaze_answered(self, seconds: float) -> None:
-        """The client has taken the answer to a gaze sample, so long after the sample was received."""
+        """Record that the client has taken the answer to a gaze sample, this many seconds after the sample was
+        received."""
         self._observer.gaze_answered(seconds)
 
     def refused(self, error: SamserveError) -> None:
-        """It, or a message of it, failed because of this."""
+        """Record that the call, or a message of it, failed with this error."""
         if isinstance(error, CapacityExceeded):
             self._observer.shed(error.reason)
 
     def ended(self, code: str, seconds: float) -> None:
-        """It ended with this gRPC status code after so long."""
+        """Record that the call ended with this gRPC status code after this many seconds."""
         self.code, self.seconds = code, seconds
         self._observer.request(self.rpc, code, self.warmth, seconds)
 
     def span(self, name: str) -> AbstractContextManager[Note]:
-        """A part of it, to be seen in its trace. See `Tracer.span`."""
+        """A span for a part of the call."""
         return self._tracer.span(name)
 
     def traced(self) -> AbstractContextManager[None]:
-        """All of it, as a trace sees it. See `Tracer.call`."""
+        """The span of the whole call."""
         return self._tracer.call(self)
 
     def ids(self) -> dict[str, str | int | float]:
-        """What tells it from other calls, for the log."""
+        """Ids that identify the call in the log."""
         given = {"request_id": self.request_id, "trace_id": self.trace_id, "tenant": self.tenant[:_LOGGED_CHARACTERS]}
         return {name: value for name, value in given.items() if value}
 
     def summary(self) -> dict[str, str | int | float]:
-        """All that the log says of it once it has ended. Nothing of the image but its name is among it."""
+        """All log fields of an ended call. Of the image they contain only the id."""
         described: dict[str, str | int | float] = {
             "rpc": self.rpc,
             "code": self.code,
@@ -177,17 +175,17 @@ _current: ContextVar[CallRecord | None] = ContextVar("call", default=None)
 
 
 def begin(call: CallRecord) -> None:
-    """From now on this task, and those that it starts, run for this call."""
+    """Make this the current call of this task and of the tasks that it starts."""
     _current.set(call)
 
 
 def present_call() -> CallRecord | None:
-    """The call that this code runs for, in its task or in one that it started; None if it runs for none."""
+    """The current call of this task, or None."""
     return _current.get()
 
 
 def current_call() -> CallRecord:
-    """The same, where there must be one."""
+    """The current call of this task, which must exist."""
     call = _current.get()
     assert call is not None, "this runs only inside calls"
     return call

@@ -1,4 +1,4 @@
-"""Decorators of the embedder and of the ports, which record each use in the call's record."""
+"""Decorators of the embedder and of ports, which record each use in the call's record."""
 
 from collections.abc import Callable
 
@@ -22,7 +22,7 @@ from samserve.usecases.timings import Stage
 
 
 class InstrumentedImageEmbedder(ImageEmbedder):
-    """An `ImageEmbedder` that tells the call what it returns."""
+    """An `ImageEmbedder` that records its results in the call."""
 
     async def embed(
         self,
@@ -31,7 +31,6 @@ class InstrumentedImageEmbedder(ImageEmbedder):
         check: Callable[[Size], None] = lambda original_size: None,
         crop_box: CropBox | None = None,
     ) -> EmbeddingResult:
-        """See `ImageEmbedder.embed`."""
         call = current_call()
         if image.image_id:
             call.image_id = image.image_id
@@ -41,60 +40,54 @@ class InstrumentedImageEmbedder(ImageEmbedder):
 
 
 class InstrumentedEmbeddingCache:
-    """Implements `EmbeddingCache` by another one."""
+    """Wraps an `EmbeddingCache`."""
 
     def __init__(self, cache: EmbeddingCache) -> None:
         self._cache = cache
 
     async def get(self, key: EmbeddingKey) -> CachedEmbedding | None:
-        """See `EmbeddingCache.get`."""
         with current_call().span("cache.get") as note:
             hit = await self._cache.get(key)
             note("samserve.found_in", hit.source.value if hit else "none")
             return hit
 
     async def put(self, key: EmbeddingKey, embedding: Embedding) -> None:
-        """See `EmbeddingCache.put`."""
         with current_call().span("cache.put"):
             await self._cache.put(key, embedding)
 
 
 class InstrumentedImageDecoder:
-    """Implements `ImageDecoder` by another one."""
+    """Wraps an `ImageDecoder`."""
 
     def __init__(self, decoder: ImageDecoder) -> None:
         self._decoder = decoder
 
     async def probe(self, data: bytes) -> Size:
-        """See `ImageDecoder.probe`."""
         return await self._decoder.probe(data)
 
     async def decode(self, data: bytes, image_size: int, crop_box: CropBox | None = None) -> DecodedImage:
-        """See `ImageDecoder.decode`."""
         with current_call().span(Stage.IMAGE_DECODE.value):
             return await self._decoder.decode(data, image_size, crop_box)
 
 
 class InstrumentedImageEncoder:
-    """Implements `ImageEncoder` by another one."""
+    """Wraps an `ImageEncoder`."""
 
     def __init__(self, encoder: ImageEncoder) -> None:
         self._encoder = encoder
 
     async def encode(self, image: DecodedImage) -> EncodedImage:
-        """See `ImageEncoder.encode`."""
         with current_call().span(Stage.ENCODE.value):
             return await self._encoder.encode(image)
 
 
 class InstrumentedMaskDecoder:
-    """Implements `MaskDecoder` by another one, and tells the call what that returns."""
+    """Wraps a `MaskDecoder`, and records its results in the call."""
 
     def __init__(self, decoder: MaskDecoder) -> None:
         self._decoder = decoder
 
     async def decode(self, embedding: Embedding, prompts: PromptBatch) -> DecodedMasks:
-        """See `MaskDecoder.decode`."""
         call = current_call()
         with call.span(Stage.MASK_DECODE.value):
             decoded = await self._decoder.decode(embedding, prompts)

@@ -1,4 +1,4 @@
-"""Log lines: JSON for machines, one object a line; text for people at a terminal."""
+"""Log formats: JSON, one object per line, or text for terminals."""
 
 import logging
 import sys
@@ -14,7 +14,7 @@ _RENAMED = {"levelname": "level", "name": "logger", "exc_info": "traceback"}
 _TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _GRPC_LOGGER = "grpc._cython.cygrpc"
 _METADATA_NOT_UTF_8 = "Invalid encoding on %s"
-# What a plain record has, by which the fields that were added to one are found.
+# The attributes of a plain record, to find the fields that were added.
 _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
 
 
@@ -31,27 +31,27 @@ def configure_logging(log_format: LogFormat | None, level: str) -> None:
     handler.setFormatter(json_formatter() if log_format == "json" else TextFormatter(_TEXT))
     handler.addFilter(add_call_ids)
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # Pillow warns of odd files; outside the log a warning would be lines of another form.
+    # Pillow warns about unusual files; outside the log, such lines would have a different format.
     logging.captureWarnings(True)
     logging.getLogger(_GRPC_LOGGER).addFilter(_is_of_the_gateway)
 
 
 def json_formatter() -> logging.Formatter:
-    """One JSON object a line, tracebacks inside it, times in UTC."""
+    """One JSON object per line, including tracebacks, with times in UTC."""
     return JsonFormatter(["message", "levelname", "name"], rename_fields=_RENAMED, timestamp=True)
 
 
 class TextFormatter(logging.Formatter):
-    """The message, and the fields behind it as `name=value`. Control characters are escaped; tracebacks keep lines."""
+    """The message, followed by the fields as `name=value`. Control characters are escaped; tracebacks keep their
+    lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        """See `logging.Formatter`."""
         fields = {name: value for name, value in vars(record).items() if name not in _PLAIN}
         return _printable(" ".join([super().formatMessage(record), *(f"{name}={fields[name]}" for name in fields)]))
 
 
 def add_call_ids(record: logging.LogRecord) -> bool:
-    """Whatever is logged while a call is worked on carries the call's ids."""
+    """Add the call's ids to everything logged during a call."""
     call = present_call()
     if call is not None:
         vars(record).update(call.ids())
@@ -59,7 +59,8 @@ def add_call_ids(record: logging.LogRecord) -> bool:
 
 
 def _is_of_the_gateway(record: logging.LogRecord) -> bool:
-    # Metadata that are not UTF-8 are the caller's doing, and read as Latin-1: no fault, and no traceback for each.
+    # Metadata that is not UTF-8 comes from the caller. It is read as Latin-1 instead of causing an error and a
+    # traceback.
     return record.msg != _METADATA_NOT_UTF_8
 
 

@@ -1,4 +1,4 @@
-"""Traces by OpenTelemetry (extra `tracing`): where they go and what is sampled say the standard OTEL_ variables."""
+"""OpenTelemetry traces (extra `tracing`). The standard OTEL_* variables select exporter and sampling."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -15,18 +15,19 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from samserve import api
 from samserve.observability.call import CallRecord, Note
 
-# Not the baggage, which nothing here reads: entries of odd form would each be a warning in the log.
+# Without the baggage propagator: baggage is not used, and malformed entries would each log a warning.
 _TRACE_CONTEXT = TraceContextTextMapPropagator()
 
-# OpenTelemetry's conventions for gRPC servers: these are faults of the server, all others the caller's.
+# By OpenTelemetry's conventions for gRPC servers, these are errors of the server and all others errors of the caller.
 _FAULTS = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 
-# A span has these itself.
+# Attributes that a span has anyway.
 _TWICE = {"trace_id", "rpc", "code", "seconds"}
 
 
 def otlp_provider() -> TracerProvider:
-    """Sends spans by OTLP over gRPC, in the background. `OTEL_SERVICE_NAME` and the like override what is set here."""
+    """Exports spans by OTLP over gRPC, in the background. `OTEL_SERVICE_NAME` and similar variables override these
+    values."""
     resource = Resource.create({SERVICE_NAME: "samserve"}).merge(OTELResourceDetector().detect())
     provider = TracerProvider(resource=resource)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
@@ -46,7 +47,6 @@ class OpenTelemetryTracer:
 
     @contextmanager
     def call(self, call: CallRecord) -> Iterator[None]:
-        """See `Tracer.call`."""
         method = f"{api.SERVICE_NAME}/{call.rpc}"
         with self._tracer.start_as_current_span(
             method,
@@ -69,21 +69,18 @@ class OpenTelemetryTracer:
 
     @contextmanager
     def span(self, name: str) -> Iterator[Note]:
-        """See `Tracer.span`."""
         with self._tracer.start_as_current_span(name) as span:
             yield span.set_attribute
 
     def past_span(self, name: str, seconds: float) -> None:
-        """See `Tracer.past_span`."""
         now = time.time_ns()
         self._tracer.start_span(name, start_time=now - round(seconds * 1e9)).end(now)
 
     def headers(self) -> Mapping[str, str]:
-        """See `Tracer.headers`."""
         carrier: dict[str, str] = {}
         _TRACE_CONTEXT.inject(carrier)
         return carrier
 
     def close(self) -> None:
-        """Send what is still here."""
+        """Export the remaining spans."""
         self._provider.shutdown()

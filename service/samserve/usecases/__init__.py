@@ -1,1 +1,1 @@
-"""The use cases: an image and prompts in, masks out, with what they need of the outside world as ports."""
+"""The use cases: segmentation of images by prompts. Ports describe what they need from the outside world."""

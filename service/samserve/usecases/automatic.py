@@ -1,9 +1,9 @@
-"""Everything in an image: SAM's automatic mask generator as a stream.
+"""Automatic mask generation as a stream, as in SAM's automatic mask generator.
 
-A grid of clicks over the image, and over crops of it, gives three masks each; filters, and suppression of duplicates,
-leave those that are meant. What differs from Meta's published generator is the order of work. Crops are searched from
-the smallest to the whole image, so that the masks of a crop are final once it has been searched; and candidates wait
-compressed, so that neither a large photo nor a slow reader makes a request grow.
+A grid of points over the image, and over crops of it, gives three masks each, which are filtered and deduplicated. Only
+the order of work differs from Meta's published generator. Crops are searched from the smallest to the whole image, so
+that the masks of a crop are final once it has been searched. Waiting candidates are compressed, so that neither a large
+photo nor a slow reader increases the memory of a request.
 """
 
 import asyncio
@@ -36,12 +36,12 @@ T = TypeVar("T")
 
 
 _MAX_HELD_BYTES = 256 << 20
-"""Of a crop's compressed candidates; a photo of 12 million pixels has some 10 MiB at SAM's thresholds."""
+"""Limit of a crop's compressed candidates. A photo of 12 million pixels has about 10 MiB at SAM's thresholds."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GenerationQuery:
-    """Which image to search, and how."""
+    """The image to search, and the parameters."""
 
     image: ImageInput
     parameters: AutomaticMaskParameters
@@ -50,7 +50,7 @@ class GenerationQuery:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GenerationStarted:
-    """The first event: the image is encoded, and so many points will be asked."""
+    """First event: the image is encoded. Contains the number of points."""
 
     embedded: EmbeddingResult
     points_total: int
@@ -58,7 +58,7 @@ class GenerationStarted:
 
 @dataclass(frozen=True, slots=True)
 class GenerationProgress:
-    """So many points have been asked."""
+    """The number of points that have been processed."""
 
     points_done: int
     points_total: int
@@ -80,7 +80,7 @@ class AcceptedMask:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GenerationFinished:
-    """The last event: how many masks there are, and where the time went, that of crops included."""
+    """Last event: the number of masks, and the timings including crops."""
 
     embedded: EmbeddingResult
     masks: int
@@ -92,7 +92,7 @@ GenerationEvent: TypeAlias = GenerationStarted | GenerationProgress | AcceptedMa
 
 
 class AutomaticMaskGenerator:
-    """Finds the masks of everything in an image.
+    """Generates masks for everything in an image.
 
     Args:
         requests: admission of requests of every kind.
@@ -119,7 +119,7 @@ class AutomaticMaskGenerator:
     async def generate(
         self, query: GenerationQuery, mask_format: MaskFormat = MaskFormat.COCO_RLE
     ) -> AsyncGenerator[GenerationEvent, None]:
-        """Search an image and render its masks one at a time. Raises what `search` raises.
+        """Search an image and render its masks one at a time. Raises the errors of `search`.
 
         Args:
             mask_format: any but `LOW_RES_LOGITS`, which are not kept.
@@ -137,7 +137,7 @@ class AutomaticMaskGenerator:
                         yield event
 
     async def search(self, query: GenerationQuery) -> AsyncGenerator[SearchEvent, None]:
-        """Search an image. Nothing is computed while the caller does not ask for the next event.
+        """Search an image. Nothing is computed until the caller requests the next event.
 
         Raises:
             InvalidParameter: a parameter is out of range, or lets too many masks through.
@@ -192,7 +192,7 @@ class AutomaticMaskGenerator:
         decoded = await self._mask_decoder.decode(embedding, prompts)
         spent.timings += decoded.timings
         masks, ious = decoded.low_res_masks[:, MULTIMASK], decoded.iou_predictions[:, MULTIMASK]
-        # One point at a time, so that a caller who goes away is not worked for.
+        # One point at a time, so that work stops soon after the caller disconnects.
         for point in range(len(points)):
             row = slice(point, point + 1)
             await spent.postprocessing(search.add, points[row], masks[row], ious[row])
@@ -201,13 +201,13 @@ class AutomaticMaskGenerator:
 
 
 class _Spent:
-    """Adds up where the time of one request goes."""
+    """Adds up the timings of one request."""
 
     def __init__(self, timings: StageTimings) -> None:
         self.timings = timings
 
     async def postprocessing(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do some work in a thread."""
+        """Run work in a thread, and add its time to post-processing."""
         started = time.perf_counter()
         try:
             return await asyncio.to_thread(work, *args, **kwargs)

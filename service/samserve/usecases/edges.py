@@ -1,4 +1,4 @@
-"""The edges in an image, from the masks of a grid of clicks."""
+"""Edge detection from the masks of a grid of points."""
 
 import asyncio
 import time
@@ -23,12 +23,12 @@ from samserve.usecases.timings import Stage, StageTimings
 _POINTS_PER_SIDE = 16
 _POINTS_PER_BATCH = 32
 _BOX_NMS_THRESH = 0.7
-"""The grid is that of SAM's paper, 768 masks; the threshold that of its mask generator."""
+"""The grid of SAM's paper, which gives 768 masks, and the threshold of SAM's mask generator."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DetectedEdges:
-    """Edges, uint8 `[H, W]`, 255 on the strongest, and where the time went."""
+    """Edges, uint8 `[H, W]`, 255 for the strongest edge, and the timings."""
 
     embedded: EmbeddingResult
     edges: npt.NDArray[np.uint8]
@@ -36,7 +36,7 @@ class DetectedEdges:
 
 
 class EdgeDetector:
-    """Finds edges.
+    """Detects edges.
 
     Args:
         requests: admission of requests of every kind.
@@ -59,7 +59,7 @@ class EdgeDetector:
         self._generations = generations
 
     async def detect(self, image: ImageInput, tenant: str) -> DetectedEdges:
-        """The edges of an image.
+        """Detect the edges of an image.
 
         Raises:
             CapacityExceeded: too many requests are in flight.
@@ -89,7 +89,7 @@ class EdgeDetector:
 
 
 class _Tracer:
-    """Holds the masks of one image until it is known which are duplicates, as logits of half precision."""
+    """Stores the masks of one image as half-precision logits until duplicates are known."""
 
     def __init__(self, frame: ImageFrame) -> None:
         self._frame = frame
@@ -99,7 +99,7 @@ class _Tracer:
         self._edges = np.zeros(frame.original_size, dtype=np.float32)
 
     def add(self, low_res_masks: npt.NDArray[np.float32], iou_predictions: npt.NDArray[np.float32]) -> None:
-        """Take the masks of one point: logits `[K, M, M]` and predicted IoUs `[K]`."""
+        """Add the masks of one point: logits `[K, M, M]` and predicted IoUs `[K]`."""
         limit = np.finfo(np.float16).max
         for low_res_mask, iou in zip(low_res_masks, iou_predictions, strict=True):
             mask = upsample_mask(low_res_mask, float(iou), self._frame)
@@ -109,7 +109,7 @@ class _Tracer:
                 self._ious.append(float(iou))
 
     def chosen(self) -> list[int]:
-        """The masks that are no duplicates."""
+        """The masks without duplicates."""
         return box_nms(np.array(self._boxes).reshape(-1, 4), np.array(self._ious), _BOX_NMS_THRESH)
 
     def trace(self, index: int) -> None:
@@ -118,5 +118,5 @@ class _Tracer:
         trace_outline(self._edges, upsample_mask(low_res_mask, self._ious[index], self._frame), self._frame)
 
     def edges(self) -> npt.NDArray[np.uint8]:
-        """The map, uint8 `[H, W]`."""
+        """The edge map, uint8 `[H, W]`."""
         return np.round(255 * thin(self._edges)).astype(np.uint8)

@@ -22,7 +22,7 @@ _LEASE_POLL_MAX_SECONDS = 0.25
 
 @dataclass(frozen=True, slots=True)
 class ImageInput:
-    """An image as a caller names it: the file's bytes, or the id of one that was sent before.
+    """An image as given by a caller: the file's bytes, or the id of an image that was sent before.
 
     Attributes:
         field: of the request that it came in, for errors.
@@ -35,7 +35,7 @@ class ImageInput:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EmbeddingResult:
-    """An image's embedding, where it came from and what getting it took."""
+    """An image's embedding, its source and the timings."""
 
     image_id: ImageId
     embedding: Embedding
@@ -44,7 +44,7 @@ class EmbeddingResult:
 
 
 class ImageEmbedder:
-    """Finds an embedding in the cache or encodes the image, once for all who ask at the same time.
+    """Finds an embedding in the cache or encodes the image, once for all concurrent callers.
 
     Args:
         encodes: admission of encodes; a cached image needs none.
@@ -78,7 +78,7 @@ class ImageEmbedder:
         check: Callable[[Size], None] = lambda original_size: None,
         crop_box: CropBox | None = None,
     ) -> EmbeddingResult:
-        """The embedding of an image, or of a crop of it that is encoded, and cached, as an image of its own.
+        """Return the embedding of an image, or of a crop of it, which is encoded and cached as a separate image.
 
         Args:
             crop_box: inside the oriented image; the embedding's frame is then that of the crop.
@@ -116,7 +116,7 @@ class ImageEmbedder:
         return EmbeddingResult(image_id, made.embedding, EmbeddingSource.COALESCED, timings)
 
     async def inspect(self, image: ImageInput, check: Callable[[Size], None]) -> ImageId:
-        """The id of an image whose embedding is not needed. Its file, where there is one, is judged by its header.
+        """Return the id of an image whose embedding is not needed. If the file is given, its header is checked.
 
         Args:
             check: is called with the original size; what it raises refuses the request.
@@ -133,7 +133,7 @@ class ImageEmbedder:
         return await asyncio.to_thread(ImageId.of, image.data)
 
     async def close(self) -> None:
-        """Cancel what is being encoded."""
+        """Cancel running encodes."""
         await self._flights.close()
 
     async def _lead(
@@ -149,7 +149,7 @@ class ImageEmbedder:
         with self._encodes.admit() as begin:
             while True:
                 async with self._lease.try_acquire(key) as granted:
-                    # Whoever held the lease before, here or in another gateway, may just have stored it.
+                    # The previous holder of the lease, in this gateway or another one, may just have stored it.
                     cached = await self._cache.get(key)
                     waited = StageTimings({Stage.CACHE: time.perf_counter() - started})
                     if cached:

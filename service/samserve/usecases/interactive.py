@@ -1,4 +1,4 @@
-"""The use case of annotators: one image, a prompt that is edited, masks that are refined."""
+"""The use case of interactive sessions: one image, an edited prompt, and refined masks."""
 
 import asyncio
 import time
@@ -34,7 +34,7 @@ _RETRY_AFTER_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SessionStart:
-    """The image of a session and what its answers are to be."""
+    """The image of a session, and the form of its answers."""
 
     image: ImageInput
     coordinate_space: CoordinateSpace = CoordinateSpace.PIXELS
@@ -44,7 +44,7 @@ class SessionStart:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PromptMasks:
-    """The masks of the prompt as it was after the edit of this number.
+    """The masks of the prompt after the edit of this number.
 
     Attributes:
         masks: none for an empty prompt.
@@ -62,14 +62,14 @@ class PromptMasks:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RefusedEdit:
-    """A message that changed nothing."""
+    """A message that was rejected and changed nothing."""
 
     sequence: int
     error: SamserveError
 
 
 class EditingSession:
-    """One annotator. Edits are applied as they come; only the prompt as it is after the last one is decoded.
+    """One interactive session. Edits are applied as they arrive; only the prompt after the latest edit is decoded.
 
     An edit that comes while the prompt before it is decoded cancels that decode. The image is encoded meanwhile, and
     no edit cancels that.
@@ -105,7 +105,7 @@ class EditingSession:
         self._failure: BaseException | None = None
 
     def start(self, sequence: int, start: SessionStart) -> None:
-        """Begin with an image, or with another one; the prompt is empty then."""
+        """Start with an image, or with another image. The prompt is then empty."""
         if not self._accept(sequence):
             return
         self._cancel()
@@ -115,7 +115,7 @@ class EditingSession:
         self._news.set()
 
     def edit(self, sequence: int, edit: Edit) -> None:
-        """Change the prompt; returns at once. An edit that is refused is told by `answers`."""
+        """Apply an edit; returns at once. `answers` reports rejected edits."""
         if not self._accept(sequence):
             return
         if self._start is None:
@@ -131,30 +131,30 @@ class EditingSession:
             self.refuse(sequence, error)
 
     def refuse(self, sequence: int, error: SamserveError) -> None:
-        """Tell by `answers` that a message changed nothing."""
+        """Report in `answers` that a message was rejected."""
         self._refusals.append(RefusedEdit(sequence, error))
         self._news.set()
 
     def end(self, failure: BaseException | None = None) -> None:
-        """Nothing more will come: `answers` ends after the last masks, or raises the failure."""
+        """End the input: `answers` ends after the last masks, or raises the failure."""
         self._ended = True
         self._failure = self._failure or failure
         self._news.set()
 
     @property
     def working(self) -> bool:
-        """Whether masks of the latest prompt are on their way."""
+        """True while masks of the latest prompt are being computed."""
         return self._undecoded is not None or self._decoding is not None
 
     async def close(self) -> None:
-        """Stop all work and free what is held."""
+        """Stop all work and free all memory."""
         tasks = [task for task in (self._embedding, self._decoding) if task is not None]
         self._cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._history = PromptHistory()
 
     async def answers(self) -> AsyncGenerator[PromptMasks | RefusedEdit, None]:
-        """Masks of the latest prompt, and refusals. To be taken by one reader."""
+        """Masks of the latest prompt, and rejections. For a single reader."""
         while True:
             await self._news.wait()
             self._news.clear()
@@ -207,7 +207,8 @@ class EditingSession:
             check_prompt(prompt, self._limits, self._manifest.low_res_size)
             check_prompt_inside(prompt, space, size)
         except InvalidPrompt as error:
-            # What was there before is right: it is the edit's point or box, whose fields the edit has as its own.
+            # The earlier state was valid, so the error is in the edit's own point or box, whose fields have the same
+            # names in the edit.
             raise InvalidPrompt(error.field.partition(".")[2], error.description) from None
 
     async def _embed(self, start: SessionStart) -> EmbeddingResult:
@@ -215,12 +216,12 @@ class EditingSession:
             return await self._embedder.embed(start.image, self._tenant, partial(self._know_size, start))
 
     async def _latest(self) -> PromptMasks | RefusedEdit | None:
-        """The masks of the latest prompt; None where a newer edit cancelled them."""
+        """The masks of the latest prompt, or None if a newer edit cancelled them."""
         assert self._undecoded is not None
         sequence, self._undecoded = self._undecoded, None
         task = self._decoding = asyncio.create_task(self._decode(sequence))
         try:
-            # The task and not its work, so that its being cancelled can be told from our being cancelled.
+            # Awaits the task instead of its work, to distinguish its cancellation from the caller's.
             await asyncio.wait([task])
         finally:
             task.cancel()

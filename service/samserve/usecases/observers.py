@@ -1,4 +1,4 @@
-"""What is reported of requests, caches and gaze streams, for whoever counts it."""
+"""Interfaces through which requests, caches and gaze streams report events to metrics."""
 
 import enum
 from typing import Protocol
@@ -8,10 +8,10 @@ from samserve.usecases.timings import Stage
 
 
 class CacheObserver(Protocol):
-    """Is told what happens in the caches."""
+    """Receives events of the caches."""
 
     def redis_call(self, operation: str, outcome: str) -> None:
-        """One use of Redis.
+        """A call to Redis.
 
         Args:
             operation: `get`, `put`, `delete` (a rejected value), `lease` (what keeps and ends one only if it fails) or
@@ -26,16 +26,17 @@ class CacheObserver(Protocol):
         ...
 
     def breaker(self, is_open: bool) -> None:
-        """The breaker before Redis opened or closed."""
+        """The circuit breaker of Redis opened or closed."""
         ...
 
     def memory(self, entries: int, nbytes: int, max_bytes: int, evicted: int) -> None:
-        """The memory tier now holds so much of at most `max_bytes`, after evicting so many entries."""
+        """Current size of the memory tier in bytes, of at most `max_bytes`, and the number of entries just evicted."""
         ...
 
 
 class Warmth(enum.Enum):
-    """What a request's embeddings cost it: all cached; one encoded, for it or while it waited; or it needed none."""
+    """How a request's embeddings were obtained: all from the cache; with at least one encode, by it or awaited; or none
+    needed."""
 
     WARM = "warm"
     COLD = "cold"
@@ -43,35 +44,35 @@ class Warmth(enum.Enum):
 
 
 class RequestObserver(Protocol):
-    """Is told what happens in requests and how they ended."""
+    """Receives events of requests."""
 
     def request(self, rpc: str, code: str, warmth: Warmth, seconds: float) -> None:
-        """A call ended with this gRPC status code after so long."""
+        """A call ended with this gRPC status code after this many seconds."""
         ...
 
     def embedded(self, source: EmbeddingSource) -> None:
-        """A request got an embedding from there; one may need several."""
+        """A request got an embedding from this source. A request may need several."""
         ...
 
     def stage(self, stage: Stage, seconds: float) -> None:
-        """A request has been in this stage, for once, for so long."""
+        """A request passed this stage once, in this many seconds."""
         ...
 
     def prompts(self, count: int) -> None:
-        """A `Segment` was answered that had so many prompts."""
+        """A `Segment` with this many prompts was answered."""
         ...
 
     def shed(self, reason: str) -> None:
-        """A call, or a message of a stream, was refused for load: one of `SHED_REASONS`."""
+        """A call, or a message of a stream, was rejected for load: one of `SHED_REASONS`."""
         ...
 
     def gaze_answered(self, seconds: float) -> None:
-        """A gaze sample's answer was taken by the client so long after the sample was received."""
+        """The client took a gaze sample's answer this many seconds after the sample was received."""
         ...
 
 
 class GazeObserver(Protocol):
-    """Is told what becomes of gaze samples and frames."""
+    """Receives outcomes of gaze samples and frames."""
 
     def gaze_sample(self, outcome: str) -> None:
         """One sample: one of `GAZE_SAMPLE_OUTCOMES`."""

@@ -1,7 +1,7 @@
-"""What the use cases ask of the outside world. Adapters implement these; nothing else crosses the boundary.
+"""Ports: interfaces of the use cases to the outside world, which adapters implement.
 
-Implementations raise only errors of `samserve.domain.errors`, report their own timings as values, and hold no state
-between calls that a caller could observe. Cancelling a call drops its work: what has not started never starts.
+Implementations raise only errors of `samserve.domain.errors`, return their timings as values, and keep no state between
+calls that a caller could observe. Cancelling a call cancels its work: work that has not started never starts.
 """
 
 import enum
@@ -25,7 +25,7 @@ from samserve.usecases.timings import StageTimings
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecodedImage:
-    """An image as the encoder takes it.
+    """A decoded image in the encoder's form.
 
     Attributes:
         pixels: uint8 `[3, S, S]` RGB, longest side resized to S, top left; what lies outside is ignored.
@@ -39,10 +39,10 @@ class DecodedImage:
 
 
 class ImageDecoder(Protocol):
-    """Reads image files. What is wrong with one is wrong with the field `data`."""
+    """Decodes image files. Errors name the field `data`."""
 
     async def probe(self, data: bytes) -> Size:
-        """Size after EXIF orientation, from the header alone. May wait for a worker, as `decode` does.
+        """Read the size after EXIF orientation from the header. May wait for a worker, as `decode` does.
 
         Raises:
             InvalidImage: not an image that is served, or one that declares more pixels than the limit.
@@ -62,7 +62,7 @@ class ImageDecoder(Protocol):
 
 
 class ThumbnailReader(Protocol):
-    """Looks at image files cheaply."""
+    """Decodes image files at a reduced size."""
 
     async def thumbnail(self, data: bytes) -> Thumbnail:
         """Decode a file at a fraction of its size.
@@ -75,14 +75,14 @@ class ThumbnailReader(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedImage:
-    """What `ImageEncoder` answers: float16 `[C, H, W]`, the wait for a free thread, and the computation."""
+    """Output of `ImageEncoder`: float16 `[C, H, W]`, and the times of waiting for a thread and of computing."""
 
     values: npt.NDArray[np.float16]
     timings: StageTimings
 
 
 class ImageEncoder(Protocol):
-    """The heavy model: one image to its embedding."""
+    """The expensive model: computes the embedding of an image."""
 
     async def encode(self, image: DecodedImage) -> EncodedImage:
         """Encode one image.
@@ -96,7 +96,7 @@ class ImageEncoder(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecodedMasks:
-    """What `MaskDecoder` answers for P prompts.
+    """Output of `MaskDecoder` for P prompts.
 
     Attributes:
         low_res_masks: float32 logits `[P, 4, M, M]`; mask 0 is SAM's single-mask output, 1 to 3 its multimask output.
@@ -110,7 +110,8 @@ class DecodedMasks:
 
 
 class MaskDecoder(Protocol):
-    """The light model: an embedding and prompts to masks. A prompt's result does not depend on the others'."""
+    """The cheap model: decodes an embedding and prompts to masks. The result of a prompt does not depend on other
+    prompts."""
 
     async def decode(self, embedding: Embedding, prompts: PromptBatch) -> DecodedMasks:
         """Decode the prompts of one image.
@@ -123,7 +124,7 @@ class MaskDecoder(Protocol):
 
 
 class MaskRenderer(Protocol):
-    """Brings masks into the forms in which callers receive them."""
+    """Renders masks in the forms that are returned to callers."""
 
     def render(self, mask: Mask, mask_format: MaskFormat, include_logits: bool = False) -> RenderedMask:
         """Render one mask. Blocks; call it from a worker thread.
@@ -136,10 +137,10 @@ class MaskRenderer(Protocol):
 
 
 class TextTokenizer(Protocol):
-    """Cuts texts into the tokens of the model behind `TextRanker`."""
+    """Converts texts to tokens of the model behind `TextRanker`."""
 
     def tokenize(self, texts: Sequence[str]) -> npt.NDArray[np.int32]:
-        """Token ids `[T, L]`, each row filled up with its end-of-text token.
+        """Tokenise to ids `[T, L]`; each row is padded with its end-of-text token.
 
         Raises:
             InvalidPrompt: a text, `prompts[i].text`, has more tokens than the model takes.
@@ -148,7 +149,7 @@ class TextTokenizer(Protocol):
 
 
 class TextRanker(Protocol):
-    """Embeds texts and objects so that the inner product of two embeddings says how well they fit: CLIP.
+    """Embeds texts and objects with CLIP. The inner product of two embeddings is their similarity.
 
     Attributes:
         image_size: side of the crops that it takes, in pixels.
@@ -158,7 +159,7 @@ class TextRanker(Protocol):
     def image_size(self) -> int: ...
 
     async def embed_texts(self, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-        """Embed texts `[T, L]`, at most `MAX_TEXTS`, to `[T, D]` of length 1.
+        """Embed texts `[T, L]`, at most `MAX_TEXTS`, as `[T, D]` of length 1.
 
         Raises:
             ModelUnavailable: the model cannot be reached or failed.
@@ -167,12 +168,12 @@ class TextRanker(Protocol):
         ...
 
     async def embed_crops(self, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Embed objects `[C, 3, S, S]`, at most `CROPS_PER_RUN`, to `[C, D]`. Raises what `embed_texts` raises."""
+        """Embed objects `[C, 3, S, S]`, at most `CROPS_PER_RUN`, as `[C, D]`. Raises the errors of `embed_texts`."""
         ...
 
 
 class EmbeddingSource(enum.Enum):
-    """Where a request's embedding came from."""
+    """Source of a request's embedding."""
 
     ENCODED = "encoded"
     COALESCED = "coalesced"
@@ -182,17 +183,18 @@ class EmbeddingSource(enum.Enum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CachedEmbedding:
-    """A cache hit and the tier it was found in."""
+    """A cache hit, and the tier in which it was found."""
 
     embedding: Embedding
     source: EmbeddingSource
 
 
 class EmbeddingCache(Protocol):
-    """Remembers embeddings. Trouble of its own (down, slow, full, corrupted) is a miss or a lost write, not raised."""
+    """Caches embeddings. Its own failures (down, slow, full, corrupt) count as misses or lost writes and are not
+    raised."""
 
     async def get(self, key: EmbeddingKey) -> CachedEmbedding | None:
-        """The embedding stored under this key, or None."""
+        """Return the embedding of this key, or None."""
         ...
 
     async def put(self, key: EmbeddingKey, embedding: Embedding) -> None:
@@ -201,10 +203,10 @@ class EmbeddingCache(Protocol):
 
 
 class EncodeLease(Protocol):
-    """Lets one gateway of many encode an image. Where that cannot be decided, everyone is granted it."""
+    """Lets one of many gateways encode an image. If this cannot be coordinated, every gateway gets the lease."""
 
     def try_acquire(self, key: EmbeddingKey) -> AbstractAsyncContextManager[bool]:
-        """Try to become the one who encodes; the value is False while another gateway holds the lease.
+        """Try to acquire the lease. The value of the context is False while another gateway holds it.
 
         A granted lease is kept alive until the context is left, and is given back there; a holder that dies loses it.
         """

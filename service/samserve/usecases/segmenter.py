@@ -1,4 +1,4 @@
-"""The main use case: an image and prompts in, masks out."""
+"""The main use case: segment an image by prompts."""
 
 import asyncio
 import time
@@ -28,7 +28,7 @@ from samserve.usecases.timings import Stage, StageTimings
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SegmentQuery:
-    """What to segment. The fields are those of the API's `SegmentRequest`, and the time until the caller's deadline."""
+    """A request: the fields of the API's `SegmentRequest`, and the time until the caller's deadline."""
 
     image: ImageInput
     prompts: Sequence[ObjectPrompt]
@@ -42,7 +42,7 @@ class SegmentQuery:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SegmentationResult:
-    """Masks, `results[prompt][mask]`, and where the time went."""
+    """Masks, `results[prompt][mask]`, and the timings."""
 
     embedded: EmbeddingResult
     results: list[list[RenderedMask]]
@@ -75,7 +75,7 @@ class Segmenter:
         self._deadlines = DeadlineAdmission()
 
     async def embed(self, image: ImageInput, tenant: str, remaining_seconds: float | None = None) -> EmbeddingResult:
-        """Encode an image ahead of its prompts. Raises what `ImageEmbedder.embed` raises."""
+        """Encode an image in advance. Raises the errors of `ImageEmbedder.embed`."""
         with self._requests.admit(), self._deadlines.keep(remaining_seconds):
             return await self._embedder.embed(image, tenant)
 
@@ -104,7 +104,7 @@ class Segmenter:
             return SegmentationResult(embedded, results, timings)
 
     def _render_all(self, decoded: DecodedMasks, frame: ImageFrame, query: SegmentQuery) -> list[list[RenderedMask]]:
-        """Render mask by mask, so that a request never holds more than one at full size."""
+        """Render the masks one by one, so that a request holds at most one at full size."""
         chosen = MULTIMASK if query.multimask_output else SINGLE_MASK
         return [
             [

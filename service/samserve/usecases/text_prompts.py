@@ -1,7 +1,7 @@
-"""Text prompts: of everything in an image, what a text describes.
+"""Text prompts: find the masks of an image that match a text.
 
-SAM's own text encoder was never released. What is done instead, as FastSAM does (Zhao et al. 2023): the masks of the
-automatic mask generator are compared with the text by CLIP, and the most similar are the answer.
+SAM's own text encoder was never released. As in FastSAM (Zhao et al. 2023), CLIP compares the masks of automatic mask
+generation with the text, and the most similar masks are returned.
 """
 
 import asyncio
@@ -31,12 +31,12 @@ from samserve.usecases.ports import DecodedImage, ImageDecoder, MaskRenderer, Te
 from samserve.usecases.timings import Stage, StageTimings
 
 _PHOTO_SIDE = 2048
-"""Longest side at which the photo waits to be cut into crops, 12 MiB whatever its size. SAM sees half of it."""
+"""Longest side of the photo that is kept for cutting crops: 12 MiB for photos of any size. SAM sees half this side."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextQuery:
-    """What to look for in an image.
+    """The texts to search for in an image.
 
     Attributes:
         masks_per_text: how many masks answer each text, at most.
@@ -60,7 +60,7 @@ class RankedMask:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextSegmentation:
-    """`results[text][mask]`, the most similar first, and where the time went."""
+    """Masks `results[text][mask]`, the most similar first, and the timings."""
 
     embedded: EmbeddingResult
     results: list[list[RankedMask]]
@@ -68,7 +68,7 @@ class TextSegmentation:
 
 
 class TextSegmenter:
-    """Finds what texts describe.
+    """Finds the masks that match texts.
 
     Args:
         parameters: of the generator.
@@ -92,7 +92,8 @@ class TextSegmenter:
         self._ranker = ranker
 
     async def segment(self, query: TextQuery) -> TextSegmentation:
-        """The masks of an image that are most similar to each text. A text's masks do not depend on the other texts.
+        """Return the masks of an image that are most similar to each text. The result of a text does not depend on
+        other texts.
 
         Raises:
             InvalidPrompt: a text is empty or too long, or there are too many.
@@ -107,7 +108,7 @@ class TextSegmenter:
         async with aclosing(self._generator.search(generation)) as events:
             async for event in events:
                 match event:
-                    # Not before: the generator lets in no more requests than there is room for.
+                    # Not earlier, because the generator's admission limits the number of these photos.
                     case GenerationStarted():
                         comparison = await self._begin(query.image.data, tokens)
                     case Candidate():
@@ -140,7 +141,7 @@ class TextSegmenter:
 
 @dataclass(slots=True, eq=False)
 class _Comparison:
-    """Compares candidates with texts `[T, D]` as they come, some at a time."""
+    """Compares candidates with texts `[T, D]` in batches, as they arrive."""
 
     photo: DecodedImage
     texts: npt.NDArray[np.float32]
@@ -150,14 +151,14 @@ class _Comparison:
     similarities: list[npt.NDArray[np.float32]] = field(default_factory=list)
 
     async def add(self, candidate: PackedMask) -> None:
-        """One more, the limit permitting: those of the highest predicted IoU come first."""
+        """Add a candidate unless the limit is reached. Candidates arrive in the order of decreasing predicted IoU."""
         if len(self.candidates) < MAX_CANDIDATES:
             self.candidates.append(candidate)
             if len(self.candidates) - len(self.similarities) >= CROPS_PER_RUN:
                 await self.compare()
 
     async def compare(self) -> None:
-        """Compare those that wait."""
+        """Compare the waiting candidates."""
         waiting = self.candidates[len(self.similarities) :]
         if waiting:
             started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Where the time of a request goes."""
+"""Timings of a request by stage."""
 
 import enum
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 
 class Stage(enum.Enum):
-    """A part of a request that is timed."""
+    """A timed part of a request."""
 
     IMAGE_DECODE = "image_decode"
     CACHE = "cache"
@@ -19,7 +19,7 @@ class Stage(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class StageTimings:
-    """Seconds by stage, of the stages that were passed. Timings of parts add up to those of the whole."""
+    """Seconds by stage, for the stages that were passed. Timings of parts add up to those of the whole."""
 
     seconds: Mapping[Stage, float] = field(default_factory=dict)
 
@@ -31,5 +31,5 @@ class StageTimings:
         return StageTimings({stage: self[stage] + other[stage] for stage in (*self.seconds, *other.seconds)})
 
     def only(self, *stages: Stage) -> "StageTimings":
-        """These stages of it, where they were passed."""
+        """Restrict to these stages."""
         return StageTimings({stage: self.seconds[stage] for stage in stages if stage in self.seconds})

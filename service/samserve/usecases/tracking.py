@@ -1,4 +1,4 @@
-"""The use case of videos: objects followed from frame to frame."""
+"""The use case of videos: track objects from frame to frame."""
 
 import asyncio
 import time
@@ -34,7 +34,7 @@ from samserve.usecases.timings import Stage, StageTimings
 
 
 class TrackState(Enum):
-    """What became of an object; the API's `TrackState` explains each."""
+    """State of an object, as documented for the API's `TrackState`."""
 
     STARTED = "started"
     TRACKED = "tracked"
@@ -77,7 +77,7 @@ class TrackUpdate:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrackingResult:
-    """All objects on one frame, in the order in which they were started, and where the time went."""
+    """All objects on one frame, in the order in which they were started, and the timings."""
 
     image_id: ImageId
     objects: list[TrackUpdate]
@@ -104,7 +104,7 @@ class _Step:
 
 
 class TrackingSession:
-    """One video. Frames are worked on in their order, one at a time; a frame that is refused changes nothing.
+    """One video. Frames are processed in order, one at a time. A rejected frame changes nothing.
 
     Args:
         max_objects: that are followed at a time.
@@ -135,7 +135,7 @@ class TrackingSession:
         self._last_sequence = -1
 
     async def track(self, query: TrackQuery) -> TrackingResult:
-        """Follow the objects onto the next frame. After the last one was removed, frames are answered without objects.
+        """Track the objects to the next frame. When no objects are left, the result has none.
 
         Raises:
             InvalidPrompt: a prompt is malformed or outside the image, there are too many objects, or no prompt has
@@ -165,14 +165,14 @@ class TrackingSession:
             for name in prompts
         ]
         objects = await asyncio.to_thread(self._render_all, steps, frame, query.mask_format)
-        # Only now, so that a frame that failed half way has changed nothing.
+        # Assigned last, so that a frame that fails part-way changes nothing.
         self._last_sequence, self._size = query.sequence, frame.original_size
         self._tracks = {step.object_id: self._continued(step, kept.get(step.object_id), frame) for step in steps}
         rest = StageTimings({Stage.POST_PROCESS: time.perf_counter() - started})
         return TrackingResult(embedded.image_id, objects, embedded.timings + decoded.timings + rest)
 
     async def _pass(self, query: TrackQuery) -> TrackingResult:
-        """Take a frame in on which nothing is tracked."""
+        """Process a frame without tracked objects."""
         image_id = await self._embedder.inspect(query.image, partial(self._check_size, query))
         self._last_sequence, self._tracks = query.sequence, {}
         return TrackingResult(image_id, [], StageTimings())
@@ -215,9 +215,9 @@ class TrackingSession:
 
     def _start(self, name: int, prompt: ObjectPrompt, decoded: DecodedMasks, row: int, embedding: Embedding) -> _Step:
         ious = decoded.iou_predictions[row]
-        # A lone point may mean whole, part or subpart: the most certain. Else SAM's single mask.
+        # A single point is ambiguous, so take the mask with the highest predicted IoU; otherwise SAM's single mask.
         best = 1 + int(np.argmax(ious[MULTIMASK])) if prompt.is_ambiguous else 0
-        # A copy, because a view would keep the masks of all objects.
+        # A copy, because a view would keep the masks of all objects in memory.
         chosen = decoded.low_res_masks[row, best].copy()
         return _Step(name, TrackState.STARTED, chosen, appearance(embedding, chosen), float(ious[best]), 1.0)
 

@@ -11,7 +11,7 @@ from samserve.usecases.timings import StageTimings
 
 
 async def warm_up(manifest: ModelManifest, encoder: ImageEncoder, decoder: MaskDecoder) -> None:
-    """Run both models once, so that the first caller does not pay for what they set up on first use.
+    """Run both models once, so that the first caller does not wait for their lazy initialisation.
 
     Raises what the models raise.
     """

@@ -1,4 +1,4 @@
-"""Domain errors as gRPC statuses with google.rpc details."""
+"""Mapping of domain errors to gRPC statuses with google.rpc details."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -33,21 +33,21 @@ _CODES = {
 
 
 def status_code(error: SamserveError) -> grpc.StatusCode:
-    """The status code that stands for a domain error."""
+    """The status code of a domain error."""
     return next((code for kind, code in _CODES.items() if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
 
 
 async def abort(
     context: "grpc.aio.ServicerContext[Message, Message]", error: SamserveError, extra: Sequence[tuple[str, str]] = ()
 ) -> NoReturn:
-    """End a call with the status of a domain error, its details, and `extra` trailing metadata."""
+    """End a call with the status and details of a domain error, and with `extra` trailing metadata."""
     code = status_code(error)
     status = Status(code=code.value[0], message=str(error))
     for detail in _details(error):
         status.details.add().Pack(detail)
     metadata: list[tuple[str, str | bytes]] = [*extra, ("grpc-status-details-bin", status.SerializeToString())]
     if isinstance(error, TransientFailure):
-        # What gRPC's own retries obey; RetryInfo is for people and client libraries.
+        # gRPC's own retries use this metadata; RetryInfo is for client libraries and people.
         metadata.append(("grpc-retry-pushback-ms", str(round(1000 * error.retry_after_seconds))))
     await context.abort(code, str(error), tuple(metadata))
 

@@ -1,6 +1,6 @@
-"""Outermost layer of a call: picks the servicer, refuses early, maps errors to statuses, and records the call."""
+"""Outermost layer of a call: selects the servicer, rejects early, maps errors to statuses, and records the call."""
 
-# grpc's own classes are generic to the type checker only.
+# grpc's own classes are generic only for the type checker.
 from __future__ import annotations
 
 import asyncio
@@ -33,24 +33,24 @@ Serve: TypeAlias = Callable[[Any, Context], Any]
 
 _RPCS = {f"/{SERVICE_NAME}/{name}": rpc for name, rpc in RPCS.items()}
 _ADMITTED = {"EmbedImage", "GetEmbedding", "Segment", "GenerateMasks", "DetectEdges"}
-"""Rpcs whose use cases take a place among the requests."""
+"""Rpcs whose use cases count towards the limit of requests."""
 
-# It is sent back as metadata and written to the log: what neither can take is not a request id.
+# It is returned as metadata and logged. Ids with characters that either cannot represent are replaced.
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _RETRY_AFTER_SECONDS = 1.0
 _RECONNECT_SECONDS = 0.5
 _GONE_SECONDS = 0.01
 _CLOCK_SECONDS = 0.01
-"""gRPC's timers may end a call so long before the deadline that they tell."""
+"""gRPC's timers may end a call this much before its deadline."""
 _STOPPING = "the gateway is shutting down; reconnect"
 
 _ENDED = (grpc.aio.InternalError, grpc.aio.UsageError)
-"""What using a call raises that gRPC itself has ended."""
+"""Exceptions raised when using a call that gRPC has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A call, and the method of the servicer that was there when it began; None if there was no servicer."""
+    """A call, and the servicer's method when it started; None if there was no servicer."""
 
     rpc: MethodDescriptor
     record: CallRecord
@@ -58,7 +58,7 @@ class _Call:
 
 
 class RequestInterceptor(grpc.aio.ServerInterceptor):
-    """Serves the calls of `SegmentationService`. Calls of other services (health, reflection) are left alone.
+    """Serves the calls of `SegmentationService`. Calls of other services (health, reflection) pass through.
 
     A request id is taken from the metadata `x-request-id`, or made, and sent back. A call that cannot be served is
     refused before its message is parsed: its deadline has passed, there is no servicer yet, or no place is free. Domain
@@ -98,7 +98,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         self.in_flight: set[asyncio.Task[Any]] = set()
 
     def swap(self, servicer: SegmentationServiceServicer) -> None:
-        """Have this servicer answer the calls that begin from now on; calls under way keep theirs."""
+        """Replace the servicer for calls that start from now on. Calls in flight keep theirs."""
         self._servicer = servicer
 
     def drain(self) -> None:
@@ -122,7 +122,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         task.add_done_callback(self.in_flight.discard)
         record = self._record(rpc.name, handler_call_details.invocation_metadata)
         call = _Call(rpc, record, getattr(self._servicer, rpc.name, None))
-        # The stubs know only the synchronous server's handlers.
+        # The type stubs know only the handlers of the synchronous server.
         answer: Any
         if rpc.client_streaming:
             answer = partial(self._bidirectional, call)
@@ -165,7 +165,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
                     unread = await wire.write_all(responses, self._idle_seconds)
                 if unread is not None:
                     await self._leave(unread)
-                # To the reading side a client that has gone looks like one that has said all, until gRPC is told.
+                # When reading, a disconnected client looks like one that has finished sending, until gRPC is asked.
                 await asyncio.sleep(_GONE_SECONDS)
                 if context.cancelled() or _expired(context):
                     raise asyncio.CancelledError
@@ -178,13 +178,13 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
                 self._open.discard(task)
 
     async def _leave(self, unread: Unread) -> NoReturn:
-        # gRPC sends no status past a response that is not taken: the client hears of the end once it reads again.
+        # gRPC sends no status while a response is not taken, so the client receives the status when it reads again.
         await unread
         raise StreamIdle(f"the client did not read a response for {self._idle_seconds:g} s")
 
     @asynccontextmanager
     async def _guard(self, call: _Call, context: Context, request_bytes: int = 0) -> AsyncIterator[tuple[Serve, Wire]]:
-        """Refuse the call or have it served inside the context; then answer what was raised, and record the call."""
+        """Reject the call, or have it served inside the context. Then answer raised errors and record the call."""
         record = call.record
         record.request_bytes = request_bytes
         begin(record)
@@ -220,7 +220,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
                 finally:
                     record.ended(code.name, time.perf_counter() - started)
         except _ENDED:
-            # Nobody is there to be told: gRPC has ended the call by its deadline, or because the client has gone.
+            # Nobody receives the status: gRPC has ended the call at its deadline, or the client has disconnected.
             raise asyncio.CancelledError from None
         finally:
             summary = record.summary()

@@ -1,4 +1,4 @@
-"""Between the API's masks and the domain's."""
+"""Conversion between masks of the API and of the domain."""
 
 from samserve.domain.errors import InvalidPrompt
 from samserve.domain.prompts import CoordinateSpace
@@ -24,7 +24,7 @@ _FORMATS = {
 
 
 def read_mask_format(mask_format: pb.MaskFormat.ValueType) -> MaskFormat:
-    """The form of masks that a request asks for; run lengths where it names none.
+    """The mask format of a request; COCO RLE if it names none.
 
     Raises:
         InvalidPrompt: the format is unknown.
@@ -37,7 +37,7 @@ def read_mask_format(mask_format: pb.MaskFormat.ValueType) -> MaskFormat:
 
 
 def mask_message(mask: RenderedMask, coordinate_space: CoordinateSpace = CoordinateSpace.PIXELS) -> pb.Mask:
-    """A rendered mask as a message.
+    """Convert a rendered mask to a message.
 
     Args:
         coordinate_space: of `bbox`.

@@ -1,4 +1,4 @@
-"""Between the API's messages and the core's values."""
+"""Conversion between messages of the API and values of the domain."""
 
 from datetime import timedelta
 
@@ -35,7 +35,7 @@ _SOURCES = {
 
 
 def read_image(image: pb.Image, max_image_bytes: int, field: str = "image") -> ImageInput:
-    """An image as the request names it.
+    """Read an image, or its id.
 
     Args:
         field: of the request.
@@ -59,7 +59,7 @@ def read_image(image: pb.Image, max_image_bytes: int, field: str = "image") -> I
 
 
 def read_space(space: pb.CoordinateSpace.ValueType) -> CoordinateSpace:
-    """The unit of a request's coordinates.
+    """Read the unit of a request's coordinates.
 
     Raises:
         InvalidPrompt: it is unknown.
@@ -70,7 +70,7 @@ def read_space(space: pb.CoordinateSpace.ValueType) -> CoordinateSpace:
 
 
 def read_prompt(prompt: pb.Prompt, limits: PromptLimits) -> ObjectPrompt:
-    """A prompt, its values not yet checked.
+    """Read a prompt without validating its values.
 
     Raises:
         InvalidPrompt: there are too many points, a label is unknown, the logits are not a square of float16, or it is
@@ -78,7 +78,7 @@ def read_prompt(prompt: pb.Prompt, limits: PromptLimits) -> ObjectPrompt:
     """
     if prompt.HasField("text"):
         raise InvalidPrompt("text", "only Segment accepts text prompts; use points, a box or a mask_input")
-    # Counted before they are read, or a message of nothing but points keeps everybody waiting.
+    # Counted before they are read, because converting a message full of points would block the event loop.
     check_point_count(len(prompt.points), limits)
     labels = []
     for index, point in enumerate(prompt.points):
@@ -96,7 +96,7 @@ def read_prompt(prompt: pb.Prompt, limits: PromptLimits) -> ObjectPrompt:
 
 
 def read_label(point: pb.Point) -> PointLabel:
-    """What a point says.
+    """Read a point's label.
 
     Raises:
         InvalidPrompt: of the field `label`: it is unknown, or not said.
@@ -120,22 +120,22 @@ def _read_low_res(mask: pb.LowResMask) -> npt.NDArray[np.float32]:
 
 
 def size_message(size: Size) -> pb.Size:
-    """Height and width."""
+    """Convert a size."""
     return pb.Size(height=size.height, width=size.width)
 
 
 def source_message(embedded: EmbeddingResult) -> pb.EmbeddingSource.ValueType:
-    """Where an embedding came from."""
+    """Convert the source of an embedding."""
     return _SOURCES[embedded.source]
 
 
 def is_cached(embedded: EmbeddingResult) -> bool:
-    """Whether an image had been encoded before, or for another request."""
+    """Return True if the image had already been encoded, or was encoded for another request."""
     return embedded.source is not EmbeddingSource.ENCODED
 
 
 def timings_message(timings: StageTimings, total_seconds: float) -> pb.Timings:
-    """Where a request's time went."""
+    """Convert the timings of a request."""
     return pb.Timings(
         cache=duration(timings[Stage.CACHE]),
         image_decode=duration(timings[Stage.IMAGE_DECODE]),
@@ -149,7 +149,7 @@ def timings_message(timings: StageTimings, total_seconds: float) -> pb.Timings:
 
 
 def duration(seconds: float) -> Duration:
-    """Seconds as a message."""
+    """Convert seconds to a message."""
     message = Duration()
     message.FromTimedelta(timedelta(seconds=seconds))
     return message

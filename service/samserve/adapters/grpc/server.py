@@ -1,4 +1,4 @@
-"""The gRPC server: services, limits, health, reflection, and a graceful end."""
+"""The gRPC server: services, limits, health, reflection and graceful shutdown."""
 
 import asyncio
 import errno
@@ -19,9 +19,9 @@ _PROBES = 16
 _READINESS = ("", SERVICE_NAME)
 _MAX_CONNECTION_AGE_SECONDS = 300
 _MAX_CONNECTION_AGE_GRACE_SECONDS = 3600
-"""Longest life of a stream beyond its connection's age; calls on a connection of that age go elsewhere at once."""
+"""Longest time that a stream may outlive its connection's maximum age; new calls use another connection at once."""
 _FAREWELL_SECONDS = 1.0
-"""A client answers the end of its connection within a round trip; one that does not is not waited for."""
+"""Time for a client to acknowledge the end of its connection, which takes a round trip."""
 
 
 class GrpcServer:
@@ -67,7 +67,7 @@ class GrpcServer:
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", max_message_bytes),
                 ("grpc.so_reuseport", int(reuse_port)),
-                # Clients come back through the load balancer now and then, so that new pods get their share.
+                # Clients reconnect from time to time, so that new pods behind the load balancer get traffic.
                 ("grpc.max_connection_age_ms", 1000 * _MAX_CONNECTION_AGE_SECONDS),
                 ("grpc.max_connection_age_grace_ms", 1000 * _MAX_CONNECTION_AGE_GRACE_SECONDS),
             ],
@@ -86,34 +86,34 @@ class GrpcServer:
                 raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), f"health port {health_port}") from error
 
     async def start(self) -> None:
-        """Begin to serve, health NOT_SERVING; calls are refused as `ModelUnavailable` until there is a servicer."""
+        """Start serving, with health NOT_SERVING. Calls get `ModelUnavailable` until there is a servicer."""
         await self._health.set(LIVENESS_SERVICE_NAME, health_pb2.HealthCheckResponse.SERVING)
         await self.set_serving(False)
         await self._health_server.start()
         await self._server.start()
 
     def swap(self, servicer: SegmentationServicer) -> None:
-        """Have this servicer answer the calls that begin from now on."""
+        """Replace the servicer for calls that start from now on."""
         self._interceptor.swap(servicer)
 
     async def set_serving(self, serving: bool) -> None:
-        """Tell health checks and watchers."""
+        """Set the status of health checks and notify watchers."""
         status = health_pb2.HealthCheckResponse
         for service in _READINESS:
             await self._health.set(service, status.SERVING if serving else status.NOT_SERVING)
 
     async def stop(self, grace_seconds: float) -> None:
-        """Refuse new calls, end streams, give other calls in flight so long to end, then cancel them."""
+        """Reject new calls, end streams, give other calls in flight this long to finish, then cancel them."""
         await self._health.enter_graceful_shutdown()
         self._interceptor.drain()
         stop = asyncio.ensure_future(self._server.stop(grace_seconds))
-        # It alone would wait for connections as well, also for those of clients that do not answer.
+        # Stopping the server alone would also wait for connections of clients that do not answer.
         while not stop.done():
             if calls := self._interceptor.in_flight:
                 await asyncio.wait([stop, *calls], return_when=asyncio.FIRST_COMPLETED)
                 continue
             await asyncio.wait([stop], timeout=_FAREWELL_SECONDS)
-            # What came just before the end is among them by now.
+            # By now this includes calls that arrived just before the stop.
             if not self._interceptor.in_flight:
                 break
         await asyncio.gather(stop, self._server.stop(None), self._health_server.stop(None))

@@ -1,4 +1,4 @@
-"""`samserve.v1.SegmentationService`: reads messages, asks the core, writes messages."""
+"""`samserve.v1.SegmentationService`: reads requests, runs the use cases, writes responses."""
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -38,7 +38,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 @dataclass(frozen=True, slots=True)
 class ServiceLimits:
-    """What one call may carry."""
+    """Limits of one call."""
 
     max_image_bytes: int
     max_image_pixels: int
@@ -47,7 +47,7 @@ class ServiceLimits:
 
 
 class SegmentationServicer(SegmentationServiceServicer):
-    """Serves the calls. Domain errors pass through to the interceptor."""
+    """Serves the calls. Domain errors are raised to the interceptor."""
 
     def __init__(
         self,
@@ -75,7 +75,6 @@ class SegmentationServicer(SegmentationServiceServicer):
         self._text = text
 
     async def EmbedImage(self, request: pb.EmbedImageRequest, context: Context) -> pb.EmbedImageResponse:
-        """See the proto."""
         started = time.perf_counter()
         embedded = await self._embed(request.image, context)
         frame = embedded.embedding.frame
@@ -89,7 +88,6 @@ class SegmentationServicer(SegmentationServiceServicer):
         )
 
     async def GetEmbedding(self, request: pb.GetEmbeddingRequest, context: Context) -> pb.GetEmbeddingResponse:
-        """See the proto."""
         started = time.perf_counter()
         embedded = await self._embed(request.image, context)
         frame = embedded.embedding.frame
@@ -106,7 +104,6 @@ class SegmentationServicer(SegmentationServiceServicer):
         )
 
     async def Segment(self, request: pb.SegmentRequest, context: Context) -> pb.SegmentResponse:
-        """See the proto."""
         self._check_size(request)
         if has_text(request):
             return await self._text.segment(request, current_call().tenant)
@@ -144,33 +141,27 @@ class SegmentationServicer(SegmentationServiceServicer):
     def SegmentStream(
         self, requests: AsyncIterator[pb.SegmentStreamRequest], context: Context
     ) -> AsyncGenerator[pb.SegmentStreamResponse, None]:
-        """See the proto."""
         return self._interactive.serve(requests, current_call().tenant)
 
     def SegmentGaze(
         self, requests: AsyncIterator[pb.SegmentGazeRequest], context: Context
     ) -> AsyncGenerator[pb.SegmentGazeResponse, None]:
-        """See the proto."""
         return self._gaze.serve(requests, current_call().tenant)
 
     def TrackObjects(
         self, requests: AsyncIterator[pb.TrackObjectsRequest], context: Context
     ) -> AsyncGenerator[pb.TrackObjectsResponse, None]:
-        """See the proto."""
         return self._tracking.serve(requests, current_call().tenant)
 
     def GenerateMasks(
         self, request: pb.GenerateMasksRequest, context: Context
     ) -> AsyncGenerator[pb.GenerateMasksResponse, None]:
-        """See the proto."""
         return self._automatic.generate_masks(request, current_call().tenant)
 
     async def DetectEdges(self, request: pb.DetectEdgesRequest, context: Context) -> pb.DetectEdgesResponse:
-        """See the proto."""
         return await self._automatic.detect_edges(request, current_call().tenant)
 
     async def GetServerInfo(self, request: pb.GetServerInfoRequest, context: Context) -> pb.GetServerInfoResponse:
-        """See the proto."""
         manifest, limits = self._manifest, self._limits
         return pb.GetServerInfoResponse(
             version=version("samserve"),
@@ -203,7 +194,7 @@ class SegmentationServicer(SegmentationServiceServicer):
         return prompts
 
     def _check_size(self, request: pb.SegmentRequest) -> None:
-        # Before a message is turned into arrays, so that refusing a huge one is cheap.
+        # Checked before converting a message to arrays, so that rejecting a huge one is cheap.
         check_count(len(request.prompts), self._limits.prompts)
         logits = request.include_low_res_masks + (request.mask_format == pb.MASK_FORMAT_LOW_RES_LOGITS)
         masks = len(request.prompts) * (3 if request.multimask_output else 1)

@@ -1,4 +1,5 @@
-"""What the bidirectional calls have in common: reading beside answering, silence, and faults of single messages."""
+"""Common parts of bidirectional streams: concurrent reading and answering, idle timeouts, and errors of single
+messages."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -16,11 +17,11 @@ A = TypeVar("A", covariant=True)
 
 
 class Conversation(Protocol[A]):
-    """A session as `converse` drives it."""
+    """A session as driven by `converse`."""
 
     @property
     def working(self) -> bool:
-        """Whether an answer is under way, so that the client has cause to wait."""
+        """True while an answer is being computed, so that a silent client is waiting."""
         ...
 
     def answers(self) -> AsyncGenerator[A, None]:
@@ -28,16 +29,16 @@ class Conversation(Protocol[A]):
         ...
 
     def end(self, failure: BaseException | None = None) -> None:
-        """Nothing more will come, or the client must hear of a failure."""
+        """End the input, or pass a failure on to the client."""
         ...
 
     async def close(self) -> None:
-        """Free everything."""
+        """Free all resources."""
         ...
 
 
 async def next_request(requests: AsyncIterator[Any], idle_seconds: float) -> Any:
-    """The client's next message, or None where it has ended its side.
+    """The client's next message, or None if it has ended its side.
 
     Raises:
         StreamIdle: it sent nothing for so long.
@@ -52,7 +53,7 @@ async def next_request(requests: AsyncIterator[Any], idle_seconds: float) -> Any
 async def converse(
     session: Conversation[A], requests: AsyncIterator[Any], receive: Callable[[Any], None], idle_seconds: float
 ) -> AsyncGenerator[A, None]:
-    """Hand each request to `receive` as it comes, and pass the session's answers on as they are taken.
+    """Pass each request to `receive` as it arrives, and yield the session's answers as they are taken.
 
     What `receive` raises ends the stream, and so does a client that sends nothing for `idle_seconds` and waits for no
     answer.
@@ -99,7 +100,7 @@ def _silent(idle_seconds: float) -> StreamIdle:
 
 
 def error_message(sequence: int, error: SamserveError, field: str = "") -> pb.MessageError:
-    """A fault that does not end the stream; the call is told of it.
+    """An error message that does not end the stream. It is recorded in the call.
 
     Args:
         field: what the client sent, where no field of it is to blame.
@@ -115,5 +116,5 @@ def error_message(sequence: int, error: SamserveError, field: str = "") -> pb.Me
 
 
 def seconds(message: Duration) -> float:
-    """A message as seconds, also one that is too long for a timedelta."""
+    """Convert a duration to seconds, including durations that are too long for a timedelta."""
     return message.seconds + message.nanos / 1e9

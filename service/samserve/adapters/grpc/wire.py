@@ -1,6 +1,6 @@
-"""Messages of a call as bytes: parsing, serializing, size limits, and the metadata ahead of the first response."""
+"""Messages of a call as bytes: parsing, serialising, size limits, and the metadata before the first response."""
 
-# grpc's own classes are generic to the type checker only.
+# grpc's own classes are generic only for the type checker.
 from __future__ import annotations
 
 import asyncio
@@ -22,7 +22,7 @@ Unread: TypeAlias = "asyncio.Future[None]"
 
 
 class Wire:
-    """Reads the requests and writes the responses of one call.
+    """Parses the requests and serialises the responses of one call.
 
     gRPC itself passes bytes. Its own parsing would answer a malformed message with UNKNOWN, and would run before the
     gateway can refuse the call; its own serializing would run after the call has been recorded.
@@ -43,7 +43,7 @@ class Wire:
         self._is_head_sent = False
 
     def parse(self, data: bytes) -> Any:
-        """A request.
+        """Parse a request.
 
         Raises:
             InvalidArgument: of no field: it is not a message of the rpc's type.
@@ -58,13 +58,13 @@ class Wire:
             raise InvalidArgument("", description) from None
 
     async def parse_all(self, stream: AsyncIterator[bytes]) -> AsyncGenerator[Any, None]:
-        """The requests of a stream, as they come. Raises what `parse` raises."""
+        """Parse the requests of a stream, as they arrive. Raises the errors of `parse`."""
         async for data in stream:
             self._call.request_bytes += len(data)
             yield self.parse(data)
 
     def serialize(self, response: Message) -> bytes:
-        """A response.
+        """Serialise a response.
 
         Raises:
             InvalidArgument: of no field: what was asked for does not fit into a message.
@@ -77,8 +77,9 @@ class Wire:
         return data
 
     async def write_all(self, responses: AsyncGenerator[Message, None], idle_seconds: float) -> Unread | None:
-        """Send the responses of a stream; returns the write, if any, that the client did not take within that time."""
-        # Left by whatever way, the generator is closed at once and frees what it holds.
+        """Send the responses of a stream. Returns the pending write, if the client did not take it within the time
+        limit."""
+        # However the loop ends, the generator is closed at once and frees its resources.
         async with aclosing(responses):
             async for response in responses:
                 data = self.serialize(response)
@@ -95,7 +96,7 @@ class Wire:
         return None
 
     async def send_head(self) -> None:
-        """Send the head, unless that has been done.
+        """Send the initial metadata, unless it has been sent.
 
         The client's gRPC, or a proxy, retries a refused call only if nothing of a response has come.
         """

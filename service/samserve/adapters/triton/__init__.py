@@ -1,7 +1,7 @@
-"""The two models on Triton Inference Server: what docs/triton.md calls the backend contract, the gateway's side.
+"""The two models on Triton Inference Server: the gateway's side of the interface in docs/triton.md.
 
-`TritonBackend` follows one Triton. While it is up there is a `TritonSession`, which belongs to one build of the models
-and holds what runs them: encoder, decoder and, where both share a host, the memory through which they exchange tensors.
+`TritonBackend` follows one Triton. While Triton is up there is a `TritonSession` for the served build of the models. It
+owns the encoder, the decoder and, if both processes share a host, the shared memory for their tensors.
 """
 
 from samserve.adapters.triton.backend import TritonBackend

@@ -1,4 +1,4 @@
-"""Following one Triton: up, gone, hung, back, back with another model."""
+"""Follows the state of one Triton: up, down, hung, back, or back with another model."""
 
 import asyncio
 import logging
@@ -15,11 +15,11 @@ _log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.5
 _ANSWER_SECONDS = 2.0
 _TIMEOUTS_TO_LOSE = 2
-"""One late answer is a busy machine; a refused connection needs no second."""
+"""One late answer may come from a busy machine; a refused connection is unambiguous."""
 
 
 class TritonBackend:
-    """The models on Triton, whenever it is there.
+    """The models on Triton, whenever it is available.
 
     Args:
         address: `host:port` of Triton's gRPC service.
@@ -49,7 +49,7 @@ class TritonBackend:
         self._timeouts = 0
 
     async def sessions(self) -> AsyncGenerator[TritonSession | None, None]:
-        """Ask how Triton is, twice a second.
+        """Poll Triton's state twice a second.
 
         Yields:
             After each question the session that Triton serves, warmed up: the one before, if it serves the same build.
@@ -87,7 +87,7 @@ class TritonBackend:
             self._lose("it serves another model now")
             session, self._session = self._session, None
             await session.close()
-            # Whoever follows hears of the end of this one before the next is opened.
+            # The consumer must learn of the end of this session before the next one is opened.
             return
         if self._is_up:
             return
@@ -116,5 +116,5 @@ class TritonBackend:
 
     @property
     def address(self) -> str:
-        """Of Triton."""
+        """Address of Triton."""
         return self._connection.address

@@ -1,4 +1,4 @@
-"""The connection to one Triton: its calls, and its failures as the gateway's own errors."""
+"""The connection to one Triton: its calls, and translation of its failures to domain errors."""
 
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -16,15 +16,15 @@ from samserve.domain.manifest import DECODER, ENCODER, ModelManifest
 _RETRY_AFTER_SECONDS = 1.0
 
 _DESCRIPTION = ("model", "fingerprint", "precision")
-"""Parameters of a model's configuration that state what it is."""
+"""Parameters of a model's configuration that identify the build."""
 
-# How Triton says that it refused a request because of its model's queue policy; the status does not tell.
+# Text by which Triton reports a rejection by the model's queue policy; the status code does not distinguish it.
 _QUEUE_REFUSALS = ("maximum queue size", "timeout expired")
 
 _OPTIONS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
-    # Its own connection, and soon again after Triton was away: readiness waits for it.
+    # A separate connection, and fast reconnects after Triton was down, because readiness waits for it.
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1000),
@@ -36,11 +36,12 @@ Answer = TypeVar("Answer")
 
 
 class TritonTimeout(ModelUnavailable):
-    """Triton was reached, as far as one can tell, and did not answer in time."""
+    """Triton accepted the call, as far as can be told, and did not answer in time."""
 
 
 class TritonConnection:
-    """Calls to Triton, one for both models or one for each. It connects when first used, and again whenever it has to.
+    """Calls to Triton: one server for both models, or one for each. It connects on first use and reconnects when
+    necessary.
 
     Args:
         address: `host:port` of Triton's gRPC service.
@@ -66,16 +67,16 @@ class TritonConnection:
         self._infer_seconds = infer_seconds
         self._headers = headers
         self._client = InferenceServerClient(address, channel_args=_OPTIONS)
-        # Where nothing else is said, a model is where the decoder is.
+        # By default, a model is served where the decoder is.
         self._runs_on = defaultdict(lambda: self._client, {DECODER: self._client})
         self._asks = self._runs_on.copy()
         if encoder_address is not None:
-            # Runs have turns of their own: with the questions between them, every other Triton would get none.
+            # Inferences have their own round robin: mixed with status polls, every other Triton would get none.
             for clients in (self._runs_on, self._asks):
                 clients[ENCODER] = InferenceServerClient(encoder_address, channel_args=[*_OPTIONS, _IN_TURNS])
 
     async def manifest(self) -> ModelManifest:
-        """What the models are, from their configurations; both have to be ready.
+        """Read the manifest from the models' configurations. Both models have to be ready.
 
         Raises:
             ModelUnavailable: Triton cannot be reached, a model is not ready, or the two do not belong together.
@@ -86,16 +87,16 @@ class TritonConnection:
         return self._read_manifest(*[await self._config(model) for model in (ENCODER, DECODER)])
 
     async def is_ready(self, model: str) -> bool:
-        """Whether Triton serves this model. Raises ModelUnavailable."""
+        """Return True if Triton serves this model. Raises ModelUnavailable."""
         ready = self._asks[model].is_model_ready(model, client_timeout=self._poll_seconds)
         return bool(await self._answer(ready))
 
     async def fingerprint(self, model: str) -> str:
-        """Of the build that one of the models belongs to. Raises ModelUnavailable."""
+        """The fingerprint of the build that a model belongs to. Raises ModelUnavailable."""
         return str((await self._config(model)).parameters["fingerprint"].string_value)
 
     async def register(self, name: str, nbytes: int) -> bool:
-        """Have the decoder's Triton map the POSIX shared memory `/name` as its region `name`.
+        """Register the POSIX shared memory `/name` with the decoder's Triton as region `name`.
 
         Returns:
             False if it cannot: another host, another container, another user, or not allowed.
@@ -114,12 +115,12 @@ class TritonConnection:
         return True
 
     async def regions(self) -> set[str]:
-        """Names of the regions that this Triton process has. Raises ModelUnavailable."""
+        """Names of the regions registered with this Triton process. Raises ModelUnavailable."""
         status = await self._answer(self._client.get_system_shared_memory_status(client_timeout=self._poll_seconds))
         return set(status.regions)
 
     async def unregister(self, name: str) -> None:
-        """Have Triton unmap a region that no request uses any more; where it cannot be told, nothing happens."""
+        """Unregister a region that no request uses any more. Errors are ignored."""
         try:
             await self._client.unregister_system_shared_memory(name, client_timeout=self._poll_seconds)
         except InferenceServerException:
@@ -128,7 +129,7 @@ class TritonConnection:
     async def infer(
         self, model: str, inputs: Sequence[InferInput], outputs: Sequence[InferRequestedOutput]
     ) -> InferResult:
-        """Run a model. Cancelling cancels it in Triton, and what has not begun there never does.
+        """Run a model. Cancelling cancels the request in Triton; if it is still queued there, it never runs.
 
         Raises:
             CapacityExceeded: the model's queue is full, or the request was in it for too long.
@@ -171,7 +172,7 @@ class TritonConnection:
         return ModelUnavailable(f"Triton at {self.address}: {reason}", _RETRY_AFTER_SECONDS)
 
     def _read_manifest(self, encoder: pb.ModelConfig, decoder: pb.ModelConfig) -> ModelManifest:
-        # Other parameters are Triton's own, such as those of its Python backend.
+        # Other parameters belong to Triton, such as those of its Python backend.
         described = [
             {name: value.string_value for name, value in c.parameters.items() if name in _DESCRIPTION}
             for c in (encoder, decoder)

@@ -10,7 +10,8 @@ from samserve.usecases.timings import Stage, StageTimings
 
 
 class TritonImageEncoder:
-    """Implements `ImageEncoder`. Its queue is Triton's, so that queue and computation are one figure: the round trip.
+    """Implements `ImageEncoder`. Triton queues the requests, so queueing and computation are reported together as the
+    round trip.
 
     Args:
         embedding_shape: `(C, H, W)` of the model.

@@ -13,11 +13,11 @@ from samserve.usecases.ports import DecodedMasks
 from samserve.usecases.timings import Stage, StageTimings
 
 _MASKS = 4
-"""Masks of a prompt: SAM's single one and its three."""
+"""Number of masks per prompt: SAM's single mask and its three masks."""
 
 
 class TritonMaskDecoder:
-    """Implements `MaskDecoder`. Triton batches what different requests ask for.
+    """Implements `MaskDecoder`. Triton batches the prompts of different requests.
 
     Its queue is Triton's, so that queue and computation are one figure: the round trip.
 
@@ -60,7 +60,7 @@ class TritonMaskDecoder:
 
 
 def _rows(prompts: PromptBatch) -> list[PromptBatch]:
-    """As many prompts each as a row may have."""
+    """Split the prompts into rows of the largest allowed size."""
     return [
         PromptBatch(
             prompts.point_coords[start:stop],

@@ -1,4 +1,4 @@
-"""One model on Triton: arrays in, arrays out, by shared memory where there is some."""
+"""One model on Triton: arrays in and out, through shared memory if there is some."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ from samserve.adapters.triton.shared_memory import SharedMemory
 from samserve.domain.errors import ModelUnavailable
 
 _INLINE_BYTES = 4096
-"""Smaller tensors travel in the request: points and labels."""
+"""Smaller tensors are sent in the request: points and labels."""
 
 _RETRY_AFTER_SECONDS = 1.0
 
@@ -51,11 +51,11 @@ class TritonModel:
 
     @property
     def in_flight(self) -> int:
-        """Requests that Triton has not answered."""
+        """Number of requests that Triton has not answered."""
         return len(self._calls)
 
     def suspend(self, reason: str) -> None:
-        """Triton is away: fail what is in flight, and whatever comes until `resume`."""
+        """Triton is down: fail the requests in flight, and all new ones until `resume`."""
         self._down = reason
         for call in self._calls:
             call.cancel()
@@ -96,7 +96,8 @@ class TritonModel:
         if self._scratch is not None:
             self._scratch.answered(self._name, sent)
         if by_wire and await self._connection.fingerprint(self._name) != self._fingerprint:
-            # A region of shared memory is unknown to a Triton that was started anew. Without one, nothing else tells.
+            # A restarted Triton does not know the shared memory, so such requests fail. Without shared memory, only
+            # this check detects a restart.
             raise ModelUnavailable("Triton now serves a different model", _RETRY_AFTER_SECONDS)
         return room or {name: result.as_numpy(name) for name in outputs}
 
@@ -113,7 +114,7 @@ class TritonModel:
         return call.result()
 
     def _place(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The array itself, or a copy in shared memory if that is where it had better be."""
+        """Return the array, or a copy in shared memory if it should be sent that way."""
         if self._scratch is None or array.nbytes <= _INLINE_BYTES or self._offset(array) is not None:
             return array
         copy = self._scratch.take(array.shape, array.dtype)
@@ -123,7 +124,7 @@ class TritonModel:
         return copy
 
     def _room(self, outputs: Mapping[str, tuple[Shape, npt.DTypeLike]]) -> dict[str, npt.NDArray[Any]]:
-        """Arrays in shared memory for all outputs, or none at all."""
+        """Allocate arrays in shared memory for all outputs, or for none."""
         room: dict[str, npt.NDArray[Any]] = {}
         if self._scratch is not None:
             for name, (shape, dtype) in outputs.items():

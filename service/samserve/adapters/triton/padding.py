@@ -1,15 +1,15 @@
-"""Prompts padded to few shapes, so that requests for different images become one batch in Triton."""
+"""Padding of prompts to a few shapes, so that Triton can batch requests for different images."""
 
 import numpy as np
 
 from samserve.domain.prompts import PointLabel, PromptBatch
 
 _MIN_POINTS = 2
-"""A click with SAM's padding point, or a box: what almost every prompt is."""
+"""A point with SAM's padding point, or a box: the shape of almost every prompt."""
 
 
 def pad_prompts(prompts: PromptBatch) -> PromptBatch:
-    """Round the numbers of prompts and of points up to powers of two, from 1 and 2 on.
+    """Pad the numbers of prompts and of points to powers of two, starting from 1 and 2.
 
     The decoder masks padding out of attention, so that the prompts' own results are those without it.
     """

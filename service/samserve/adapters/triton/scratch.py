@@ -13,11 +13,11 @@ from samserve.adapters.triton.shared_memory import SharedMemory, when_unused
 from samserve.adapters.triton.spans import SpanAllocator
 
 _SETTLE_SECONDS = 1.0
-"""How long after a request was abandoned another must have been sent for its answer to prove the first over."""
+"""An abandoned request counts as finished once a request sent at least this much later has been answered."""
 
 
 class Scratch:
-    """Arrays for what a request takes along and brings back; each goes back when it and its views are gone.
+    """Arrays for the inputs and outputs of requests. An array is freed when it and its views are released.
 
     Triton may write an output after its caller has gone away: a cancelled request that is running already runs to its
     end. So arrays of a request without an answer are *abandoned*: kept out of use until a request to the same model
@@ -35,11 +35,11 @@ class Scratch:
 
     @property
     def has_abandoned(self) -> bool:
-        """Whether Triton may be writing to an array that nobody waits for."""
+        """True if Triton may still be writing to an abandoned array."""
         return any(self._abandoned.values())
 
     def take(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any] | None:
-        """An array, its content arbitrary; None if there is no room."""
+        """Allocate an array with arbitrary content. Returns None if there is no room."""
         self._collect()
         start = self._spans.take(int(np.prod(shape)) * np.dtype(dtype).itemsize)
         if start is None:
@@ -49,12 +49,12 @@ class Scratch:
         return array
 
     def abandon(self, model: str, arrays: Sequence[npt.NDArray[Any]]) -> None:
-        """A request to this model will get no answer, and Triton may yet write to these arrays."""
+        """Mark arrays of a request without an answer: Triton may still write to them."""
         if arrays:
             self._abandoned.setdefault(model, deque()).append((time.monotonic(), arrays))
 
     def answered(self, model: str, sent: float) -> None:
-        """A request to this model that was sent then, by `time.monotonic()`, has been answered."""
+        """Report that a request to this model, sent at that time by `time.monotonic()`, has been answered."""
         waiting = self._abandoned.get(model)
         while waiting and waiting[0][0] < sent - _SETTLE_SECONDS:
             waiting.popleft()

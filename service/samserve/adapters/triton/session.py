@@ -1,4 +1,4 @@
-"""What runs one build of the models on Triton."""
+"""A session: the objects that run one build of the models on Triton."""
 
 import asyncio
 import logging
@@ -30,7 +30,7 @@ WIRE = "wire"
 
 
 class TritonSession:
-    """Encoder, decoder and shared memory for one build of the models; it ends when Triton serves another.
+    """Encoder, decoder and shared memory for one build of the models. It ends when Triton serves another build.
 
     Attributes:
         manifest: what the build is.
@@ -55,7 +55,7 @@ class TritonSession:
             start = slots * slot_nbytes(manifest.embedding_shape)
             no_masks = memory.array(start, shape, np.float32)
             self._scratch = Scratch(memory, start + no_masks.nbytes)
-        # A warm prompt asks the decoder only; that an encoder elsewhere takes images by wire costs each image once.
+        # Only cold requests use the encoder, so sending images to a separate encoder over gRPC costs once per image.
         encoder_memory = (None, None) if connection.encodes_elsewhere else (memory, self._scratch)
         self._models = [
             TritonModel(connection, ENCODER, manifest.fingerprint, *encoder_memory),
@@ -68,7 +68,7 @@ class TritonSession:
     async def open(
         cls, connection: TritonConnection, manifest: ModelManifest, cache_bytes: int, scratch_bytes: int
     ) -> "TritonSession":
-        """A session by shared memory if Triton proves to see the same, and by wire if not.
+        """Open a session, with shared memory if Triton proves to access the same memory, otherwise over gRPC.
 
         Args:
             cache_bytes: of the slab of embeddings.
@@ -105,7 +105,7 @@ class TritonSession:
         return by_wire
 
     async def attach(self) -> bool:
-        """See that Triton has this session's memory; one that was restarted has not, until it is told again.
+        """Ensure that Triton has this session's memory registered, which a restarted Triton has not.
 
         Returns:
             False if it cannot have it, so that the session is of no use any more.
@@ -118,13 +118,13 @@ class TritonSession:
         return await self._connection.register(self._memory.name, self._memory.nbytes)
 
     def embedding_cache(self, observer: CacheObserver) -> SlabEmbeddingCache | None:
-        """The memory tier of the cache, in the shared memory if there is one."""
+        """The memory tier of the cache, in shared memory if there is some."""
         if self._memory is None:
             return None
         return SlabEmbeddingCache(self._memory, self._slots, self.manifest.embedding_shape, observer)
 
     async def text_ranker(self, clip: ClipManifest) -> TritonTextRanker:
-        """CLIP on this Triton.
+        """Return CLIP on this Triton.
 
         Raises:
             TextUnavailable: it does not serve this build of it.
@@ -147,7 +147,7 @@ class TritonSession:
         return TritonTextRanker(images, texts, clip)
 
     def suspend(self, reason: str) -> None:
-        """Triton is away: fail what is in flight, and whatever comes until `resume`."""
+        """Triton is down: fail the requests in flight, and all new ones until `resume`."""
         for model in self._models:
             model.suspend(reason)
 
@@ -157,8 +157,8 @@ class TritonSession:
             model.resume()
 
     async def close(self) -> None:
-        """End the session for good."""
-        # Triton must not unmap what a request that it is running still writes to; the next gateway has it do so.
+        """End the session permanently."""
+        # Triton must not unmap memory that a running request still writes to, so the next gateway unregisters it.
         in_use = any(model.in_flight for model in self._models) or (
             self._scratch is not None and self._scratch.has_abandoned
         )
@@ -169,14 +169,14 @@ class TritonSession:
             self._memory.close()
 
     async def _remove_leftovers(self) -> None:
-        """Have Triton unmap the memory of gateways on this host that are gone."""
+        """Unregister the memory of gateways on this host that have ended."""
         for name in await self._connection.regions():
             if is_gone(name):
                 await self._connection.unregister(name)
 
 
 def _sample(manifest: ModelManifest) -> tuple[Embedding, PromptBatch]:
-    """A prompt on an embedding that there never was, so that an answer to it is not one from before."""
+    """A prompt on a random embedding, so that its answer cannot be a stale one."""
     side = manifest.image_size
     frame = ImageFrame(Size(side, side), side)
     values = np.random.default_rng().standard_normal(manifest.embedding_shape).astype(np.float16)

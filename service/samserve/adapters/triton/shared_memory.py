@@ -1,4 +1,4 @@
-"""POSIX shared memory: one segment that the gateway and Triton both map."""
+"""POSIX shared memory: one segment that both the gateway and Triton map."""
 
 import contextlib
 import fcntl
@@ -17,7 +17,7 @@ import numpy.typing as npt
 _log = logging.getLogger(__name__)
 
 FOLDER = Path("/dev/shm")
-"""Where Linux keeps what `shm_open` opens."""
+"""Folder of the files behind `shm_open` on Linux."""
 
 PREFIX = "samserve-"
 
@@ -27,7 +27,7 @@ class SharedMemoryUnavailable(OSError):
 
 
 class SharedMemory:
-    """A segment under a name that nobody else uses, reserved in full, so that writing to it cannot fail.
+    """A segment with a unique name, reserved in full, so that writing to it cannot fail.
 
     It is there until `close`, and goes with the gateway: a segment whose gateway died without closing it is removed by
     the next gateway that starts. The memory itself lives as long as an array over it.
@@ -38,7 +38,7 @@ class SharedMemory:
     """
 
     def __init__(self, nbytes: int) -> None:
-        """Make a segment.
+        """Create a segment.
 
         Raises:
             SharedMemoryUnavailable: `/dev/shm` is missing or has less than `nbytes` left.
@@ -52,7 +52,7 @@ class SharedMemory:
         except OSError as error:
             raise SharedMemoryUnavailable(f"cannot use {FOLDER}: {error}") from error
         try:
-            # Reserved now: what is only promised kills the process by SIGBUS once it is touched and not there.
+            # Reserved now, because touching memory that is not available later would kill the process with SIGBUS.
             os.posix_fallocate(self._file, 0, nbytes)
             self._map = mmap.mmap(self._file, nbytes)
         except OSError as error:
@@ -67,20 +67,20 @@ class SharedMemory:
     def array(
         self, offset: int, shape: tuple[int, ...], dtype: npt.DTypeLike, *, read_only: bool = False
     ) -> npt.NDArray[Any]:
-        """An array over part of the segment. All its views keep this very array alive."""
+        """An array over part of the segment. All its views keep this array alive."""
         buffer = self._read_only if read_only else self._map
         flat = np.frombuffer(buffer, dtype, int(np.prod(shape)), offset)
         return flat.reshape(shape)
 
     def offset_of(self, array: npt.NDArray[Any]) -> int | None:
-        """Where in the segment the array's data lies; None if it is not there in one piece."""
+        """Offset of the array's data in the segment, or None if it does not lie there contiguously."""
         offset = array.ctypes.data - self._address
         if offset >= 0 and offset + array.nbytes <= self.nbytes and array.flags.c_contiguous:
             return int(offset)
         return None
 
     def close(self) -> None:
-        """Remove the name. Arrays stay readable, and so does what Triton has mapped."""
+        """Remove the name. Arrays stay readable, and so does Triton's mapping."""
         self._path.unlink(missing_ok=True)
         if self._file >= 0:
             os.close(self._file)
@@ -88,29 +88,30 @@ class SharedMemory:
 
 
 def when_unused(array: npt.NDArray[Any], callback: Callable[[], object]) -> None:
-    """Call back once neither the array nor a view of it is left; in whichever thread drops the last."""
+    """Call back when the array and all its views are released, in the thread that releases the last one."""
     owner = array if array.base is None or not isinstance(array.base, np.ndarray) else array.base
     weakref.finalize(owner, callback).atexit = False
 
 
 def is_gone(name: str) -> bool:
-    """Whether a name is that of a segment which is there no more."""
+    """Return True if the name is that of a segment that no longer exists."""
     return name.startswith(PREFIX) and not (FOLDER / name).exists()
 
 
 def _create_locked(path: Path) -> int:
-    """A new file, locked for as long as it is open."""
+    """A new file, locked as long as it is open."""
     while True:
         file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(file, fcntl.LOCK_EX)
-        # Another gateway that was cleaning up can have come between the two.
+        # Another gateway's clean-up may have removed the file in between.
         if os.fstat(file).st_nlink:
             return file
         os.close(file)
 
 
 def _remove_leftovers() -> None:
-    """Remove the segments of gateways that are gone. Their locks went with them, whatever container they were in."""
+    """Remove the segments of gateways that have ended. Their file locks were released, in whatever container they
+    ran."""
     for path in FOLDER.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
             file = os.open(path, os.O_RDWR | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""The memory tier of the cache, where Triton can read it."""
+"""The memory tier of the cache, in memory that Triton can read."""
 
 from collections import deque
 from functools import partial
@@ -15,7 +15,7 @@ from samserve.usecases.ports import CachedEmbedding, EmbeddingSource
 
 
 class SlabEmbeddingCache:
-    """An `EmbeddingCache` of a fixed number of slots in shared memory, the least recently used of which give way.
+    """An `EmbeddingCache` with a fixed number of slots in shared memory. The least recently used slots are reused.
 
     What it hands out is a read-only view of the slot, not a copy. A slot is not written to while such a view is left;
     where that is so of all of them, an embedding is not stored. One event loop uses it.
@@ -32,13 +32,13 @@ class SlabEmbeddingCache:
         self._observer = observer
         self._table: SlotTable[EmbeddingKey] = SlotTable(slots)
         self._frames: dict[EmbeddingKey, ImageFrame] = {}
-        # Views end in any thread, at any point of this code too; the deque takes note and waits for the next call.
+        # Views may be released in any thread and at any point of this code. The deque records it until the next call.
         self._given_back: deque[int] = deque()
         self._max_bytes = slots * self._nbytes
         self._report(0)
 
     async def get(self, key: EmbeddingKey) -> CachedEmbedding | None:
-        """The embedding stored under this key, which becomes the most recently used; or None."""
+        """Return the embedding of this key, which becomes the most recently used, or None."""
         slot = self._table.find(key)
         if slot is None:
             return None
@@ -48,7 +48,7 @@ class SlabEmbeddingCache:
         return CachedEmbedding(Embedding(values, self._frames[key]), EmbeddingSource.MEMORY)
 
     async def put(self, key: EmbeddingKey, embedding: Embedding) -> None:
-        """Store an embedding as the most recently used, in place of any under this key."""
+        """Store an embedding as the most recently used, replacing that of the same key."""
         while self._given_back:
             self._table.give_back(self._given_back.popleft())
         slot, evicted = self._table.assign(key)

@@ -1,4 +1,4 @@
-"""Which slots of a slab hold what, and which may be used again."""
+"""Bookkeeping of a slab's slots: their keys, and which slots can be reused."""
 
 from collections import OrderedDict
 from collections.abc import Hashable
@@ -8,9 +8,9 @@ K = TypeVar("K", bound=Hashable)
 
 
 class SlotTable(Generic[K]):
-    """A fixed number of slots under keys, the least recently used of which give way; but never one that is lent.
+    """A fixed number of slots with keys. The least recently used slot is reused, but never one that is lent.
 
-    A slot that is lent when its key goes stays out of use until it has been given back.
+    If a lent slot loses its key, it stays out of use until it has been returned.
     """
 
     def __init__(self, slots: int) -> None:
@@ -23,18 +23,18 @@ class SlotTable(Generic[K]):
         return len(self._slots)
 
     def find(self, key: K) -> int | None:
-        """The slot under this key, which becomes the most recently used."""
+        """Return the slot of this key, which becomes the most recently used."""
         slot = self._slots.get(key)
         if slot is not None:
             self._slots.move_to_end(key)
         return slot
 
     def lend(self, slot: int) -> None:
-        """The slot is read by one more, and keeps its content until as many have given it back."""
+        """Add a reader of the slot. It keeps its content until every reader has returned it."""
         self._lent[slot] = self._lent.get(slot, 0) + 1
 
     def give_back(self, slot: int) -> None:
-        """One who read the slot reads it no more."""
+        """Remove a reader of the slot."""
         self._lent[slot] -= 1
         if not self._lent[slot]:
             del self._lent[slot]
@@ -43,10 +43,10 @@ class SlotTable(Generic[K]):
                 self._free.append(slot)
 
     def assign(self, key: K) -> tuple[int | None, list[K]]:
-        """A slot to fill anew for this key, as the most recently used, in place of any under it.
+        """Assign a slot to this key, as the most recently used, replacing the key's previous slot.
 
         Returns:
-            The slot, or None if all are lent; and the keys that gave way.
+            The slot to fill, or None if all are lent; and the keys that were evicted.
         """
         if key in self._slots:
             self._release(key)

@@ -1,23 +1,23 @@
-"""Which parts of a stretch of memory are taken."""
+"""Allocation of spans in a region of memory."""
 
 import bisect
 
 
 class SpanAllocator:
-    """Hands out spans of `[start, stop)`, the lowest that fits first; what is freed joins its free neighbours.
+    """Allocates spans of `[start, stop)`, first fit from the start. Freed spans are merged with free neighbours.
 
     Spans begin at multiples of `ALIGNMENT` if `start` does.
     """
 
     ALIGNMENT = 64
-    """A cache line, and what CPU and GPU kernels ask of their operands."""
+    """A cache line, and the alignment that CPU and GPU kernels need for their operands."""
 
     def __init__(self, start: int, stop: int) -> None:
         self._free = [(start, stop)]
         self._taken: dict[int, int] = {}
 
     def take(self, nbytes: int) -> int | None:
-        """The start of a span of at least so many bytes that is now the caller's; None if there is none."""
+        """Allocate a span of at least this many bytes. Returns its start, or None if there is no room."""
         size = -(-nbytes // self.ALIGNMENT) * self.ALIGNMENT
         for index, (start, stop) in enumerate(self._free):
             if stop - start >= size:
@@ -27,7 +27,7 @@ class SpanAllocator:
         return None
 
     def free(self, start: int) -> None:
-        """Give back the span that starts here."""
+        """Free the span that starts here."""
         stop = self._taken.pop(start)
         index = bisect.bisect(self._free, (start, stop))
         if index < len(self._free) and self._free[index][0] == stop:

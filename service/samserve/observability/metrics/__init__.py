@@ -1,4 +1,4 @@
-"""What is counted, for Prometheus. Every label set is bounded, and seeded, so that rates exist from the start."""
+"""Prometheus metrics. All label sets are bounded and initialised, so that rates exist from the start."""
 
 from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
 
@@ -22,7 +22,7 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        # A series each that tells when a counter began; Prometheus does not read them.
+        # Omits the `_created` series, which Prometheus does not use.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self.requests = RequestMetrics(self.registry)

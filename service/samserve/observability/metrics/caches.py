@@ -1,4 +1,4 @@
-"""The memory tier and Redis."""
+"""Metrics of the memory tier and of Redis."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -51,19 +51,15 @@ class CacheMetrics:
             self._rejected.labels(reason)
 
     def redis_call(self, operation: str, outcome: str) -> None:
-        """See `CacheObserver`."""
         self._redis_calls.labels(operation, outcome).inc()
 
     def rejected(self, reason: str) -> None:
-        """See `CacheObserver`."""
         self._rejected.labels(reason).inc()
 
     def breaker(self, is_open: bool) -> None:
-        """See `CacheObserver`."""
         self._breaker_open.set(is_open)
 
     def memory(self, entries: int, nbytes: int, max_bytes: int, evicted: int) -> None:
-        """See `CacheObserver`."""
         self._memory_entries.set(entries)
         self._memory_bytes.set(nbytes)
         self._memory_max_bytes.set(max_bytes)

@@ -1,4 +1,4 @@
-"""What becomes of gaze samples and frames."""
+"""Metrics of gaze samples and frames."""
 
 from prometheus_client import CollectorRegistry, Counter
 
@@ -27,9 +27,7 @@ class GazeMetrics:
             self._frames.labels(outcome)
 
     def gaze_sample(self, outcome: str) -> None:
-        """See `GazeObserver`."""
         self._samples.labels(outcome).inc()
 
     def gaze_frame(self, outcome: str) -> None:
-        """See `GazeObserver`."""
         self._frames.labels(outcome).inc()

@@ -1,4 +1,4 @@
-"""How full the gateway is, read when Prometheus asks."""
+"""Metrics of the gateway's load, read on each scrape."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from samserve.usecases.load.admission import Admission
 
 
 class LoadMetrics:
-    """Gauges over what counts itself."""
+    """Gauges that read their values from admission limits and queues."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._in_flight = Gauge(
@@ -33,10 +33,10 @@ class LoadMetrics:
             self._in_flight_max.labels(limit)
 
     def watch(self, admission: Admission) -> None:
-        """Tell of this limit."""
+        """Export this limit."""
         self._in_flight.labels(admission.work).set_function(lambda: admission.in_flight)
         self._in_flight_max.labels(admission.work).set(admission.limit)
 
     def watch_queue(self, queued: Callable[[], int]) -> None:
-        """Tell of the queue that has this length."""
+        """Export the length of this queue."""
         self._queued.set_function(queued)

@@ -1,4 +1,4 @@
-"""What is served, and whether."""
+"""Metrics of the served models."""
 
 from prometheus_client import CollectorRegistry, Gauge
 
@@ -6,7 +6,7 @@ from samserve.domain.manifest import ModelManifest
 
 
 class ModelMetrics:
-    """The build of the gateway and that of its models."""
+    """The versions of the gateway and its models."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._ready = Gauge(
@@ -26,14 +26,14 @@ class ModelMetrics:
         )
 
     def ready(self, is_ready: bool) -> None:
-        """The models can be asked, or cannot."""
+        """Set whether the models are ready."""
         self._ready.set(is_ready)
 
     def build(self, version: str, backend: str) -> None:
-        """This gateway is of this version and runs the models on this backend."""
+        """Set this gateway's version and backend."""
         self._build.labels(version, backend).set(1)
 
     def model(self, manifest: ModelManifest) -> None:
-        """These models are served now, and no others."""
+        """Set the models being served, replacing earlier ones."""
         self._model.clear()
         self._model.labels(manifest.model, manifest.fingerprint).set(1)

@@ -1,4 +1,4 @@
-"""Calls, and where their time goes."""
+"""Metrics of calls and their timings."""
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
@@ -94,12 +94,10 @@ class RequestMetrics:
             self._shed.labels(reason)
 
     def request(self, rpc: str, code: str, warmth: Warmth, seconds: float) -> None:
-        """See `RequestObserver`."""
         self._requests.labels(rpc, code).inc()
         self._request_seconds.labels(rpc, warmth.value).observe(seconds)
 
     def embedded(self, source: EmbeddingSource) -> None:
-        """See `RequestObserver`."""
         if source is EmbeddingSource.COALESCED:
             self._followers.inc()
         else:
@@ -108,17 +106,13 @@ class RequestMetrics:
             self._avoided.inc()
 
     def stage(self, stage: Stage, seconds: float) -> None:
-        """See `RequestObserver`."""
         self._stage_seconds.labels(stage.value).observe(seconds)
 
     def prompts(self, count: int) -> None:
-        """See `RequestObserver`."""
         self._prompts.observe(count)
 
     def shed(self, reason: str) -> None:
-        """See `RequestObserver`."""
         self._shed.labels(reason).inc()
 
     def gaze_answered(self, seconds: float) -> None:
-        """See `RequestObserver`."""
         self._staleness.observe(seconds)

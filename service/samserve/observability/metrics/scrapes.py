@@ -1,19 +1,19 @@
-"""How Prometheus' endpoint deals with clients."""
+"""The HTTP handler of Prometheus' endpoint."""
 
 from contextlib import suppress
 from wsgiref.simple_server import WSGIRequestHandler
 
 
 class ScrapeHandler(WSGIRequestHandler):
-    """One scrape. A client that sends nothing for a while is let go, for it holds a thread; it is not logged."""
+    """One scrape. A client that sends nothing for a while is disconnected, because it occupies a thread. Scrapes are
+    not logged."""
 
     timeout = 10.0
 
     def handle(self) -> None:
-        """See `BaseHTTPRequestHandler.handle`."""
-        # The client hangs or has gone: there is nobody to tell.
+        # The client hangs or has disconnected, so there is nothing to report.
         with suppress(OSError):
             super().handle()
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """Write no line for each scrape."""
+        """Log nothing."""

@@ -1,4 +1,4 @@
-"""The frames of a gaze stream: which one the gaze is on, and which encoded one, the keyframe, stands for it."""
+"""The frames of a gaze stream: the current frame, and the keyframe (an encoded frame) that represents it."""
 
 import asyncio
 import time
@@ -25,7 +25,7 @@ EstimateMotion: TypeAlias = Callable[[Thumbnail, Thumbnail, Homography], Homogra
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GazeFrame:
-    """One frame of the camera.
+    """One camera frame.
 
     Attributes:
         sequence: the client's number; rises.
@@ -57,7 +57,7 @@ class Keyframe:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """The frame that the gaze is on, as its keyframe knows it.
+    """The current frame relative to its keyframe.
 
     Attributes:
         sequence: of the frame.
@@ -77,7 +77,7 @@ class _Seen:
 
 
 class GazeFrames:
-    """Lays each frame over the keyframe, and has a new keyframe encoded when the old one cannot stand for it.
+    """Registers each frame with the keyframe, and encodes a new keyframe when the old one is stale.
 
     The latest frame wins: one is looked at at a time, one is encoded at a time, and of those that wait for either only
     the newest is kept. So a stream holds five files at most, the one that was looked at last included.
@@ -105,7 +105,8 @@ class GazeFrames:
     ) -> None:
         self._tenant = tenant
         self._encode_rate = encode_rate
-        # Nothing tells the people of no tenant apart, and one must not be able to hold up all: each stream is a user.
+        # Users without a tenant cannot be distinguished, and one must not block the others, so each stream counts as a
+        # user.
         self._user: Hashable = tenant or self
         self._embedder = embedder
         self._thumbnails = thumbnails
@@ -129,11 +130,11 @@ class GazeFrames:
 
     @property
     def pending(self) -> bool:
-        """Whether a frame is being encoded, or waits for it."""
+        """True while a frame is being encoded or waits for it."""
         return self._encoding is not None
 
     def offer(self, frame: GazeFrame) -> None:
-        """Take a frame in; returns at once.
+        """Take in a frame; returns at once.
 
         Raises:
             InvalidImage: its number does not rise, or its homography is not one; names the field of the frame.
@@ -154,7 +155,7 @@ class GazeFrames:
         self._news.set()
 
     async def close(self) -> None:
-        """Stop all work and forget the frames."""
+        """Stop all work and discard the frames."""
         tasks = [task for task in (self._following, self._encoding) if task is not None]
         for task in tasks:
             task.cancel()
@@ -205,7 +206,7 @@ class GazeFrames:
             grays = keyframe.thumbnail.gray, seen.thumbnail.gray
             change = await asyncio.to_thread(scene_change, *grays, to_keyframe, self.size)
         if self._keyframe is not keyframe:
-            # A new one was adopted meanwhile, and has asked for this frame to be laid over it.
+            # A new keyframe was adopted meanwhile; registering this frame with it has already been requested.
             return
         if to_keyframe is None:
             self._want(seen)
@@ -262,7 +263,7 @@ class GazeFrames:
         self.view = View(frame.sequence, keyframe, plane.IDENTITY)
         self.keyframes += 1
         self._observer.gaze_frame("keyframe")
-        # What was wanted beside the old keyframe may do beside the new one.
+        # The frame that was wanted with the old keyframe may be unnecessary with the new one.
         self._wanted = None
         if self._latest is not None and self._latest is not seen:
             self._news.set()

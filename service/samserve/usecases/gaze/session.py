@@ -1,4 +1,4 @@
-"""The use case of headsets: frames and gaze samples in, the mask of what the person looks at out."""
+"""The use case of gaze streams: frames and gaze samples in, the mask of the object that the person looks at out."""
 
 import asyncio
 import math
@@ -26,11 +26,11 @@ from samserve.usecases.observers import GazeObserver
 from samserve.usecases.timings import Stage, StageTimings
 
 _MAX_WAITING_REFUSALS = 64
-"""A client that sends nothing but faults and reads nothing is told of the last so many."""
+"""Number of the latest errors kept for a client that sends only invalid messages and does not read."""
 
 
 class MakeFrames(Protocol):
-    """Makes the `GazeFrames` of a session, for it to be told of what is refused and what fails."""
+    """Creates the `GazeFrames` of a session, with callbacks for rejections and failures."""
 
     def __call__(
         self, *, report: Callable[[int, SamserveError], None], fail: Callable[[BaseException], None]
@@ -39,7 +39,7 @@ class MakeFrames(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GazeResult:
-    """What became of one sample.
+    """Outcome of one sample.
 
     Attributes:
         mask: None where the client has it already, or there is none.
@@ -62,7 +62,7 @@ class GazeResult:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Refusal:
-    """A sample or a frame that was refused.
+    """A sample or a frame that was rejected.
 
     Attributes:
         message: `sample` or `frame`; errors name fields of it. Empty for what is neither.
@@ -81,7 +81,7 @@ class _Waiting:
 
 
 class GazeSession:
-    """One person's stream. The latest sample wins.
+    """One person's gaze stream. A newer sample replaces a waiting one.
 
     Every sample is filtered and classified as it comes, and then waits in a place for one. `answers` takes it from
     there when the one before it has been answered and taken, so at most one decode is in flight, a client that does
@@ -119,19 +119,19 @@ class GazeSession:
         self._samples = self._dropped = self._skipped = self._refused = 0
 
     def frame(self, frame: GazeFrame) -> None:
-        """Take a frame in; returns at once. One that is refused is told by `answers`."""
+        """Take in a frame; returns at once. `answers` reports a rejection."""
         try:
             self._frames.offer(frame)
         except SamserveError as error:
             self.refuse_frame(frame.sequence, error)
 
     def refuse_frame(self, sequence: int, error: SamserveError) -> None:
-        """Tell by `answers` that a frame could not be read."""
+        """Report in `answers` that a frame could not be read."""
         self._observer.gaze_frame("refused")
         self.refuse("frame", sequence, error)
 
     def sample(self, sample: GazeSample) -> None:
-        """Take a sample in; returns at once. One that is refused is told by `answers`."""
+        """Take in a sample; returns at once. `answers` reports a rejection."""
         arrived = self._clock()
         self._samples += 1
         try:
@@ -148,29 +148,29 @@ class GazeSession:
         self._news.set()
 
     def refuse(self, message: Literal["sample", "frame", ""], sequence: int, error: SamserveError) -> None:
-        """Tell by `answers` that a message was refused."""
+        """Report in `answers` that a message was rejected."""
         self._refusals.append(Refusal(message, sequence, error))
         self._news.set()
 
     def end(self, failure: BaseException | None = None) -> None:
-        """Nothing more will come: `answers` ends after what waits, or raises the failure."""
+        """End the input: `answers` ends after the waiting samples, or raises the failure."""
         self._ended = True
         self._failure = self._failure or failure
         self._news.set()
 
     @property
     def working(self) -> bool:
-        """Whether a sample waits for its answer."""
+        """True while a sample waits for its answer."""
         return self._answering or self._waiting is not None
 
     async def close(self) -> None:
-        """Stop all work and free what is held."""
+        """Stop all work and free all memory."""
         await self._frames.close()
         self._objects.release()
         self._waiting = None
 
     async def answers(self) -> AsyncGenerator[GazeResult | Refusal, None]:
-        """The answers, in the order of the samples. To be taken by one reader."""
+        """The answers, in the order of the samples. For a single reader."""
         while True:
             await self._news.wait()
             self._news.clear()
@@ -210,7 +210,7 @@ class GazeSession:
         return self._attention.look((sample.timestamp_nanoseconds - self._epoch) / 1e9, point)
 
     def _is_set_back(self, timestamp_nanoseconds: int) -> bool:
-        """Whether the device's clock was set back since the last sample, which ends no stream.
+        """True if the device's clock was set back since the last sample, which does not end the stream.
 
         Raises:
             InvalidPrompt: the sample is only a little older than the last one, which has overtaken it.

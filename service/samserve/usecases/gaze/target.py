@@ -1,4 +1,4 @@
-"""What a person looks at: the object under the gaze, its number, and its mask on the frame of the moment."""
+"""The gaze target: the object under the gaze, its number, and its mask on the current frame."""
 
 import asyncio
 import math
@@ -38,7 +38,7 @@ class _Object:
 
 
 class GazeObjects:
-    """The object that one person looks at, and looked at before.
+    """The object that one person looks at, and the previous ones.
 
     Args:
         max_mask_side: masks are scaled down to this longest side; 0 leaves them.
@@ -69,11 +69,11 @@ class GazeObjects:
 
     @property
     def object_id(self) -> int:
-        """Number of the object looked at; 0 for none."""
+        """Number of the current object; 0 for none."""
         return self._current.object_id if self._current is not None else 0
 
     def release(self) -> None:
-        """Nothing is looked at any more."""
+        """Release the object: the person looks at nothing."""
         self._current = None
 
     async def regard(self, view: View, point: npt.NDArray[np.float64]) -> tuple[GazeState, StageTimings]:
@@ -91,7 +91,7 @@ class GazeObjects:
         if not ((point >= 0) & (point <= frame.original_size[::-1])).all():
             return GazeState.NO_FRAME, StageTimings()
         if current is not None and current.keyframe is keyframe:
-            # So near to the last prompt that the decoder would see the same one, mask or not.
+            # The gaze is so close to the last prompt that the decoder would give the same mask.
             pixel = max(frame.original_size) / len(current.low_res_mask)
             near = np.abs(point - current.point).max() < pixel
             if near or contains(current.low_res_mask, frame, point):
@@ -108,14 +108,14 @@ class GazeObjects:
         low_res_masks, ious = decoded.low_res_masks[0, MULTIMASK], decoded.iou_predictions[0, MULTIMASK]
         before = self._before(keyframe)
         best = looked_at(low_res_masks, ious, frame, point, before)
-        # A copy, because a view would keep all four masks.
+        # A copy, because a view would keep all four masks in memory.
         chosen = low_res_masks[best].copy()
         object_id = self._identify(before, chosen, frame)
         self._current = _Object(object_id, self.decodes, keyframe, point, chosen, float(ious[best]))
         return GazeState.NEW_MASK, decoded.timings
 
     def _before(self, keyframe: Keyframe) -> npt.NDArray[np.bool_] | None:
-        """What was looked at on the keyframe before this one, as this one shows it."""
+        """The mask on the previous keyframe, mapped to this one."""
         current, previous = self._current, keyframe.previous
         if current is None or previous is None or current.keyframe.sequence != previous[0]:
             return None
@@ -123,14 +123,14 @@ class GazeObjects:
         return seen_from(current.low_res_mask, last, previous[1], keyframe.embedding.frame)
 
     def _identify(self, before: npt.NDArray[np.bool_] | None, low_res_mask: LowResMask, frame: ImageFrame) -> int:
-        """The object's number: the last one's where a new keyframe shows the same, else the next."""
+        """The object's number: the previous one if a new keyframe shows the same object, otherwise the next."""
         if before is not None and overlap(before, visible(low_res_mask, frame)) > _SAME_OBJECT_OVERLAP:
             return self.object_id
         self._numbered += 1
         return self._numbered
 
     async def show(self, view: View) -> RenderedMask | None:
-        """The object's mask on this frame, where the client does not have it yet."""
+        """The object's mask on this frame, or None if the client already has it."""
         current = self._current
         if current is None or current.keyframe is not view.keyframe or self._shown == (current.decode, view.sequence):
             return None
@@ -150,7 +150,7 @@ class GazeObjects:
 
 
 def scaled_down(size: Size, max_side: int) -> Size:
-    """A size with its longest side at most `max_side`; as it is where that is 0."""
+    """Scale a size down to a longest side of at most `max_side`; 0 keeps it."""
     scale = min(1.0, max_side / max(size)) if max_side else 1.0
     return Size(max(1, round(size.height * scale)), max(1, round(size.width * scale)))
 

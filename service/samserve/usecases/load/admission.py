@@ -1,4 +1,4 @@
-"""Refusing work before it is queued."""
+"""Admission: reject work before it is queued."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from samserve.domain.errors import CapacityExceeded
 
 
 class Admission:
-    """Counts one kind of work in flight and refuses more than its limit.
+    """Counts one kind of work in flight and rejects work above its limit.
 
     Args:
         work: what is counted, one of `LIMITS`.
@@ -24,26 +24,26 @@ class Admission:
 
     @property
     def work(self) -> str:
-        """What is counted."""
+        """Kind of work."""
         return self._work
 
     @property
     def limit(self) -> int:
-        """How many may be in flight at once."""
+        """Maximum number in flight."""
         return self._limit
 
     @property
     def in_flight(self) -> int:
-        """How many are admitted now."""
+        """Number admitted now."""
         return self._in_flight
 
     @property
     def waiting(self) -> int:
-        """How many of them have not said that they began."""
+        """Number admitted but not yet started."""
         return self._waiting
 
     def check(self) -> None:
-        """Ask whether there is a place, without taking one.
+        """Check that there is capacity, without taking any.
 
         Raises:
             CapacityExceeded: all places are taken.
@@ -54,7 +54,8 @@ class Admission:
 
     @contextmanager
     def admit(self) -> Iterator[Callable[[], None]]:
-        """Hold one place. The value is to be called, by those who wait for something else first, when they begin.
+        """Take capacity for the duration of the context. Callers that wait for something else first call the value when
+        they start.
 
         Raises:
             CapacityExceeded: all places are taken.

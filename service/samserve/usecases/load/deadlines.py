@@ -1,4 +1,4 @@
-"""Refusing what could not be answered in time."""
+"""Admission by deadline: reject requests that could not be answered in time."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -8,11 +8,11 @@ from samserve.domain.errors import CapacityExceeded
 
 _SMOOTHING = 0.05
 _BUSY = 4
-"""Fewer in flight do not show how fast requests can end, for much of the time nobody asks for more."""
+"""With fewer requests in flight, throughput reflects demand rather than capacity, so it is not sampled."""
 
 
 class DeadlineAdmission:
-    """Knows how fast requests end, and so how long those in flight will take.
+    """Measures throughput, and estimates from it how long the requests in flight will take.
 
     By Little's law n requests in flight take n times the mean interval between ends. A caller who leaves before that
     would be worked for in vain, and is refused instead. Where few are in flight, nobody is: how fast they end is not
@@ -30,7 +30,7 @@ class DeadlineAdmission:
 
     @contextmanager
     def keep(self, remaining_seconds: float | None) -> Iterator[None]:
-        """Be one of those in flight.
+        """Count a request as in flight for the duration of the context.
 
         Args:
             remaining_seconds: until the caller's deadline; None where there is none.

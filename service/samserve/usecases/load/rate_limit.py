@@ -1,4 +1,4 @@
-"""How often one user's gaze streams may have a frame encoded."""
+"""Rate limit of keyframe encodes per user."""
 
 import asyncio
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 
 
 class TenantRateLimiter:
-    """Gives out turns, evenly spaced for each user, in the order in which they are asked for.
+    """Grants turns, evenly spaced for each user, in the order of requests.
 
     All that is kept of a user is when the next turn is, and that only until then.
 
@@ -21,7 +21,7 @@ class TenantRateLimiter:
         self._next_seconds: dict[Hashable, float] = {}
 
     async def turn(self, user: Hashable) -> None:
-        """Wait until this user may have another frame encoded."""
+        """Wait until this user may encode another frame."""
         now = self._clock()
         self._next_seconds = {name: seconds for name, seconds in self._next_seconds.items() if seconds > now}
         at = self._next_seconds.get(user, now)
@@ -33,6 +33,6 @@ class TenantRateLimiter:
             raise
 
     def give_back(self, user: Hashable) -> None:
-        """A turn was not made use of."""
+        """Return a turn that was not used."""
         if user in self._next_seconds:
             self._next_seconds[user] -= self._interval_seconds

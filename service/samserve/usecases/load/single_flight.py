@@ -1,4 +1,4 @@
-"""However many ask for the same thing at once, it is made once."""
+"""Deduplicate concurrent computations of the same key."""
 
 import asyncio
 import logging
@@ -31,7 +31,7 @@ class SingleFlight(Generic[T]):
         return key in self._flights
 
     async def join(self, key: str, lead: Callable[[Callable[[T], None]], Awaitable[None]]) -> tuple[T, bool]:
-        """Wait for the work of this key, and start it where it is not in flight.
+        """Wait for the computation of this key, and start it if it is not running.
 
         Args:
             key: what is made.
@@ -55,7 +55,7 @@ class SingleFlight(Generic[T]):
                 flight.task.cancel()  # type: ignore[union-attr]
 
     async def close(self) -> None:
-        """Cancel everything in flight and wait until it has ended."""
+        """Cancel all running computations and wait until they have ended."""
         tasks = [flight.task for flight in self._flights.values() if flight.task]
         for task in tasks:
             task.cancel()

@@ -1,1 +1,1 @@
-"""gRPC handlers, one module for each kind of rpc."""
+"""gRPC handlers, one module per kind of rpc."""

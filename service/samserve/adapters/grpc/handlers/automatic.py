@@ -33,7 +33,7 @@ _PARAMETERS = {field.name for field in fields(AutomaticMaskParameters)}
 
 
 class AutomaticHandler:
-    """Reads the messages of both methods, asks the core, writes messages."""
+    """Reads the requests of both methods, runs the use cases, and writes the responses."""
 
     def __init__(
         self,
@@ -49,7 +49,6 @@ class AutomaticHandler:
     async def generate_masks(
         self, request: pb.GenerateMasksRequest, tenant: str
     ) -> AsyncGenerator[pb.GenerateMasksResponse, None]:
-        """See the proto."""
         started = time.perf_counter()
         if request.mask_format == pb.MASK_FORMAT_LOW_RES_LOGITS:
             raise InvalidParameter(
@@ -66,7 +65,6 @@ class AutomaticHandler:
                 yield _event_message(event, started)
 
     async def detect_edges(self, request: pb.DetectEdgesRequest, tenant: str) -> pb.DetectEdgesResponse:
-        """See the proto."""
         started = time.perf_counter()
         image = read_image(request.image, self._max_image_bytes)
         detected = await self._edge_detector.detect(image, tenant)

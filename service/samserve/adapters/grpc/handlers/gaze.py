@@ -39,13 +39,13 @@ Answer: TypeAlias = GazeResult | Refusal
 
 
 class MakeGazeSession(Protocol):
-    """Makes the use case of one stream."""
+    """Creates the use case of one stream."""
 
     def __call__(self, options: GazeOptions, tenant: str) -> GazeSession: ...
 
 
 class GazeHandler:
-    """Reads `SegmentGazeRequest`s, asks the core, writes `SegmentGazeResponse`s.
+    """Reads `SegmentGazeRequest`s, runs the use case, and writes `SegmentGazeResponse`s.
 
     Args:
         max_frame_bytes: of one frame's file.
@@ -69,7 +69,7 @@ class GazeHandler:
     async def serve(
         self, requests: AsyncIterator[pb.SegmentGazeRequest], tenant: str
     ) -> AsyncGenerator[pb.SegmentGazeResponse, None]:
-        """One stream, from its configuration to its end."""
+        """Serve one stream, from its configuration to its end."""
         first = await next_request(requests, self._idle_seconds)
         if first is None:
             return
@@ -83,7 +83,7 @@ class GazeHandler:
             if isinstance(answer, GazeResult):
                 current_call().answered(answer.timings)
             yield _message(answer, options.coordinate_space)
-            # The next answer is asked for once this one has been taken.
+            # The next answer is requested once the client has taken this one.
             if isinstance(answer, GazeResult):
                 current_call().gaze_answered(answer.total_seconds + time.perf_counter() - made)
 
@@ -104,7 +104,7 @@ class GazeHandler:
                 )
                 session.refuse("", 0, again)
             case _:
-                # Or of a kind that only newer servers know.
+                # Also for kinds that only newer servers know.
                 session.refuse("", 0, InvalidArgument("message", "empty; send a frame or a sample"))
 
     def _frame(self, frame: pb.GazeFrame) -> GazeFrame:
@@ -118,7 +118,7 @@ class GazeHandler:
 
 
 def read_options(config: pb.GazeConfig, max_encodes_per_second: float) -> GazeOptions:
-    """The configuration of a stream, with the defaults where a field is zero or absent.
+    """Read the configuration of a stream. Zero or absent fields get defaults.
 
     Raises:
         InvalidArgument: naming the field of the configuration that is out of range.

@@ -17,13 +17,13 @@ from samserve.v1 import segmentation_pb2 as pb
 
 
 class MakeInteractiveSession(Protocol):
-    """Makes the use case of one stream."""
+    """Creates the use case of one stream."""
 
     def __call__(self, tenant: str) -> EditingSession: ...
 
 
 class InteractiveHandler:
-    """Reads `SegmentStreamRequest`s, asks the core, writes `SegmentStreamResponse`s.
+    """Reads `SegmentStreamRequest`s, runs the use case, and writes `SegmentStreamResponse`s.
 
     Args:
         max_image_bytes: of an image file.
@@ -38,7 +38,7 @@ class InteractiveHandler:
     async def serve(
         self, requests: AsyncIterator[pb.SegmentStreamRequest], tenant: str
     ) -> AsyncGenerator[pb.SegmentStreamResponse, None]:
-        """One stream."""
+        """Serve one stream."""
         session = self._make_session(tenant)
         receive = partial(self._receive, session)
         async for answer in converse(session, requests, receive, self._idle_seconds):

@@ -1,4 +1,4 @@
-"""gRPC handler of text prompts: `Segment`, where its prompts are texts."""
+"""gRPC handler of `Segment` with text prompts."""
 
 import time
 
@@ -12,16 +12,16 @@ from samserve.v1 import segmentation_pb2 as pb
 
 _NOT_BESIDE_TEXT = ("points", "box", "mask_input", "detection")
 _MASKS = {False: 1, True: 3}
-"""By `multimask_output`."""
+"""Number of masks, by `multimask_output`."""
 
 
 def has_text(request: pb.SegmentRequest) -> bool:
-    """Whether any of the prompts is a text."""
+    """Return True if any prompt is a text."""
     return any(prompt.HasField("text") for prompt in request.prompts)
 
 
 class TextHandler:
-    """Reads the messages, asks the core, writes messages.
+    """Reads the request, runs the use case, and writes the response.
 
     Args:
         segmenter: or why there is none.
@@ -33,11 +33,10 @@ class TextHandler:
 
     @property
     def available(self) -> bool:
-        """Whether prompts may be texts."""
+        """True if text prompts are supported."""
         return not isinstance(self._segmenter, TextUnavailable)
 
     async def segment(self, request: pb.SegmentRequest, tenant: str) -> pb.SegmentResponse:
-        """See the proto."""
         started = time.perf_counter()
         texts = _read_texts(request)
         if request.mask_format == pb.MASK_FORMAT_LOW_RES_LOGITS:
@@ -49,7 +48,7 @@ class TextHandler:
         mask_format = read_mask_format(request.mask_format)
         image = read_image(request.image, self._max_image_bytes)
         if isinstance(self._segmenter, TextUnavailable):
-            # First what the caller has to mend wherever it asks.
+            # Errors that the caller must fix on every server come first.
             check_texts(texts)
             raise TextUnavailable(str(self._segmenter))
         query = TextQuery(image, texts, _MASKS[request.multimask_output], mask_format, tenant)

@@ -22,13 +22,13 @@ _STATES = {
 
 
 class MakeTrackingSession(Protocol):
-    """Makes the use case of one stream."""
+    """Creates the use case of one stream."""
 
     def __call__(self, tenant: str) -> TrackingSession: ...
 
 
 class TrackingHandler:
-    """Reads `TrackObjectsRequest`s, asks the core, writes `TrackObjectsResponse`s.
+    """Reads `TrackObjectsRequest`s, runs the use case, and writes `TrackObjectsResponse`s.
 
     A frame is read when the one before it has been answered and taken: gRPC's flow control holds the client back.
 
@@ -53,7 +53,7 @@ class TrackingHandler:
     async def serve(
         self, requests: AsyncIterator[pb.TrackObjectsRequest], tenant: str
     ) -> AsyncGenerator[pb.TrackObjectsResponse, None]:
-        """One stream."""
+        """Serve one stream."""
         session = self._make_session(tenant)
         while (request := await next_request(requests, self._idle_seconds)) is not None:
             started = time.perf_counter()
