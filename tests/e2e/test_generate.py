@@ -118,7 +118,8 @@ async def test_both_clients_get_the_same_masks_and_may_stop_early(gateway_addres
         client.generate_masks(PHOTO, on_progress=lambda *step: progress.append(step), points_per_batch=5, **LENIENT)
     )
     assert progress == [(5, 16), (10, 16), (15, 16), (16, 16)]
-    assert all(mask.mask.sum() == mask.area for mask in masks)
+    assert masks
+    assert all(mask.mask.sum() == mask.area > 0 for mask in masks)
     async with AsyncClient(gateway_address) as asynchronous:
         again = [mask async for mask in asynchronous.generate_masks(PHOTO, **LENIENT)]
         async with aclosing(asynchronous.generate_masks(PHOTO, **LENIENT)) as stopped:

@@ -27,6 +27,7 @@ async def test_masks_answer_a_text_the_most_similar_first(clip_repository: Path)
     assert info.text_prompts
     assert not first.cached
     assert again.cached
+    assert first.results
     for result in first.results:
         similarities = [mask.text_similarity for mask in result.masks]
         assert len(similarities) == 3

@@ -57,6 +57,7 @@ def test_warm_up_gives_every_input_a_size(tmp_path: Path) -> None:
     write_configs(tmp_path, SAM, "cpu")
     for model in MODELS:
         config = read(tmp_path, model)
+        assert config.model_warmup
         for warmup in config.model_warmup:
             assert set(warmup.inputs) == {tensor.name for tensor in config.input}
             assert all(size > 0 for tensor in warmup.inputs.values() for size in tensor.dims)
