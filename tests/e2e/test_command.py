@@ -47,7 +47,7 @@ def test_the_demo_says_why_its_gateway_does_not_start(tmp_path: Path, monkeypatc
     done = samserve("demo", "--out", tmp_path / "demo.png")
     assert done.returncode == 2
     assert "manifest.json is missing" in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("samserve: the gateway exited with code 2")
+    assert done.stderr.splitlines()[-1].startswith("samserve: the gateway ended with exit status 2")
 
 
 def test_a_gateway_of_the_commands_own_and_a_running_one_give_the_same_masks(gateway_address: str) -> None:

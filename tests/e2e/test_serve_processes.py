@@ -48,7 +48,7 @@ class Command:
     def gateways(self) -> list[psutil.Process]:
         """The gateway processes that run."""
         children = self.process.children()
-        return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+        return [child for child in children if "samserve.gateway.worker" in " ".join(child.cmdline())]
 
     def until_logged(self, pattern: str, count: int = 1) -> list[str]:
         """What the pattern's group has found so many times."""
@@ -169,7 +169,7 @@ def test_ctrl_c_in_a_terminal_ends_all_without_a_traceback(tmp_path: Path, momen
         os.killpg(command.process.pid, signal.SIGINT)
         assert command.process.wait(_SECONDS) == 0
         assert "Traceback" not in command.log
-        assert "ended with" not in command.log
+        assert "exited with" not in command.log
 
 
 def test_gateways_end_when_what_started_them_is_killed(tmp_path: Path) -> None:

@@ -1,23 +1,21 @@
 """A gateway in its own process, for the duration of a `with` statement."""
 
 import os
-import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO
+from functools import partial
+from pathlib import Path
 
 from samserve.cli.errors import CommandFailed
 from samserve.client import Client, ServerError, Unavailable
+from samserve.gateway.child_process import ChildFailed, ChildProcess
 
 _START_SECONDS = 120.0
 _STOP_SECONDS = 60.0
-_POLL_SECONDS = 0.1
-_LOG_LINES = 20
 
 
 @contextmanager
@@ -34,46 +32,42 @@ def gateway_process(*flags: str) -> Iterator[str]:
     """
     port = _free_port()
     address = f"127.0.0.1:{port}"
-    command = [sys.executable, "-m", "samserve", "serve", "--host", "127.0.0.1", "--port", str(port), *flags]
-    with tempfile.TemporaryFile("w+") as log:
+    with tempfile.TemporaryDirectory(prefix="samserve-") as folder:
+        gateway = ChildProcess(
+            "the gateway",
+            [sys.executable, "-m", "samserve", "serve", "--host", "127.0.0.1", "--port", str(port), *flags],
+            log=Path(folder) / "gateway.log",
+            serves=partial(_healthy, address),
+            stop_seconds=_STOP_SECONDS,
+            environment={**os.environ, "SAMSERVE_LOG_FORMAT": "text"},
+        )
         started = time.monotonic()
-        environment = {**os.environ, "SAMSERVE_LOG_FORMAT": "text"}
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+        gateway.start()
         try:
-            _await_serving(process, address, started + _START_SECONDS)
+            gateway.await_serving(_START_SECONDS)
             print(f"gateway serving on {address} after {time.monotonic() - started:.1f} s")
             yield address
-            process.send_signal(signal.SIGTERM)
-            code = process.wait(_STOP_SECONDS)
-            if code != 0:
-                raise CommandFailed(f"the gateway exited with code {code}, expected 0")
+            gateway.stop()
+            if gateway.status != "exit status 0":
+                raise CommandFailed(f"the gateway ended with {gateway.status}, expected exit status 0")
             print("gateway stopped cleanly")
-        except subprocess.TimeoutExpired:
-            _show(log)
-            raise CommandFailed(f"the gateway did not stop within {_STOP_SECONDS:g} s of SIGTERM") from None
+        except ChildFailed as failed:
+            _show(failed.log)
+            raise CommandFailed(f"{failed.reason}; see its log above") from failed
         except (CommandFailed, ServerError, Unavailable):
-            _show(log)
+            _show(gateway.log_tail())
             raise
         finally:
-            process.kill()
-            process.wait()
+            gateway.stop()
 
 
-def _await_serving(process: "subprocess.Popen[bytes]", address: str, deadline: float) -> None:
+def _healthy(address: str) -> bool:
     with Client(address) as client:
-        while not client.healthy():
-            if process.poll() is not None:
-                raise CommandFailed(
-                    f"the gateway exited with code {process.returncode} during start-up; see its log above"
-                )
-            if time.monotonic() > deadline:
-                raise CommandFailed(f"the gateway was not ready within {_START_SECONDS:g} s; see its log above")
-            time.sleep(_POLL_SECONDS)
+        return client.healthy()
 
 
-def _show(log: IO[str]) -> None:
-    log.seek(0)
-    sys.stderr.writelines(f"gateway: {line.rstrip()}\n" for line in log.readlines()[-_LOG_LINES:])
+def _show(log: str) -> None:
+    sys.stderr.writelines(f"gateway: {line.strip()}\n" for line in log.splitlines())
 
 
 def _free_port() -> int:

@@ -1,29 +1,20 @@
 """Supervises several gateway processes on one port: starts them, replaces processes that die, and stops them all."""
 
 import asyncio
-import contextlib
 import logging
 import multiprocessing
 import os
-import pickle
 import signal
 import socket
 import sys
-import threading
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 
-from samserve.gateway.process import serve
+from samserve.gateway.child_process import ChildProcess, readable
 from samserve.gateway.settings import Settings
-from samserve.observability.logs import configure_logging
 
-# Neither gRPC nor threads survive a fork.
-_SPAWN = multiprocessing.get_context("spawn")
 _RETRY_SECONDS = 1.0
 _MAX_RETRY_SECONDS = 30.0
 _HUNG_SECONDS = 10.0
@@ -119,87 +110,34 @@ class _End:
 
 async def _run(number: int, settings: Settings) -> _End:
     """Run a gateway process to its end. On cancellation it is told to stop and awaited."""
-    reader, writer = _SPAWN.Pipe(duplex=False)
-    process = _SPAWN.Process(target=_work, args=(settings, writer), name=f"samserve-{number}")
-    with reader:
-        with writer, _interrupts_blocked():
+    ours, its = multiprocessing.Pipe()
+    process = ChildProcess(
+        f"gateway process {number}",
+        # Modules are searched where this process searches them, not in its current folder.
+        [sys.executable, "-P", "-m", "samserve.gateway.worker", str(its.fileno())],
+        environment={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        inherited=[its.fileno()],
+        stop_seconds=settings.stop_grace_seconds + _HUNG_SECONDS,
+    )
+    with ours:
+        with its:
             process.start()
         try:
-            served, fault = await _told(reader)
-            await _readable(process.sentinel)
+            served, fault = await _told(ours, settings)
+            await process.ended()
         finally:
-            process.terminate()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(settings.stop_grace_seconds + _HUNG_SECONDS):
-                    await _readable(process.sentinel)
-            process.kill()
-            process.join()
-    code = process.exitcode or 0
-    status = f"exit status {code}" if code >= 0 else f"signal {-code} ({signal.strsignal(-code)})"
-    return _End(status, served, fault)
+            await process.stopped()
+    return _End(process.status, served, fault)
 
 
-@contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Children started here ignore SIGINT: Ctrl-C reaches all processes of the terminal, and children wait to be
-    told."""
-    # The resource tracker unblocks SIGINT when it starts, so it is started before the first gateway process.
-    resource_tracker.ensure_running()
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-
-
-async def _told(reader: "Connection[None, Exception | None]") -> tuple[bool, Exception | None]:
-    """Messages of a gateway process until it ends: None when it serves, and the error that ends it."""
+async def _told(process: "Connection[Settings, Exception | None]", settings: Settings) -> tuple[bool, Exception | None]:
+    """Send the settings; receive messages until the process ends: None when it serves, and the error that ends it."""
     served, fault = False, None
-    while True:
-        await _readable(reader.fileno())
-        try:
-            fault = reader.recv()
-        except EOFError:
-            return served, fault
-        served = served or fault is None
-
-
-async def _readable(file: int) -> None:
-    """Wait until there is data to read, or the other side has closed."""
-    ready = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_reader(file, ready.set)
     try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(file)
-
-
-def _work(settings: Settings, writer: "Connection[Exception | None, None]") -> None:
-    """Main function of a gateway process."""
-    configure_logging(settings.log_format, settings.log_level)
-    threading.Thread(target=_end_with_supervisor, name="supervisor", daemon=True).start()
-    # If the supervisor has ended, nobody receives the message.
-    with contextlib.suppress(BrokenPipeError):
-        try:
-            asyncio.run(serve(settings, partial(writer.send, None)))
-        except Exception as error:
-            writer.send(_portable(error))
-            sys.exit(1)
-
-
-def _end_with_supervisor() -> None:
-    supervisor = multiprocessing.parent_process()
-    assert supervisor is not None
-    supervisor.join()
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _portable(error: Exception) -> Exception:
-    """Make the error picklable, with its traceback as a note."""
-    error.add_note("".join(traceback.format_exception(error)))
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:  # its class may fail to pickle in any way
-        return RuntimeError("".join(traceback.format_exception(error)))
-    return error
+        process.send(settings)
+        while True:
+            await readable(process.fileno())
+            fault = process.recv()
+            served = served or fault is None
+    except (EOFError, ConnectionError):
+        return served, fault

@@ -102,7 +102,7 @@ def test_a_part_that_cannot_start_is_named_with_its_log_and_the_others_end(run: 
     process = run(SAMSERVE_MAX_REQUESTS="none")
     _, complaints = process.communicate(timeout=END_SECONDS)
     assert process.returncode == 1
-    assert "gateway-1 ended with exit code 2; the end of its log:" in complaints
+    assert "gateway-1 ended with exit status 2; the end of its log:" in complaints
     assert "--max-requests (SAMSERVE_MAX_REQUESTS)" in complaints
     assert "Traceback" not in complaints
     assert not is_left(own_ports)
