@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from prometheus_client import start_http_server
 from threadpoolctl import threadpool_limits
 
 from samserve.adapters.grpc.server import GrpcServer
@@ -18,7 +17,7 @@ from samserve.gateway.settings import Settings
 from samserve.gateway.swap import ModelSwapper
 from samserve.observability.call import NoTracer, Tracer
 from samserve.observability.metrics import Metrics
-from samserve.observability.metrics.scrapes import ScrapeHandler
+from samserve.observability.metrics.scrapes import metrics_endpoint
 from samserve.usecases.load.admission import Admission
 from samserve.usecases.load.thread_pools import compute_threads
 
@@ -131,11 +130,6 @@ def _serve_metrics(settings: Settings, metrics: Metrics, stack: AsyncExitStack) 
     if settings.metrics_port is None:
         return None
     try:
-        server, thread = start_http_server(settings.metrics_port, settings.host, registry=metrics.registry)
+        return stack.enter_context(metrics_endpoint(metrics.registry, settings.host, settings.metrics_port))
     except OSError as error:
         raise OSError(error.errno, error.strerror, f"metrics port {settings.metrics_port}") from error
-    server.RequestHandlerClass = ScrapeHandler
-    stack.callback(thread.join)
-    stack.callback(server.server_close)
-    stack.callback(server.shutdown)
-    return int(server.server_port)
