@@ -21,6 +21,9 @@ class RedisEncodeLease:
 
     If Redis does not answer, every gateway gets the lease: encoding an image twice is better than not at all.
 
+    Not redis-py's `Lock`: that keeps its token only once Redis has answered. It could not give back an acquisition that
+    was cancelled or timed out here although Redis carried it out, and the others would wait for the whole TTL.
+
     Args:
         ttl_seconds: how long others wait for a holder that died. A live holder extends the lease three times in this
             time.
