@@ -23,14 +23,14 @@ import numpy as np
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.trace import NoOpTracer, NoOpTracerProvider
 
 from benchmarks.gateway import quartiles
 from samserve.gateway.process import gateway
 from samserve.gateway.settings import Settings
-from samserve.observability.call import CallRecord, NoTracer, Tracer
+from samserve.observability.call import CallRecord
 from samserve.observability.logs import json_formatter
 from samserve.observability.metrics import Metrics
-from samserve.observability.tracing import OpenTelemetryTracer
 from samserve.usecases.observers import Warmth
 from samserve.usecases.ports import DecodedMasks
 from samserve.usecases.timings import Stage, StageTimings
@@ -60,12 +60,12 @@ async def compare(rounds: int) -> dict[str, list[float]]:
     log.propagate = False
     provider = TracerProvider()
     provider.add_span_processor(BatchSpanProcessor(Serialised()))
-    tracers: tuple[Tracer, ...] = (NoTracer(), NoTracer(), OpenTelemetryTracer(provider))
+    providers = (NoOpTracerProvider(), NoOpTracerProvider(), provider)
     seconds: dict[str, list[float]] = {name: [] for name in CONFIGURATIONS}
     async with AsyncExitStack() as stack:
         stubs = {}
-        for name, tracer in zip(CONFIGURATIONS, tracers, strict=True):
-            running = await stack.enter_async_context(gateway(Settings(port=0, onnxruntime_threads=1), tracer))
+        for name, tracer_provider in zip(CONFIGURATIONS, providers, strict=True):
+            running = await stack.enter_async_context(gateway(Settings(port=0, onnxruntime_threads=1), tracer_provider))
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(running.address))
             stubs[name] = SegmentationServiceStub(channel)
         photo = pb.Image(data=PHOTO.read_bytes())
@@ -91,7 +91,7 @@ def counting(calls: int = 5000) -> float:
     answered = decoded.timings + StageTimings({Stage.POST_PROCESS: 0.001})
     started = time.process_time()
     for _ in range(calls):
-        call = CallRecord("Segment", "", {}, observer, NoTracer())
+        call = CallRecord("Segment", "", {}, observer, NoOpTracer())
         call.warmth = Warmth.WARM
         observer.stage(Stage.CACHE, 0.001)
         call.decoded(decoded)

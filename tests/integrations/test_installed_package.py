@@ -26,6 +26,7 @@ SERVER_PACKAGES = {
     "cv2",
     "grpc_reflection",
     "onnxruntime",
+    "opentelemetry",
     "prometheus_client",
     "pycocotools",
     "pydantic",

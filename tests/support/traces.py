@@ -12,7 +12,6 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
 from samserve.gateway.process import gateway
 from samserve.gateway.settings import Settings
-from samserve.observability.tracing import OpenTelemetryTracer
 from samserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
 from tests.support.gateway import Served
 
@@ -26,7 +25,7 @@ async def traced(exporter: InMemorySpanExporter, **settings: Any) -> AsyncIterat
     provider = TracerProvider(sampler=ParentBased(TraceIdRatioBased(1)))
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     async with (
-        gateway(Settings(port=0, stop_grace_seconds=1, **settings), OpenTelemetryTracer(provider)) as running,
+        gateway(Settings(port=0, stop_grace_seconds=1, **settings), provider) as running,
         grpc.aio.insecure_channel(running.address) as channel,
     ):
         yield Served(running, channel, SegmentationServiceStub(channel))

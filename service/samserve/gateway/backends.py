@@ -14,7 +14,7 @@ from samserve.domain.clip_manifest import FILE_NAME, TOKENIZER_FILE, ClipManifes
 from samserve.domain.errors import TextUnavailable, TransientFailure
 from samserve.domain.manifest import InvalidManifest, ModelManifest
 from samserve.gateway.settings import Settings
-from samserve.observability.call import Tracer
+from samserve.observability.tracing import trace_headers
 from samserve.usecases.observers import CacheObserver
 from samserve.usecases.ports import EmbeddingCache, ImageEncoder, MaskDecoder, TextRanker, TextTokenizer
 from samserve.usecases.warm_up import warm_up
@@ -62,7 +62,7 @@ class Backend(Protocol):
     """A backend, which runs the models."""
 
     def __call__(
-        self, settings: Settings, observer: CacheObserver, tracer: Tracer, resources: AsyncExitStack
+        self, settings: Settings, observer: CacheObserver, resources: AsyncExitStack
     ) -> AsyncGenerator[ModelsState, None]:
         """Follow the models as they become available, unavailable or are replaced. The first state is yielded once it
         is known.
@@ -89,7 +89,7 @@ _HOW_TO_BUILD = (
 
 
 async def onnxruntime(
-    settings: Settings, observer: CacheObserver, tracer: Tracer, resources: AsyncExitStack
+    settings: Settings, observer: CacheObserver, resources: AsyncExitStack
 ) -> AsyncGenerator[ModelsState, None]:
     """Implements `Backend`: the models of a repository in this process. They never change."""
     repository, threads = settings.model_repository, settings.onnxruntime_threads
@@ -111,7 +111,7 @@ async def onnxruntime(
 
 
 async def triton(
-    settings: Settings, observer: CacheObserver, tracer: Tracer, resources: AsyncExitStack
+    settings: Settings, observer: CacheObserver, resources: AsyncExitStack
 ) -> AsyncGenerator[ModelsState, None]:
     """Implements `Backend`: the models on Triton, whenever it serves them."""
     backend = TritonBackend(
@@ -120,7 +120,7 @@ async def triton(
         cache_bytes=settings.memory_cache_bytes,
         scratch_bytes=settings.triton_scratch_bytes,
         infer_seconds=settings.triton_timeout_seconds,
-        headers=tracer.headers,
+        headers=trace_headers,
     )
     resources.push_async_callback(backend.aclose)
     state: ModelsState | None = None

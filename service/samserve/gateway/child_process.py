@@ -13,8 +13,8 @@ from pathlib import Path
 _POLL_SECONDS = 0.1
 _LOG_LINES = 20
 
-# Runs a command that gets SIGTERM from the kernel when its parent dies without stopping it. A `preexec_fn` could deadlock
-# in a process with threads. Python ignores two signals that other programs expect by default.
+# Runs a command that gets SIGTERM from the kernel when its parent dies without stopping it. A `preexec_fn` could
+# deadlock in a process with threads. Python ignores two signals that other programs expect by default.
 _TIED = """\
 import ctypes, os, signal, sys
 parent, *command = sys.argv[1:]

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 
+from opentelemetry.trace import NoOpTracerProvider, TracerProvider
 from threadpoolctl import threadpool_limits
 
 from samserve.adapters.grpc.server import GrpcServer
@@ -15,7 +16,6 @@ from samserve.gateway.backends import BACKENDS
 from samserve.gateway.build import RETRY_AFTER_SECONDS, ServicerBuilder
 from samserve.gateway.settings import Settings
 from samserve.gateway.swap import ModelSwapper
-from samserve.observability.call import NoTracer, Tracer
 from samserve.observability.metrics import Metrics
 from samserve.observability.metrics.scrapes import metrics_endpoint
 from samserve.usecases.load.admission import Admission
@@ -46,13 +46,13 @@ class Gateway:
 
 
 @asynccontextmanager
-async def gateway(settings: Settings, tracer: Tracer | None = None) -> AsyncIterator[Gateway]:
+async def gateway(settings: Settings, tracer_provider: TracerProvider | None = None) -> AsyncIterator[Gateway]:
     """Run a gateway; it serves inside the context and stops gracefully at its end.
 
     With the models on Triton it may begin, and be again, not ready: it is whenever Triton is.
 
     Args:
-        tracer: in place of the one that the settings ask for.
+        tracer_provider: makes the spans, in place of the one that the settings ask for.
 
     Raises:
         TracingMissing: traces are asked for and OpenTelemetry is not installed.
@@ -66,7 +66,7 @@ async def gateway(settings: Settings, tracer: Tracer | None = None) -> AsyncIter
         # Threads of `asyncio.to_thread`: hashing, masks, camera motion.
         asyncio.get_running_loop().set_default_executor(compute_threads(settings.cores, "compute"))
         metrics = Metrics()
-        tracer = tracer or _tracer(settings, stack)
+        tracer = (tracer_provider or _tracer_provider(settings, stack)).get_tracer("samserve")
         # The models must outlive what uses them.
         model_resources = await stack.enter_async_context(AsyncExitStack())
         resources = await stack.enter_async_context(AsyncExitStack())
@@ -92,7 +92,7 @@ async def gateway(settings: Settings, tracer: Tracer | None = None) -> AsyncIter
         metrics_port = _serve_metrics(settings, metrics, stack)
         await server.start()
         stack.push_async_callback(server.stop, settings.stop_grace_seconds)
-        states = BACKENDS[settings.backend](settings, metrics.caches, tracer, model_resources)
+        states = BACKENDS[settings.backend](settings, metrics.caches, model_resources)
         await resources.enter_async_context(ModelSwapper(server, builder, metrics).following(states))
         yield Gateway(server.address, server.health_port, metrics_port, metrics)
 
@@ -111,19 +111,20 @@ async def serve(settings: Settings, started: Callable[[], object] = lambda: None
         _log.info("stopping")
 
 
-def _tracer(settings: Settings, stack: AsyncExitStack) -> Tracer:
+def _tracer_provider(settings: Settings, stack: AsyncExitStack) -> TracerProvider:
     if not settings.tracing:
-        return NoTracer()
+        return NoOpTracerProvider()
     try:
-        from samserve.observability.tracing import OpenTelemetryTracer, otlp_provider
+        from samserve.observability.otlp import otlp_provider
     except ImportError as error:
         raise TracingMissing(
             f"SAMSERVE_TRACING is set, but {error.name} is missing: "
             "pip install -e '.[tracing]' in samserve's repository"
         ) from error
-    tracer = OpenTelemetryTracer(otlp_provider())
-    stack.callback(tracer.close)
-    return tracer
+    provider = otlp_provider()
+    # Sends what is still here.
+    stack.callback(provider.shutdown)
+    return provider
 
 
 def _serve_metrics(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> int | None:

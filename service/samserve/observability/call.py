@@ -4,10 +4,12 @@ The outer layers fill it in: the gRPC handlers, and decorators of the use cases'
 Use cases are below this module and cannot import it; they return what should be recorded.
 """
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from typing import Protocol
+
+from opentelemetry.trace import Span, Tracer
 
 from samserve.api import TENANT_METADATA_KEY
 from samserve.domain.errors import CapacityExceeded, SamserveError
@@ -23,44 +25,6 @@ _WARMTH = {
     EmbeddingSource.COALESCED: Warmth.COLD,
     EmbeddingSource.ENCODED: Warmth.COLD,
 }
-
-Note = Callable[[str, str], None]
-
-
-class Tracer(Protocol):
-    """Creates the spans of calls. Spans nest like the tasks that create them."""
-
-    def call(self, call: "CallRecord") -> AbstractContextManager[None]:
-        """The span of a call, as a child of the span in the call's metadata. Sets the call's `trace_id`."""
-        ...
-
-    def span(self, name: str) -> AbstractContextManager[Note]:
-        """A child of the current span. The value sets an attribute."""
-        ...
-
-    def past_span(self, name: str, seconds: float) -> None:
-        """A child of the current span that has just ended, with this duration."""
-        ...
-
-    def headers(self) -> Mapping[str, str]:
-        """Metadata for calls to other servers, which make their spans children of the current span."""
-        ...
-
-
-class NoTracer:
-    """Implements `Tracer` without tracing."""
-
-    def call(self, call: "CallRecord") -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def span(self, name: str) -> AbstractContextManager[Note]:
-        return nullcontext(_ignore)
-
-    def past_span(self, name: str, seconds: float) -> None:
-        """Record nothing."""
-
-    def headers(self) -> Mapping[str, str]:
-        return {}
 
 
 class CallRecord:
@@ -115,7 +79,9 @@ class CallRecord:
         own = timings.only(Stage.RANK, Stage.POST_PROCESS)
         self._spent(own)
         if Stage.POST_PROCESS in own.seconds:
-            self._tracer.past_span(Stage.POST_PROCESS.value, own[Stage.POST_PROCESS])
+            now = time.time_ns()
+            started = now - round(own[Stage.POST_PROCESS] * 1e9)
+            self._tracer.start_span(Stage.POST_PROCESS.value, start_time=started).end(now)
 
     def prompted(self, count: int) -> None:
         """Record that a `Segment` with this many prompts was answered."""
@@ -137,13 +103,9 @@ class CallRecord:
         self.code, self.seconds = code, seconds
         self._observer.request(self.rpc, code, self.warmth, seconds)
 
-    def span(self, name: str) -> AbstractContextManager[Note]:
-        """A span for a part of the call."""
-        return self._tracer.span(name)
-
-    def traced(self) -> AbstractContextManager[None]:
-        """The span of the whole call."""
-        return self._tracer.call(self)
+    def span(self, name: str) -> AbstractContextManager[Span]:
+        """A span for a part of the call. Spans nest like the tasks that create them."""
+        return self._tracer.start_as_current_span(name)
 
     def ids(self) -> dict[str, str | int | float]:
         """Ids that identify the call in the log."""
@@ -189,7 +151,3 @@ def current_call() -> CallRecord:
     call = _current.get()
     assert call is not None, "this runs only inside calls"
     return call
-
-
-def _ignore(name: str, value: str) -> None:
-    pass

@@ -46,9 +46,9 @@ class InstrumentedEmbeddingCache:
         self._cache = cache
 
     async def get(self, key: EmbeddingKey) -> CachedEmbedding | None:
-        with current_call().span("cache.get") as note:
+        with current_call().span("cache.get") as span:
             hit = await self._cache.get(key)
-            note("samserve.found_in", hit.source.value if hit else "none")
+            span.set_attribute("samserve.found_in", hit.source.value if hit else "none")
             return hit
 
     async def put(self, key: EmbeddingKey, embedding: Embedding) -> None:

@@ -1,19 +1,14 @@
-"""OpenTelemetry traces (extra `tracing`). The standard OTEL_* variables select exporter and sampling."""
+"""Spans of calls, by OpenTelemetry's API. Without its SDK (extra `tracing`) nothing is recorded."""
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from samserve import api
-from samserve.observability.call import CallRecord, Note
+from samserve.observability.call import CallRecord
 
 # Without the baggage propagator: baggage is not used, and malformed entries would each log a warning.
 _TRACE_CONTEXT = TraceContextTextMapPropagator()
@@ -25,40 +20,18 @@ _FAULTS = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAIL
 _TWICE = {"trace_id", "rpc", "code", "seconds"}
 
 
-def otlp_provider() -> TracerProvider:
-    """Exports spans by OTLP over gRPC, in the background. `OTEL_SERVICE_NAME` and similar variables override these
-    values."""
-    resource = Resource.create({SERVICE_NAME: "samserve"}).merge(OTELResourceDetector().detect())
-    provider = TracerProvider(resource=resource)
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    return provider
-
-
-class OpenTelemetryTracer:
-    """Implements `Tracer`.
-
-    Args:
-        provider: it is shut down by `close`, and sends what it has before.
-    """
-
-    def __init__(self, provider: TracerProvider) -> None:
-        self._provider = provider
-        self._tracer = provider.get_tracer("samserve")
-
-    @contextmanager
-    def call(self, call: CallRecord) -> Iterator[None]:
-        method = f"{api.SERVICE_NAME}/{call.rpc}"
-        with self._tracer.start_as_current_span(
-            method,
-            context=_TRACE_CONTEXT.extract(call.metadata),
-            kind=SpanKind.SERVER,
-            record_exception=False,
-            set_status_on_exception=False,
-        ) as span:
+@contextmanager
+def call_span(tracer: Tracer, call: CallRecord) -> Iterator[None]:
+    """The span of a call, as a child of the span in the call's metadata. Sets the call's `trace_id`."""
+    method = f"{api.SERVICE_NAME}/{call.rpc}"
+    span = tracer.start_span(method, context=_TRACE_CONTEXT.extract(call.metadata), kind=SpanKind.SERVER)
+    with trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
+        if span.get_span_context().is_valid:
             call.trace_id = trace.format_trace_id(span.get_span_context().trace_id)
-            try:
-                yield
-            finally:
+        try:
+            yield
+        finally:
+            if span.is_recording():
                 told = call.ids() | call.summary()
                 span.set_attributes({f"samserve.{name}": value for name, value in told.items() if name not in _TWICE})
                 span.set_attributes(
@@ -67,20 +40,9 @@ class OpenTelemetryTracer:
                 if call.code in _FAULTS:
                     span.set_status(Status(StatusCode.ERROR, call.code))
 
-    @contextmanager
-    def span(self, name: str) -> Iterator[Note]:
-        with self._tracer.start_as_current_span(name) as span:
-            yield span.set_attribute
 
-    def past_span(self, name: str, seconds: float) -> None:
-        now = time.time_ns()
-        self._tracer.start_span(name, start_time=now - round(seconds * 1e9)).end(now)
-
-    def headers(self) -> Mapping[str, str]:
-        carrier: dict[str, str] = {}
-        _TRACE_CONTEXT.inject(carrier)
-        return carrier
-
-    def close(self) -> None:
-        """Export the remaining spans."""
-        self._provider.shutdown()
+def trace_headers() -> Mapping[str, str]:
+    """Metadata for calls to other servers, which make their spans children of the current span."""
+    carrier: dict[str, str] = {}
+    _TRACE_CONTEXT.inject(carrier)
+    return carrier

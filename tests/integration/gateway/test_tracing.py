@@ -151,7 +151,7 @@ async def test_spans_go_where_the_standard_variables_say(monkeypatch: pytest.Mon
 async def test_a_gateway_without_the_tracing_extra_names_the_package_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delitem(sys.modules, "samserve.observability.tracing")
+    monkeypatch.delitem(sys.modules, "samserve.observability.otlp", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(TracingMissing, match=r"opentelemetry\.sdk\.trace is missing: pip install -e '\.\[tracing\]'"):
         async with serving(tracing=True):

@@ -4,11 +4,12 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
+from opentelemetry.trace import NoOpTracer
 
 from samserve.domain.embedding import Embedding
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.identity import ImageId
-from samserve.observability.call import CallRecord, NoTracer
+from samserve.observability.call import CallRecord
 from samserve.usecases.embedder import EmbeddingResult
 from samserve.usecases.observers import Warmth
 from samserve.usecases.ports import DecodedMasks, EmbeddingSource
@@ -41,7 +42,7 @@ def observer() -> StageObserver:
 
 @pytest.fixture
 def call(observer: StageObserver) -> CallRecord:
-    return CallRecord("Segment", "id", {}, observer, NoTracer())
+    return CallRecord("Segment", "id", {}, observer, NoOpTracer())
 
 
 def embedded(source: EmbeddingSource, timings: StageTimings) -> EmbeddingResult:

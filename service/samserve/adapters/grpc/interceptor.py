@@ -16,12 +16,14 @@ from typing import Any, NoReturn, TypeAlias
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
+from opentelemetry.trace import Tracer
 
 from samserve.adapters.grpc.errors import abort, status_code
 from samserve.adapters.grpc.wire import Context, Unread, Wire
 from samserve.api import REQUEST_ID_METADATA_KEY, RPCS, SERVICE_NAME
 from samserve.domain.errors import ModelUnavailable, SamserveError, ShuttingDown, StreamIdle
-from samserve.observability.call import CallRecord, Tracer, begin
+from samserve.observability.call import CallRecord, begin
+from samserve.observability.tracing import call_span
 from samserve.usecases.load.admission import Admission
 from samserve.usecases.observers import RequestObserver
 from samserve.v1.segmentation_pb2_grpc import SegmentationServiceServicer
@@ -191,7 +193,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         wire = Wire(call.rpc, record, context, self._max_message_bytes)
         started, code = time.perf_counter(), grpc.StatusCode.OK
         try:
-            with record.traced():
+            with call_span(self._tracer, record):
                 try:
                     if _expired(context):
                         code = grpc.StatusCode.DEADLINE_EXCEEDED

@@ -7,11 +7,11 @@ import os
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from opentelemetry.trace import Tracer
 
 from samserve.adapters.grpc.interceptor import RequestInterceptor
 from samserve.adapters.grpc.servicer import SegmentationServicer
 from samserve.api import LIVENESS_SERVICE_NAME, SERVICE_NAME
-from samserve.observability.call import Tracer
 from samserve.usecases.load.admission import Admission
 from samserve.usecases.observers import RequestObserver
 

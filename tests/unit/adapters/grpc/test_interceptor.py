@@ -12,11 +12,11 @@ from typing import Any
 
 import grpc
 import pytest
+from opentelemetry.trace import NoOpTracer
 from prometheus_client import CollectorRegistry
 
 from samserve.adapters.grpc.interceptor import RequestInterceptor
 from samserve.api import RPCS, SERVICE_NAME
-from samserve.observability.call import NoTracer
 from samserve.observability.metrics.requests import RequestMetrics
 from samserve.usecases.load.admission import Admission
 from samserve.v1 import segmentation_pb2 as pb
@@ -59,7 +59,7 @@ class Bench:
 def new_interceptor(requests: Admission, registry: CollectorRegistry | None = None) -> RequestInterceptor:
     return RequestInterceptor(
         RequestMetrics(registry or CollectorRegistry()),
-        NoTracer(),
+        NoOpTracer(),
         requests,
         Admission("streams", 1, 1.0),
         idle_seconds=60.0,
