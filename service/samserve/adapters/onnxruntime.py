@@ -38,7 +38,7 @@ class _Run(NamedTuple):
     ended: float
 
 
-class _Engine:
+class _Graph:
     """One graph and the threads that run it. The executor's queue is the graph's queue."""
 
     def __init__(self, path: Path, concurrency: int, threads: int) -> None:
@@ -47,7 +47,7 @@ class _Engine:
         # Spinning threads would take CPU time from the gateway's other work.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if not path.is_file():
-            raise InvalidManifest(f"{path} is missing; build the models with build_engines.py")
+            raise InvalidManifest(f"{path} is missing; build the models with build_graphs.py")
         self._executor = compute_threads(concurrency, path.parts[-3])
         # The session's own threads inherit the niceness of the thread that creates it.
         make = partial(onnxruntime.InferenceSession, path, options, providers=["CPUExecutionProvider"])
@@ -94,23 +94,23 @@ class OnnxRuntimeImageEncoder:
     """
 
     def __init__(self, repository: Path, threads: int = 0) -> None:
-        self._engine = _Engine(repository / ENCODER / "1" / "model.onnx", 1, threads)
+        self._graph = _Graph(repository / ENCODER / "1" / "model.onnx", 1, threads)
 
     @property
     def queued(self) -> int:
         """Number of images that wait for the encoder."""
-        return self._engine.queued
+        return self._graph.queued
 
     async def encode(self, image: DecodedImage) -> EncodedImage:
         """Encode one image to its embedding."""
         inputs: Arrays = {"image": image.pixels[None], "input_size": np.array([image.frame.input_size], dtype=np.int32)}
-        run = await self._engine.run(inputs)
+        run = await self._graph.run(inputs)
         timings = StageTimings({Stage.QUEUE: run.began - run.queued, Stage.ENCODE: run.ended - run.began})
         return EncodedImage(run.outputs["image_embeddings"][0], timings)
 
     def close(self) -> None:
         """Stop the worker."""
-        self._engine.close()
+        self._graph.close()
 
 
 class OnnxRuntimeMaskDecoder:
@@ -126,7 +126,7 @@ class OnnxRuntimeMaskDecoder:
 
     def __init__(self, repository: Path, threads: int = 0) -> None:
         self._concurrency = threads or available_cores()
-        self._engine = _Engine(repository / DECODER / "1" / "model.onnx", self._concurrency, 1)
+        self._graph = _Graph(repository / DECODER / "1" / "model.onnx", self._concurrency, 1)
 
     async def decode(self, embedding: Embedding, prompts: PromptBatch) -> DecodedMasks:
         """Decode the masks of all prompts. Compute time spans the start of the first run to the end of the last."""
@@ -144,7 +144,7 @@ class OnnxRuntimeMaskDecoder:
                     "mask_input": prompts.mask_input[None, some],
                     "has_mask_input": prompts.has_mask_input[None, some],
                 }
-                done[start] = await self._engine.run(inputs)
+                done[start] = await self._graph.run(inputs)
 
         workers = [asyncio.ensure_future(work()) for _ in range(min(self._concurrency, len(starts)))]
         try:
@@ -162,7 +162,7 @@ class OnnxRuntimeMaskDecoder:
 
     def close(self) -> None:
         """Stop the workers."""
-        self._engine.close()
+        self._graph.close()
 
 
 def _joined(runs: Sequence[_Run]) -> Arrays:
@@ -182,7 +182,7 @@ class OnnxRuntimeTextRanker:
     def __init__(self, repository: Path, manifest: ClipManifest, threads: int = 0) -> None:
         self.image_size = manifest.image_size
         self._texts, self._images = (
-            _Engine(repository / model / "1" / "model.onnx", 1, threads) for model in (TEXT_ENCODER, IMAGE_ENCODER)
+            _Graph(repository / model / "1" / "model.onnx", 1, threads) for model in (TEXT_ENCODER, IMAGE_ENCODER)
         )
 
     async def embed_texts(self, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
