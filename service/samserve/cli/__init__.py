@@ -4,6 +4,8 @@ Exit codes: 0 for success, 1 for an internal error, 2 for an error that the user
 on stderr.
 """
 
+import codecs
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -12,7 +14,8 @@ from importlib.metadata import version
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    # gRPC reads this when it is loaded. Otherwise it logs malformed input of clients in a format of its own.
+    _print_any_name()
+    # Read as gRPC is loaded: it writes lines of its own, of another form, about whatever odd bytes a peer sends.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from samserve.cli import demo, gaze, generate, segment, serve, track
     from samserve.cli.errors import explain
@@ -35,3 +38,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _print_any_name() -> None:
+    """Let names of files be printed that are not text in the terminal's encoding: their bytes come out as they are."""
+    codecs.register_error("samserve.name", _encode_name)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="samserve.name")
+
+
+def _encode_name(error: UnicodeError) -> tuple[str | bytes, int]:
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.lookup_error("backslashreplace")(error)

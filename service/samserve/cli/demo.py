@@ -8,7 +8,7 @@ from pathlib import Path
 from samserve.cli import prompt, report
 from samserve.cli.extras import require_server_extra
 from samserve.cli.gateway_process import gateway_process
-from samserve.cli.output import output_file
+from samserve.cli.output import add_force_flag, check_outputs, identities, output_file
 from samserve.cli.parser import Commands
 from samserve.cli.prompt import PromptFlags
 from samserve.client import Client, Segmentation
@@ -35,6 +35,7 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--out", type=output_file, default=Path("demo.png"), metavar="OVERLAY.png", help="default: demo.png"
     )
+    add_force_flag(parser)
     parser.set_defaults(run=run)
 
 
@@ -47,6 +48,10 @@ def run(arguments: argparse.Namespace) -> None:
     """
     require_server_extra("samserve demo")
     photo, flags = _photo_and_prompt(arguments)
+    from samserve.cli.pictures.files import check_picture_name
+
+    check_picture_name("--out", arguments.out)
+    check_outputs([arguments.out], identities([photo]), force=arguments.force)
     data = photo.read_bytes()
     with gateway_process() as address, Client(address) as client:
         info = client.server_info()

@@ -1,8 +1,8 @@
 """A detector's boxes, and the masks in them, in COCO's results format.
 
-Input: a list of `{"bbox": [x, y, width, height], "category_id", "score", "image_id"}`, or the annotations of a COCO
-data set, `{"annotations": [...]}`. Only the box is required. Output: the same with `segmentation`, and the mask's own
-box.
+In: a list of `{"bbox": [x, y, width, height], "category_id", "score", "image_id"}`, of which all but the box may be
+missing, or a COCO data set, `{"images": [...], "annotations": [...]}`. Out: a list of
+`{"image_id", "category_id", "segmentation", "score"}`.
 """
 
 import json
@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from samserve.cli.data_sets import entries_of
 from samserve.cli.errors import CommandFailed
-from samserve.cli.sa1b import xywh
+from samserve.cli.output import SIGNATURE
 from samserve.client import Detection, Prompt, Segmentation
 
-_DEFAULTS = {"category_id": 1, "score": 1.0}
+_MAX_CATEGORY_ID = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,68 +38,84 @@ class DetectedBox:
         return Prompt(box=self.box, detection=self.detection)
 
 
-def read_detections(path: Path, photo: Path, original_size: tuple[int, int]) -> list[DetectedBox]:
-    """Read the boxes of one photo of size (H, W), clipped to it, because detectors' boxes may exceed the image.
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """The boxes of one photo, and a sentence about each entry that has none."""
 
-    If the file has several images, boxes whose `image_id` is the photo's name without suffix are used.
+    boxes: list[DetectedBox]
+    skipped: list[str]
+
+
+def read_detections(path: Path, photo: Path, original_size: tuple[int, int], image_id: str | None = None) -> Detections:
+    """The boxes of one photo of (H, W), clipped to it: detectors let boxes reach over the edge.
+
+    Args:
+        image_id: of the photo in the file; None to find it by the photo's name (`data_sets`).
 
     Raises:
-        CommandFailed: the file is invalid; the message names the entry.
+        CommandFailed: the file is not as it must be or is about other photos, or none of its entries for this photo
+            can be used.
         OSError: it cannot be read.
     """
     try:
         content = json.loads(path.read_bytes())
-        entries = content["annotations"] if isinstance(content, dict) else content
-        named = [(f"{path}: entry {index}", entry) for index, entry in enumerate(entries)]
-        ids = {entry.get("image_id") for _, entry in named}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CommandFailed(f"{path} is not in COCO results format ({error!r})") from None
-    image_id = _image_id(photo)
-    if len(ids) > 1:
-        if image_id not in ids:
-            raise CommandFailed(
-                f"{path} contains boxes of {len(ids)} images, but none with image_id {image_id!r}, the photo's name"
-            )
-        named = [(where, entry) for where, entry in named if entry.get("image_id") == image_id]
-    if not named:
-        raise CommandFailed(f"{path} contains no boxes")
-    return [_read(where, entry, image_id, original_size) for where, entry in named]
+    except (ValueError, RecursionError) as error:
+        raise CommandFailed(f"{path} is not a JSON file ({error})") from None
+    known, entries = entries_of(path, content, photo, original_size, image_id)
+    boxes, skipped = [], []
+    for index, entry in entries:
+        try:
+            boxes.append(_read(entry, known, original_size))
+        except _Unusable as error:
+            skipped.append(f"{path}: entry {index}: {error}")
+    if skipped and not boxes:
+        raise CommandFailed(f"{skipped[0]}{f' (and {len(skipped) - 1} more)' if len(skipped) > 1 else ''}")
+    return Detections(boxes, skipped)
 
 
 def coco_results(boxes: Sequence[DetectedBox], segmentations: Sequence[Segmentation]) -> list[dict[str, Any]]:
-    """Build one entry per box, in order, with the box's class and score and its best mask."""
+    """One entry for each box, in their order, with the box's class and score and its best mask.
+
+    As COCO's format of segmentation results has it, without `bbox`: pycocotools would take the area from it.
+    """
     results = []
     for box, segmentation in zip(boxes, segmentations, strict=True):
-        detection = segmentation.detection
-        assert detection is not None
         rle = segmentation.rles[segmentation.best]
         results.append(
             {
                 "image_id": box.image_id,
-                "category_id": detection.category_id,
+                "category_id": box.detection.category_id,
                 "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
-                "bbox": xywh(segmentation.boxes[segmentation.best].tolist()),
-                "score": detection.score,
+                "score": box.detection.score,
+                "source": SIGNATURE,
             }
         )
     return results
 
 
-def _image_id(photo: Path) -> int | str:
-    return int(photo.stem) if photo.stem.isdecimal() else photo.stem
+class _Unusable(Exception):
+    """An entry that holds no box; says what is wrong with it."""
 
 
-def _read(where: str, entry: dict[str, Any], image_id: int | str, original_size: tuple[int, int]) -> DetectedBox:
+def _read(entry: dict[str, Any], image_id: int | str, original_size: tuple[int, int]) -> DetectedBox:
     height, width = original_size
     try:
         x, y, w, h = (float(value) for value in entry["bbox"])
-        known = _DEFAULTS | {name: entry[name] for name in _DEFAULTS if name in entry}
-        detection = Detection(int(known["category_id"]), float(known["score"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise CommandFailed(
-            f"{where}: bbox must be [x, y, width, height], category_id and score numbers ({error!r})"
-        ) from None
+        category_id, score = _or(entry.get("category_id"), 1), float(_or(entry.get("score"), 1.0))
+        detection = Detection(int(category_id), score)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise _Unusable("bbox must be [x, y, width, height], category_id and score numbers") from None
+    if detection.category_id != category_id or abs(detection.category_id) > _MAX_CATEGORY_ID:
+        raise _Unusable(f"category_id must be an integer, got {category_id!r}")
+    if not math.isfinite(score):
+        raise _Unusable(f"score must be a finite number, got {score}")
+    if not all(map(math.isfinite, (x, y, w, h))) or w <= 0 or h <= 0:
+        raise _Unusable(f"bbox {entry['bbox']} has no area")
     box = (max(0.0, x), max(0.0, y), min(float(width), x + w), min(float(height), y + h))
-    if not all(map(math.isfinite, (x, y, w, h))) or box[0] >= box[2] or box[1] >= box[3]:
-        raise CommandFailed(f"{where}: bbox {entry['bbox']} lies outside the photo of {width} x {height} pixels")
-    return DetectedBox(entry.get("image_id", image_id), box, detection)
+    if box[0] >= box[2] or box[1] >= box[3]:
+        raise _Unusable(f"bbox {entry['bbox']} lies outside the photo of {width} x {height} pixels")
+    return DetectedBox(_or(entry.get("image_id"), image_id), box, detection)
+
+
+def _or(value: Any, default: Any) -> Any:
+    return default if value is None else value

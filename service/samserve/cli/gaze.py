@@ -16,7 +16,7 @@ from samserve.cli import prompt
 from samserve.cli.connection import add_server_flag, connect
 from samserve.cli.errors import CommandFailed
 from samserve.cli.extras import require_server_extra
-from samserve.cli.output import output_file
+from samserve.cli.output import add_force_flag, check_outputs, identities, output_file
 from samserve.cli.parser import Commands
 from samserve.cli.pictures.photo import Picture, read_photo
 from samserve.client import AsyncClient, GazeAnswer, Refused
@@ -56,6 +56,7 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--rate", type=float, default=120.0, help="samples per second; default: 120")
     parser.add_argument("--seed", type=int, default=0, help="random seed of the simulation; default: 0")
     parser.add_argument("--out", type=output_file, metavar="FILE.gif", help="write an animation: .gif, .webp or .png")
+    add_force_flag(parser)
     add_server_flag(parser)
     parser.set_defaults(run=run)
 
@@ -79,6 +80,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise CommandFailed(f"--out {arguments.out}: expected a name ending in {', '.join(_SUFFIXES)}")
     if not (0 < arguments.seconds <= 600 and 1 <= arguments.rate <= 1000):
         raise CommandFailed("--seconds must be above 0 and at most 600, --rate between 1 and 1000")
+    check_outputs([arguments.out], identities([arguments.image]), force=arguments.force)
     data = arguments.image.read_bytes()
     try:
         photo = read_photo(data)

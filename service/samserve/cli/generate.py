@@ -3,24 +3,34 @@
 import argparse
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from contextlib import aclosing
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from samserve.cli import sa1b
 from samserve.cli.connection import add_server_flag, connect
-from samserve.cli.errors import CommandFailed
+from samserve.cli.errors import CommandFailed, explain
 from samserve.cli.extras import require_server_extra
+from samserve.cli.output import FileIdentity, add_force_flag, check_outputs, identities, printable, write_file
 from samserve.cli.parser import Commands
+from samserve.cli.photos import photos_of
 from samserve.cli.pictures.photo import read_photo
-from samserve.client import AsyncClient, GeneratedMask, InvalidRequest, MaskGenerationParameters
+from samserve.client import (
+    AsyncClient,
+    ClientError,
+    GeneratedMask,
+    ImageId,
+    InvalidRequest,
+    MaskGenerationParameters,
+    Overloaded,
+    Unavailable,
+)
 from samserve.client.rle import decode_rle
 from samserve.domain.automatic import AutomaticMaskParameters
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 
 _TIMEOUT_SECONDS = 24 * 3600.0
 """A large model on a CPU takes long; the progress bar shows that it is working."""
@@ -40,9 +50,11 @@ _PARAMETERS = {
 }
 """Help texts for the parameters of SamAutomaticMaskGenerator."""
 
-_NONE_PASSES = (
-    ": no mask passes the thresholds; lower --pred-iou-thresh and --stability-score-thresh and add --overwrite"
-)
+_OF_THE_MODEL = ("pred_iou_thresh", "stability_score_thresh")
+"""Parameters whose defaults come with the model, in its manifest."""
+
+_FEW_MASKS = 3
+_FEW_PASS = ": few masks pass the thresholds; for more, lower --pred-iou-thresh and --stability-score-thresh"
 
 
 def add_to(commands: Commands) -> None:
@@ -50,13 +62,14 @@ def add_to(commands: Commands) -> None:
     parser = commands.add_parser(
         "generate",
         help="generate the masks of all objects in photos",
-        description="Run SAM's automatic mask generator on a photo or on each photo of a folder. Photos that already "
-        "have a JSON file in --out are skipped.",
+        description="Run SAM's automatic mask generator on a photo or on each photo of a folder. Photos whose JSON "
+        "file in --out was made by the same model with the same parameters are skipped.",
     )
     parser.add_argument("photos", type=Path, metavar="IMAGE|FOLDER", help="a photo, or a folder of photos")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="output folder for NAME.json")
     parser.add_argument("--overlay", action="store_true", help="also write NAME.png, the photo with its masks")
-    parser.add_argument("--overwrite", action="store_true", help="also process photos that already have a JSON file")
+    parser.add_argument("--overwrite", action="store_true", help="also process photos that are done")
+    add_force_flag(parser)
     add_server_flag(parser)
     for field in fields(AutomaticMaskParameters):
         parser.add_argument(
@@ -64,7 +77,8 @@ def add_to(commands: Commands) -> None:
             type=type(field.default),
             default=argparse.SUPPRESS,
             metavar="N" if isinstance(field.default, int) else "X",
-            help=f"{_PARAMETERS[field.name]}; default: {field.default:.4g}",
+            help=f"{_PARAMETERS[field.name]}; default: "
+            + ("the model's" if field.name in _OF_THE_MODEL else f"{field.default:.4g}"),
         )
     parser.set_defaults(run=run)
 
@@ -73,21 +87,18 @@ def run(arguments: argparse.Namespace) -> None:
     """Generate and write.
 
     Raises:
-        CommandFailed: there are no photos, or some could not be read.
-        ClientError: the server refused, or did not answer.
-        OSError: a file cannot be written.
+        CommandFailed: there are no photos, or some failed.
+        ClientError: a parameter is out of range, or the server does not answer.
+        OSError: the output folder cannot be written.
         InvalidManifest, ValidationError: no server was named, and its own cannot start.
     """
     if arguments.overlay:
         require_server_extra("--overlay")
     photos = _photos(arguments.photos)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    waiting = [photo for photo in photos if arguments.overwrite or not _json(photo, arguments.out).exists()]
-    if len(waiting) < len(photos):
-        print(f"{len(photos) - len(waiting)} of {len(photos)} photos are done already (--overwrite reprocesses them)")
-    failed = asyncio.run(_generate_all(waiting, arguments)) if waiting else 0
+    failed = asyncio.run(_generate_all(photos, arguments))
     if failed:
-        raise CommandFailed(f"{failed} of {len(waiting)} photos failed; see the errors above")
+        raise CommandFailed(f"{failed} of {len(photos)} photos failed; see the errors above")
 
 
 def _photos(path: Path) -> list[Path]:
@@ -95,9 +106,7 @@ def _photos(path: Path) -> list[Path]:
         # Report missing files before starting a gateway.
         with path.open("rb"):
             return [path]
-    photos = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
-    if not photos:
-        raise CommandFailed(f"{path} contains no photos ({', '.join(sorted(SUFFIXES))})")
+    photos = photos_of(path)
     by_stem: dict[str, Path] = {}
     for photo in photos:
         other = by_stem.setdefault(photo.stem, photo)
@@ -106,36 +115,96 @@ def _photos(path: Path) -> list[Path]:
     return photos
 
 
-def _json(photo: Path, out: Path) -> Path:
-    return out / f"{photo.stem}.json"
-
-
 async def _generate_all(photos: Sequence[Path], arguments: argparse.Namespace) -> int:
-    failed = 0
+    """Work on all photos, and tell how many of them failed."""
+    failed = done = 0
     names = AutomaticMaskParameters.__dataclass_fields__
     parameters = MaskGenerationParameters(**{k: v for k, v in vars(arguments).items() if k in names})  # type: ignore[typeddict-item]
+    inputs = identities(photos)
     async with connect(arguments.server) as client:
-        # Only on a terminal; elsewhere the lines below report progress.
+        info = await client.server_info()
+        recipe = sa1b.Recipe(info.model, info.fingerprint, _recorded(parameters))
+        # On a terminal only; elsewhere the lines below tell what happens.
         for photo in tqdm(photos, unit="photo", disable=None if len(photos) > 1 else True):
+            files = _Files(photo, arguments)
             try:
-                count = await _generate(client, photo, arguments.out, parameters, arguments.overlay)
-            except (InvalidRequest, OSError) as error:
-                if isinstance(error, InvalidRequest) and not error.field.startswith("image"):
+                masks = await _generate(client, files, inputs, parameters, recipe, arguments)
+            except (ClientError, CommandFailed, OSError) as error:
+                if _concerns_all(error):
                     raise
                 failed += 1
-                tqdm.write(f"{photo}: {error}", file=sys.stderr)
+                tqdm.write(f"{photo}: {explain(error)}", file=sys.stderr)
             else:
-                hint = "" if count else _NONE_PASSES
-                tqdm.write(f"{photo}: {count} masks{hint}")
+                if masks is None:
+                    done += 1
+                else:
+                    tqdm.write(f"{photo}: {masks} masks{_FEW_PASS if masks < _FEW_MASKS else ''}")
+    if done:
+        print(f"{done} of {len(photos)} photos are done already (--overwrite reprocesses them)")
     return failed
 
 
+def _recorded(parameters: MaskGenerationParameters) -> dict[str, float]:
+    """The parameters that make other masks than the defaults."""
+    defaults = asdict(AutomaticMaskParameters())
+    # A model's thresholds may differ from SAM's.
+    given: dict[str, Any] = dict(parameters)
+    given.pop("points_per_batch", None)
+    return {name: value for name, value in given.items() if name in _OF_THE_MODEL or value != defaults[name]}
+
+
+def _concerns_all(error: Exception) -> bool:
+    """Whether the other photos would fail in the same way."""
+    if isinstance(error, InvalidRequest):
+        return error.field in _PARAMETERS
+    return isinstance(error, Unavailable | Overloaded)
+
+
+class _Files:
+    """One photo and what is written of it."""
+
+    def __init__(self, photo: Path, arguments: argparse.Namespace) -> None:
+        self.photo = photo
+        self.record: Path = arguments.out / f"{photo.stem}.json"
+        self.overlay: Path | None = arguments.out / f"{photo.stem}.png" if arguments.overlay else None
+
+    def overlay_is_missing(self) -> bool:
+        """Whether an overlay is asked for and not there, or older than the record."""
+        if self.overlay is None:
+            return False
+        return not self.overlay.exists() or self.overlay.stat().st_mtime_ns < self.record.stat().st_mtime_ns
+
+
 async def _generate(
-    client: AsyncClient, photo: Path, out: Path, parameters: MaskGenerationParameters, overlay: bool
-) -> int:
-    data = await asyncio.to_thread(photo.read_bytes)
-    image = await client.embed(data, timeout_seconds=_TIMEOUT_SECONDS)
-    with tqdm(unit="point", desc=photo.name, leave=False, disable=None) as bar:
+    client: AsyncClient,
+    files: _Files,
+    inputs: Container[FileIdentity],
+    parameters: MaskGenerationParameters,
+    recipe: sa1b.Recipe,
+    arguments: argparse.Namespace,
+) -> int | None:
+    """Write what is missing of one photo; the number of its masks, or None where nothing was missing."""
+    data = await asyncio.to_thread(files.photo.read_bytes)
+    record = None if arguments.overwrite else sa1b.read_record(files.record, ImageId.of(data), recipe)
+    if record is not None and not files.overlay_is_missing():
+        return None
+    check_outputs([files.record, files.overlay], inputs, force=arguments.force)
+    if record is None:
+        image = await client.embed(data, timeout_seconds=_TIMEOUT_SECONDS)
+        masks = await _masks(client, files.photo.name, data, parameters)
+        record = sa1b.record(files.photo, image, masks, recipe)
+        write_file(files.record, sa1b.encode(record))
+    annotations = record["annotations"]
+    if files.overlay is not None:
+        # After the record, so that an overlay which is older than it is known to show another one.
+        await asyncio.to_thread(_draw, files.overlay, data, annotations)
+    return len(annotations)
+
+
+async def _masks(
+    client: AsyncClient, name: str, data: bytes, parameters: MaskGenerationParameters
+) -> list[GeneratedMask]:
+    with tqdm(unit="point", desc=printable(name), leave=False, disable=None) as bar:
 
         def on_progress(points_done: int, points_total: int) -> None:
             bar.total = points_total
@@ -143,20 +212,21 @@ async def _generate(
 
         found = client.generate_masks(data, on_progress=on_progress, timeout_seconds=_TIMEOUT_SECONDS, **parameters)
         async with aclosing(found):
-            masks = [mask async for mask in found]
-    if overlay:
-        picture = await asyncio.to_thread(_draw, data, masks)
-        sa1b.write_atomically(out / f"{photo.stem}.png", picture)
-    # Written last, because it marks the photo as done.
-    sa1b.write_atomically(_json(photo, out), sa1b.encode(sa1b.record(photo, image, masks)))
-    return len(masks)
+            return [mask async for mask in found]
 
 
-def _draw(photo: bytes, masks: Sequence[GeneratedMask]) -> bytes:
-    from samserve.cli.pictures.overlay import ObjectOverlay, draw_objects, png
+def _draw(path: Path, photo: bytes, annotations: Sequence[dict[str, Any]]) -> None:
+    from PIL import Image
 
-    # `GeneratedMask.mask` would keep every decoded mask in memory.
-    largest_first = sorted(masks, key=lambda mask: -mask.area)
+    from samserve.cli.pictures.files import write_picture
+    from samserve.cli.pictures.overlay import ObjectOverlay, draw_objects
+
+    largest_first = sorted(annotations, key=lambda annotation: -annotation["area"])
     pixels = read_photo(photo)
     size = (pixels.shape[0], pixels.shape[1])
-    return png(draw_objects(pixels, (ObjectOverlay(decode_rle(mask.rle["counts"], size)) for mask in largest_first)))
+    # One after the other, since all masks of a large photo would not fit into memory.
+    objects = (
+        ObjectOverlay(decode_rle(annotation["segmentation"]["counts"].encode("ascii"), size))
+        for annotation in largest_first
+    )
+    write_picture(path, Image.fromarray(draw_objects(pixels, objects)))

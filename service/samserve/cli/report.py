@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from samserve.cli.errors import CommandFailed
 from samserve.cli.pictures.photo import read_photo
@@ -35,6 +37,11 @@ def table(result: Segmentation) -> str:
     return "\n".join(lines)
 
 
+def tables(results: Sequence[Segmentation]) -> str:
+    """A table for each of several prompts."""
+    return "\n".join(f"box {number}\n{table(result)}" for number, result in enumerate(results, start=1))
+
+
 def timing(timings: Timings, embedding_source: str) -> str:
     """Format the duration of one call and its server-side parts, in milliseconds."""
     parts = {
@@ -53,9 +60,40 @@ def timing(timings: Timings, embedding_source: str) -> str:
 
 
 def as_json(result: Segmentation) -> str:
-    """Convert to JSON: masks as COCO RLE, which pycocotools reads, sizes (height, width), boxes XYXY."""
+    """The same for programs: masks as COCO RLE, which pycocotools reads, sizes (height, width), boxes XYXY."""
+    return json.dumps(
+        {
+            **_image(result),
+            "best": result.best if result.rles else None,
+            "masks": _masks(result),
+            "timings": dataclasses.asdict(result.timings),
+        },
+        indent=2,
+    )
+
+
+def several_as_json(results: Sequence[Segmentation], boxes: Sequence[tuple[float, ...]]) -> str:
+    """The same of several boxes on one image, in their order."""
+    prompts = [
+        {"box": list(box), "best": result.best, "masks": _masks(result)}
+        for box, result in zip(boxes, results, strict=True)
+    ]
+    timings = dataclasses.asdict(results[0].timings)
+    return json.dumps({**_image(results[0]), "prompts": prompts, "timings": timings}, indent=2)
+
+
+def _image(result: Segmentation) -> dict[str, Any]:
+    return {
+        "image_id": result.image_id,
+        "original_size": result.original_size,
+        "cached": result.cached,
+        "embedding_source": result.embedding_source,
+    }
+
+
+def _masks(result: Segmentation) -> list[dict[str, Any]]:
     similarities = [None] * len(result.rles) if result.text_similarities is None else result.text_similarities.tolist()
-    masks = [
+    return [
         {
             "iou_prediction": float(result.iou_predictions[index]),
             "stability_score": float(result.stability_scores[index]),
@@ -66,18 +104,6 @@ def as_json(result: Segmentation) -> str:
         }
         for index, rle in enumerate(result.rles)
     ]
-    return json.dumps(
-        {
-            "image_id": result.image_id,
-            "original_size": result.original_size,
-            "cached": result.cached,
-            "embedding_source": result.embedding_source,
-            "best": result.best if result.rles else None,
-            "masks": masks,
-            "timings": dataclasses.asdict(result.timings),
-        },
-        indent=2,
-    )
 
 
 def write_overlay(path: Path, photo: bytes, result: Segmentation, prompt: PromptFlags) -> None:
@@ -87,7 +113,10 @@ def write_overlay(path: Path, photo: bytes, result: Segmentation, prompt: Prompt
         CommandFailed: the local photo is not the one that the server segmented.
         OSError: the file cannot be written.
     """
-    from samserve.cli.pictures.overlay import MaskOverlay, draw_overlays, png
+    from PIL import Image
+
+    from samserve.cli.pictures.files import write_picture
+    from samserve.cli.pictures.overlay import MaskOverlay, draw_overlays
 
     pixels = read_photo(photo)
     if pixels.shape[:2] != result.original_size:
@@ -102,4 +131,5 @@ def write_overlay(path: Path, photo: bytes, result: Segmentation, prompt: Prompt
         captions = [f"mask {index}   {caption}" for index, caption in enumerate(captions)]
         captions[result.best] += "   best"
     overlays = [MaskOverlay(mask, caption) for mask, caption in zip(result.masks, captions, strict=True)]
-    path.write_bytes(png(draw_overlays(pixels, overlays, prompt.marks(result.original_size))))
+    picture = draw_overlays(pixels, overlays, prompt.marks(result.original_size))
+    write_picture(path, Image.fromarray(picture))

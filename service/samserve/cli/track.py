@@ -2,21 +2,25 @@
 
 import argparse
 import asyncio
+import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samserve.cli import prompt
 from samserve.cli.connection import add_server_flag, connect
-from samserve.cli.errors import CommandFailed
+from samserve.cli.errors import CommandFailed, explain
 from samserve.cli.extras import require_server_extra
-from samserve.cli.output import output_file
+from samserve.cli.output import add_force_flag, check_outputs, identities, output_file, unfinished
 from samserve.cli.parser import Commands
-from samserve.client import Prompt, TrackedFrame
+from samserve.cli.photos import photos_of
+from samserve.cli.tracked_masks import TrackedMasks
+from samserve.client import InvalidRequest, Prompt, TrackedFrame
 
 if TYPE_CHECKING:
-    from samserve.cli.pictures.animation import Picture, VideoFile
+    from samserve.cli.pictures.animation import Frame, VideoFile
 
 
 def add_to(commands: Commands) -> None:
@@ -30,39 +34,69 @@ def add_to(commands: Commands) -> None:
         "video",
         type=Path,
         metavar="VIDEO|FOLDER",
-        help="a video file, or a folder of images in the order of their names",
+        help="a video file, or a folder of images in natural order (2.jpg before 10.jpg)",
     )
     prompt.add_point_flag(parser)
     prompt.add_box_flag(parser, "a box around an object; repeatable, one object per box")
     parser.add_argument(
         "--out", type=output_file, metavar="OVERLAY.mp4", help="write the video with its masks: .mp4 or .avi"
     )
+    parser.add_argument(
+        "--coco", type=output_file, metavar="OUT.json", help="write the masks as a COCO data set, an image per frame"
+    )
+    parser.add_argument(
+        "--masks",
+        type=Path,
+        metavar="FOLDER",
+        help="write a PNG per frame whose pixels are 0 or the number of the object",
+    )
+    add_force_flag(parser)
     add_server_flag(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Track the objects, print a line per frame, and write the video.
+    """Follow, print a line for each frame, and write what was asked for.
 
     Raises:
-        CommandFailed: there is no prompt, or it is ambiguous.
-        ClientError, OSError, InvalidManifest, ValidationError: as for `samserve segment`.
+        CommandFailed: there is no prompt, or one that is ambiguous; an output would destroy a file; or frames were left
+            out.
+        ClientError, OSError, InvalidManifest, ValidationError: as `samserve segment`.
     """
     prompts = _prompts(arguments)
     require_server_extra("samserve track")
-    from samserve.cli.pictures.animation import VideoFile, frames_per_second
+    from samserve.cli.pictures.animation import VideoFile, check_video_name, frames_per_second
 
-    try:
-        video = VideoFile(arguments.out, frames_per_second(arguments.video)) if arguments.out is not None else None
-    except ValueError as error:
-        raise CommandFailed(str(error)) from None
-    try:
-        asyncio.run(_follow(arguments.video, prompts, video, arguments.server))
-    finally:
-        if video is not None:
-            video.close()
-    if video is not None:
-        print(f"wrote {arguments.out}")
+    _check_outputs(arguments)
+    masks = TrackedMasks(arguments.coco, arguments.masks)
+    with ExitStack() as finishing:
+        video = None
+        if arguments.out is not None:
+            try:
+                check_video_name(arguments.out)
+            except ValueError as error:
+                raise CommandFailed(f"--out {error}") from None
+            temporary = finishing.enter_context(unfinished(arguments.out))
+            video = VideoFile(temporary, frames_per_second(arguments.video))
+            finishing.callback(video.close)
+        left_out = asyncio.run(_follow(arguments.video, prompts, video, masks, arguments.server))
+    masks.close()
+    for path in (arguments.out, arguments.coco, arguments.masks):
+        if path is not None:
+            print(f"wrote {path}")
+    if left_out:
+        raise CommandFailed(f"{left_out} frames were left out; see the errors above")
+
+
+def _check_outputs(arguments: argparse.Namespace) -> None:
+    frames = photos_of(arguments.video) if arguments.video.is_dir() else [arguments.video]
+    inputs = identities(frames)
+    check_outputs([arguments.out, arguments.coco], inputs, force=arguments.force)
+    if arguments.masks is not None:
+        arguments.masks.mkdir(parents=True, exist_ok=True)
+        # The frames of a video have no names before they are read: no picture may be there that is not samserve's.
+        pictures = [file for file in arguments.masks.iterdir() if file.suffix.lower() == ".png"]
+        check_outputs(pictures, inputs, force=arguments.force)
 
 
 def _prompts(arguments: argparse.Namespace) -> dict[int, Prompt]:
@@ -76,28 +110,44 @@ def _prompts(arguments: argparse.Namespace) -> dict[int, Prompt]:
     raise CommandFailed("no prompt given: use --point X,Y or --box X0,Y0,X1,Y1")
 
 
-async def _follow(path: Path, prompts: dict[int, Prompt], video: "VideoFile | None", server: str | None) -> None:
+async def _follow(
+    path: Path, prompts: dict[int, Prompt], video: "VideoFile | None", masks: TrackedMasks, server: str | None
+) -> int:
+    """Follow through all frames, and tell how many of them were left out."""
     from samserve.cli.pictures.animation import draw_objects, read_frames
 
-    pictures: list[Picture] = []
+    frames: list[Frame] = []
+    left_out = 0
+
+    def leave_out(sentence: str) -> None:
+        nonlocal left_out
+        left_out += 1
+        print(f"samserve: left out {sentence}", file=sys.stderr)
 
     def files() -> Iterator[bytes]:
-        for data, picture in read_frames(path):
-            pictures.append(picture)
-            yield data
+        for frame in read_frames(path, leave_out):
+            frames.append(frame)
+            yield frame.data
 
     states: Counter[str] = Counter()
     async with connect(server) as client:
-        async for frame in client.track(files(), prompts):
-            states.update(tracked.state for tracked in frame.objects)
-            print(_line(frame))
-            # There is one result per frame, in order, so the last picture read belongs to this frame.
-            picture = pictures.pop()
-            pictures.clear()
-            if video is not None:
-                masks = {tracked.object_id: tracked.mask.mask for tracked in frame.objects if tracked.mask is not None}
-                video.write(draw_objects(picture, masks, f"frame {frame.sequence}"))
+        try:
+            async for tracked in client.track(files(), prompts):
+                states.update(item.state for item in tracked.objects)
+                print(_line(tracked))
+                # Answers come one for each frame, in order: the last frame read is this one.
+                frame = frames.pop()
+                frames.clear()
+                masks.add(frame.name, frame.picture.shape[:2], tracked)
+                if video is not None:
+                    shown = {item.object_id: item.mask.mask for item in tracked.objects if item.mask is not None}
+                    video.write(draw_objects(frame.picture, shown, f"frame {tracked.sequence}"))
+        except InvalidRequest as error:
+            # The field names a place in a message; people know the frame.
+            where = f"frame {frames[-1].name}: " if frames and error.field.startswith("frame") else ""
+            raise CommandFailed(f"{where}{explain(error)}") from error
     print(", ".join(f"{state} {count}" for state, count in states.items()))
+    return left_out
 
 
 def _line(frame: TrackedFrame) -> str:

@@ -80,7 +80,23 @@ def test_a_photo_that_the_server_saw_in_another_size_is_not_drawn_on(
     [
         (["segment", "missing.jpg", "--point", "1,2"], "missing.jpg: No such file"),
         (["segment", __file__], "no prompt given: use --point"),
-        (["segment", __file__, "--box", "0,0,4,4", "--box", "4,4,8,8"], "only one --box"),
+        (
+            ["segment", __file__, "--box", "0,0,4,4", "--box", "4,4,8,8", "--point", "1,1"],
+            "combined with one --box only",
+        ),
+        (
+            ["segment", __file__, "--point", "1,2", "--out", "o.gif"],
+            "--out o.gif: expected a name ending in .png, .jpg",
+        ),
+        (
+            ["segment", __file__, "--point", "1,2", "--mask", "o.jpg"],
+            "--mask o.jpg: expected a name ending in .png, .tif",
+        ),
+        (
+            ["segment", __file__, "--point", "1,2", "--cutout", "o.jpg"],
+            "--cutout o.jpg: expected a name ending in .png",
+        ),
+        (["segment", __file__, "--point", "1,2", "--image-id", "3"], "require --boxes"),
         (["segment", __file__, "--point", "1,2", "--server", "127.0.0.1:1"], "127.0.0.1:1 is unavailable"),
         (
             ["serve", "--port", "99999"],

@@ -3,32 +3,36 @@
 Pictures are RGB uint8 `[H, W, 3]`; coordinates are (x, y) in their pixels.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-Picture = npt.NDArray[np.uint8]
+from samserve.cli.output import SIGNATURE, unfinished
+from samserve.cli.photos import photos_of
+from samserve.cli.pictures.files import signature
+from samserve.cli.pictures.photo import Picture, read_photo
+
 Point = tuple[float, float]
 
-# Okabe and Ito's palette, which is safe for colour-blind viewers.
-_COLORS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
+# Okabe and Ito's palette, which people with any colour vision can tell apart.
+COLORS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
 _WHITE = (255, 255, 255)
 _DARK = (22, 24, 29)
 _TINT = 0.5
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 _CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
 _JPEG_QUALITY = 95
 _PALETTE_FRAMES = 8
 
 
 class UnreadableVideo(OSError):
-    """The folder has no images, or OpenCV cannot read the file as a video."""
+    """A folder without readable images, or a file that is no video that OpenCV reads."""
 
 
 def draw_objects(photo: Picture, masks: Mapping[int, npt.NDArray[np.bool_]], caption: str) -> Picture:
@@ -41,7 +45,7 @@ def draw_objects(photo: Picture, masks: Mapping[int, npt.NDArray[np.bool_]], cap
     canvas = photo.copy()
     line = max(1, round(max(height, width) / 400))
     for number, mask in masks.items():
-        color = _COLORS[number % len(_COLORS)]
+        color = COLORS[number % len(COLORS)]
         full = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_LINEAR) > 0
         canvas[full] = (canvas[full] * (1 - _TINT) + np.array(color) * _TINT).astype(np.uint8)
         outlines, _ = cv2.findContours(full.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
@@ -76,41 +80,65 @@ def write_animation(path: Path, pictures: Sequence[Picture], frames_per_second: 
         some = np.concatenate(pictures[:: max(1, len(pictures) // _PALETTE_FRAMES)], axis=1)
         palette = Image.fromarray(some).quantize(255)
         images = [image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for image in images]
-    images[0].save(path, save_all=True, append_images=images[1:], duration=round(1000 / frames_per_second), loop=0)
+    options = {".gif": {"comment": SIGNATURE}}.get(path.suffix.lower()) or signature(path)
+    duration = round(1000 / frames_per_second)
+    with unfinished(path) as temporary:
+        images[0].save(temporary, save_all=True, append_images=images[1:], duration=duration, loop=0, **options)
 
 
-def read_frames(path: Path) -> Iterator[tuple[bytes, Picture]]:
-    """Read the frames of a video file, or the images of a folder sorted by name. Yields each as a file and as a
-    picture.
+class Frame(NamedTuple):
+    """One frame of a video: the name of its file, the file as it is sent, and its pixels."""
+
+    name: str
+    data: bytes
+    picture: Picture
+
+
+def read_frames(path: Path, on_unreadable: Callable[[str], None]) -> Iterator[Frame]:
+    """The frames of a video file, or the images of a folder in natural order.
+
+    Args:
+        on_unreadable: is told of each image of a folder that is none, or has another size than the first; it is left
+            out.
 
     Raises:
-        UnreadableVideo: there are none.
+        CommandFailed, UnreadableVideo: there are none.
         OSError: a file cannot be read.
     """
-    if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in _IMAGE_SUFFIXES)
-        if not files:
-            raise UnreadableVideo(f"{path} contains no images ({', '.join(sorted(_IMAGE_SUFFIXES))})")
-        for file in files:
+    return _frames_of_folder(path, on_unreadable) if path.is_dir() else _frames_of_video(path)
+
+
+def _frames_of_folder(path: Path, on_unreadable: Callable[[str], None]) -> Iterator[Frame]:
+    size = None
+    for file in photos_of(path):
+        try:
             data = file.read_bytes()
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-            if pixels is None:
-                raise UnreadableVideo(f"{file} is not an image in a supported format")
-            yield data, _rgb(pixels)
-        return
+            picture = read_photo(data)
+        except OSError as error:
+            on_unreadable(f"{file}: {error.strerror or error}")
+            continue
+        height, width = picture.shape[:2]
+        size = size or (width, height)
+        if (width, height) != size:
+            on_unreadable(f"{file}: has {width} x {height} pixels, but the first frame has {size[0]} x {size[1]}")
+            continue
+        yield Frame(file.name, data, picture)
+    if size is None:
+        raise UnreadableVideo(f"{path} contains no image that can be read")
+
+
+def _frames_of_video(path: Path) -> Iterator[Frame]:
     path.open("rb").close()
     capture = cv2.VideoCapture(str(path))
     try:
-        empty = True
-        while True:
+        for number in count():
             more, pixels = capture.read()
             if not more:
-                break
-            empty = False
+                if number == 0:
+                    raise UnreadableVideo(f"{path} is not a video that OpenCV can read")
+                return
             encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
-            yield encoded.tobytes(), _rgb(pixels)
-        if empty:
-            raise UnreadableVideo(f"{path} is not a video that OpenCV can read")
+            yield Frame(f"{number:05d}.jpg", encoded.tobytes(), _rgb(pixels))
     finally:
         capture.release()
 
@@ -134,8 +162,7 @@ class VideoFile:
     """
 
     def __init__(self, path: Path, frames_per_second: float) -> None:
-        if path.suffix.lower() not in _CODECS:
-            raise ValueError(f"{path}: expected a name ending in {' or '.join(_CODECS)}")
+        check_video_name(path)
         self._path, self._rate = path, frames_per_second
         self._writer: cv2.VideoWriter | None = None
 
@@ -151,8 +178,26 @@ class VideoFile:
 
     def close(self) -> None:
         """Finish the file."""
-        if self._writer is not None:
-            self._writer.release()
+        if self._writer is None:
+            return
+        self._writer.release()
+        text = SIGNATURE.encode()
+        text += b" " * (len(text) % 2)
+        # Both containers have a kind of box whose content players pass over.
+        unused = struct.pack(">I", 8 + len(text)) + b"free" if self._path.suffix.lower() == ".mp4" else b""
+        unused = unused or b"JUNK" + struct.pack("<I", len(text))
+        with self._path.open("ab") as file:
+            file.write(unused + text)
+
+
+def check_video_name(path: Path) -> None:
+    """Check that a video can be written under this name.
+
+    Raises:
+        ValueError: the suffix is neither .mp4 nor .avi.
+    """
+    if path.suffix.lower() not in _CODECS:
+        raise ValueError(f"{path}: expected a name ending in {' or '.join(_CODECS)}")
 
 
 def _rgb(pixels: npt.NDArray[Any]) -> Picture:

@@ -4,7 +4,6 @@ Everything is in the frame of the photo after EXIF orientation: arrays `[H, W, .
 """
 
 import colorsys
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -90,13 +89,6 @@ def draw_objects(photo: Picture, objects: Iterable[ObjectOverlay]) -> Picture:
             _mark_box(canvas, box, 1.0, unit, color)
             canvas = _labelled(canvas, caption, (box[0], box[1]), unit) if caption else canvas
     return canvas
-
-
-def png(picture: Picture) -> bytes:
-    """Encode the picture as PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG", compress_level=6)
-    return buffer.getvalue()
 
 
 def _draw(photo: Picture, overlay: MaskOverlay, marks: PromptMarks, scale: float) -> Picture:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
+from samserve.cli.errors import CommandFailed
+from samserve.cli.output import is_own
 from samserve.cli.pictures.animation import (
-    Picture,
     UnreadableVideo,
     VideoFile,
     draw_gaze,
@@ -16,6 +17,8 @@ from samserve.cli.pictures.animation import (
     read_frames,
     write_animation,
 )
+from samserve.cli.pictures.files import write_picture
+from samserve.cli.pictures.photo import Picture
 
 
 def picture(shade: int) -> Picture:
@@ -26,6 +29,7 @@ def picture(shade: int) -> Picture:
 def test_every_frame_is_in_the_animation(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"moving{suffix}"
     write_animation(path, [picture(shade) for shade in (10, 120, 240)], 10)
+    assert is_own(path)
     with Image.open(path) as animation:
         shades = [np.asarray(frame.convert("L")).mean() for frame in ImageSequence.Iterator(animation)]
     np.testing.assert_allclose(shades, [10, 120, 240], atol=6)
@@ -39,33 +43,57 @@ def test_a_video_is_read_as_it_was_written(tmp_path: Path, suffix: str) -> None:
         video.write(picture(shade))
     video.close()
     assert frames_per_second(path) == pytest.approx(12)
-    frames = list(read_frames(path))
-    np.testing.assert_allclose([pixels.mean() for _, pixels in frames], [10, 120, 240], atol=6)
-    (tmp_path / "frame.jpg").write_bytes(frames[1][0])
+    assert is_own(path)
+    frames = list(read_frames(path, pytest.fail))
+    np.testing.assert_allclose([frame.picture.mean() for frame in frames], [10, 120, 240], atol=6)
+    assert [frame.name for frame in frames] == ["00000.jpg", "00001.jpg", "00002.jpg"]
+    (tmp_path / "frame.jpg").write_bytes(frames[1].data)
     with Image.open(tmp_path / "frame.jpg") as image:
         assert image.size == (80, 60)
 
 
-def test_a_folder_is_read_in_the_order_of_names(tmp_path: Path) -> None:
-    for name, shade in (("b.png", 200), ("a.png", 100), ("notes.txt", 0)):
-        if name.endswith("txt"):
+def test_a_folder_is_read_in_natural_order_without_companions(tmp_path: Path) -> None:
+    for name, shade in (("10.png", 200), ("9.png", 100), ("._9.png", 0), ("notes.txt", 0)):
+        if name in ("._9.png", "notes.txt"):
             (tmp_path / name).write_text("not a frame")
         else:
             Image.fromarray(picture(shade)).save(tmp_path / name)
-    assert [pixels.mean() for _, pixels in read_frames(tmp_path)] == [100, 200]
+    write_picture(tmp_path / "8.png", Image.fromarray(picture(1)))
+    frames = list(read_frames(tmp_path, pytest.fail))
+    assert [(frame.name, frame.picture.mean()) for frame in frames] == [("9.png", 100), ("10.png", 200)]
     assert frames_per_second(tmp_path) == 25
 
 
-def test_unreadable_and_unwritable_files_are_reported(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableVideo, match="no images"):
-        list(read_frames(tmp_path))
+def test_frames_that_cannot_be_followed_are_left_out_and_named(tmp_path: Path) -> None:
+    Image.fromarray(picture(100)).save(tmp_path / "1.png")
+    (tmp_path / "2.png").write_bytes(b"hello")
+    Image.new("RGB", (5, 4)).save(tmp_path / "3.png")
+    Image.fromarray(picture(200)).save(tmp_path / "4.png")
+    told: list[str] = []
+    assert [frame.name for frame in read_frames(tmp_path, told.append)] == ["1.png", "4.png"]
+    broken, small = told
+    assert broken == f"{tmp_path / '2.png'}: the photo is not an image in a supported format"
+    assert small == f"{tmp_path / '3.png'}: has 5 x 4 pixels, but the first frame has 80 x 60"
+
+
+def test_a_photo_on_its_side_is_one_frame_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(picture(100)).save(tmp_path / "1.jpg", exif=exif)
+    (frame,) = read_frames(tmp_path, pytest.fail)
+    assert frame.picture.shape == (80, 60, 3)
+
+
+def test_what_cannot_be_read_or_written_is_said(tmp_path: Path) -> None:
+    with pytest.raises(CommandFailed, match="no photos"):
+        list(read_frames(tmp_path, pytest.fail))
     (tmp_path / "broken.png").write_bytes(b"hello")
-    with pytest.raises(UnreadableVideo, match="not an image"):
-        list(read_frames(tmp_path))
+    with pytest.raises(UnreadableVideo, match="no image that can be read"):
+        list(read_frames(tmp_path, lambda _: None))
     with pytest.raises(UnreadableVideo, match="not a video"):
-        list(read_frames(tmp_path / "broken.png"))
+        list(read_frames(tmp_path / "broken.png", pytest.fail))
     with pytest.raises(FileNotFoundError):
-        list(read_frames(tmp_path / "absent.mp4"))
+        list(read_frames(tmp_path / "absent.mp4", pytest.fail))
     with pytest.raises(ValueError, match=r"\.mp4"):
         VideoFile(tmp_path / "out.mov", 25)
 

@@ -13,7 +13,6 @@ from samserve.cli.pictures.overlay import (
     ObjectOverlay,
     draw_objects,
     draw_overlays,
-    png,
 )
 from samserve.cli.pictures.photo import read_photo
 
@@ -58,7 +57,7 @@ def test_a_mask_that_covers_everything_and_a_photo_of_one_pixel_can_be_drawn() -
     picture = draw_overlays(
         np.zeros((1, 1, 3), dtype=np.uint8), [MaskOverlay(np.ones((1, 1), dtype=bool), "x")], PromptMarks()
     )
-    assert Image.open(io.BytesIO(png(picture))).size == (1, 1)
+    assert picture.shape == (1, 1, 3)
 
 
 def test_a_turned_photo_is_drawn_upright() -> None:
