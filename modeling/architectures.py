@@ -14,9 +14,8 @@ from transformers import SamConfig, SamModel
 from transformers.models.sam.configuration_sam import SamMaskDecoderConfig, SamPromptEncoderConfig, SamVisionConfig
 from transformers.models.sam.modeling_sam import SamMaskDecoder, SamPositionalEmbedding, SamPromptEncoder
 
+from modeling.model_names import BUNDLED
 from modeling.tiny import IMAGE_SIZE, MASK_DECODER_NORM_EPS, MOBILE_SAM_SIZE, TinySam
-
-BUNDLED = "tiny"
 
 
 class VitSize(NamedTuple):
@@ -37,7 +36,6 @@ VIT_SIZES: Mapping[str, VitSize] = MappingProxyType(
 )
 TINY_VIT_SIDES: Mapping[str, int] = MappingProxyType({"vit_t": MOBILE_SAM_SIZE, BUNDLED: IMAGE_SIZE})
 """Input sizes of the models whose image encoder is TinyViT: MobileSAM as published, and the bundled model."""
-MODEL_NAMES = (*VIT_SIZES, *TINY_VIT_SIDES)
 
 
 class SamParts(Protocol):

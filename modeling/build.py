@@ -12,11 +12,11 @@ from typing import Any
 
 from transformers import SamModel
 
-from modeling.architectures import BUNDLED, model_sizes
+from modeling.architectures import model_sizes
 from modeling.export import export_decoder, export_encoder
 from modeling.gate import gate_engines, gate_graphs
 from modeling.half_storage import round_weights
-from modeling.parity import DEFAULT_IMAGES
+from modeling.model_names import BUNDLED
 from modeling.precision import FP32, Precision
 from modeling.profiles import DEFAULT_PROFILES, BatchProfiles
 from modeling.progress import step
@@ -24,6 +24,7 @@ from modeling.repository import GRAPHS, built_files, engine_path, file_sha256, f
 from modeling.targets import TARGETS, Target
 from modeling.tensorrt_builder import Builder, compile_engine, load_builder
 from modeling.tensorrt_runner import gpu_name
+from modeling.thresholds import DEFAULT_IMAGES
 from modeling.triton_config import write_configs
 from samserve.domain import manifest as manifest_file
 from samserve.domain.manifest import DECODER, ENCODER, ModelManifest

@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import SamModel
 
-from modeling.architectures import MODEL_NAMES, empty_model
+from modeling.architectures import empty_model
 from modeling.meta_layout import is_meta_layout, to_transformers
+from modeling.model_names import MODEL_NAMES
 from modeling.published import PUBLISHED_SHA256
 from modeling.repository import GRAPHS, file_sha256, graph_files, graph_path
 
@@ -53,7 +54,7 @@ def load_checkpoint(name: str, path: Path) -> Checkpoint:
     """Load a model from a file or folder. The layout is detected from its contents.
 
     Args:
-        name: the architecture it has to be, one of `architectures.MODEL_NAMES`.
+        name: the architecture it has to be, one of `model_names.MODEL_NAMES`.
         path: a `.safetensors` file, a PyTorch file (Meta's `.pth`, `pytorch_model.bin`), a Hugging Face folder that
             holds one, or a model repository whose ONNX graphs carry their weights under their own names.
 

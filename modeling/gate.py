@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 from transformers import SamModel
 
-from modeling.architectures import BUNDLED, model_sizes
+from modeling.architectures import model_sizes
 from modeling.half_storage import round_weights
-from modeling.parity import DEFAULT_IMAGES, ParityFailed, ParityFigures, check_parity
+from modeling.model_names import BUNDLED
+from modeling.parity import ParityFailed, ParityFigures, check_parity
 from modeling.precision import PRECISIONS, Precision
 from modeling.progress import step
 from modeling.reference import ReferenceSam
@@ -22,7 +23,7 @@ from modeling.repository import (
 from modeling.runtimes import graph_runner
 from modeling.tensorrt_builder import Builder, load_builder
 from modeling.tensorrt_runner import engine_runner, has_gpu, on_arrays
-from modeling.thresholds import THRESHOLDS
+from modeling.thresholds import DEFAULT_IMAGES, THRESHOLDS
 from samserve.domain.manifest import ModelManifest
 
 ENGINES_NOT_RUN = "not run: there is no GPU here"

@@ -13,10 +13,7 @@ from modeling.progress import Tell
 from modeling.prompts import FloatArray, Prompt, prompt_tensors
 from modeling.reference import ReferenceSam
 from modeling.runtimes import GraphRunner
-from modeling.thresholds import THRESHOLDS, Thresholds
-
-DEFAULT_IMAGES = 3
-MIN_IMAGES = 2
+from modeling.thresholds import DEFAULT_IMAGES, MIN_IMAGES, THRESHOLDS, Thresholds
 
 
 class ParityFailed(Exception):

@@ -1,11 +1,18 @@
 """Optimization profiles of engines: the ranges of their dynamic dimensions."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from modeling.architectures import ModelSizes
 from modeling.tensorrt_builder import Shapes
 from samserve.domain.manifest import DECODER, ENCODER
+
+if TYPE_CHECKING:
+    # It brings torch, for which the check of the command's flags does not wait.
+    from modeling.architectures import ModelSizes
+
+MAX_TOKENS = 128
+"""Maximum number of points of one prompt in the decoder, including box corners and padding. The gateway allows 126
+points in addition to a box and rounds up to a power of two."""
 
 
 class Range(NamedTuple):
@@ -50,20 +57,20 @@ class BatchProfiles(NamedTuple):
     encoder_batch: Range = Range(1, 1, 4)
     decoder_batch: Range = Range(1, 8, 16)
     prompts: Range = Range(1, 1, 32)
-    points: Range = Range(1, 2, 128)
+    points: Range = Range(1, 2, MAX_TOKENS)
 
-    def shapes(self, graph: str, sizes: ModelSizes) -> Mapping[str, Shapes]:
+    def shapes(self, graph: str, sizes: "ModelSizes") -> Mapping[str, Shapes]:
         """The shapes of every input of one of `repository.GRAPHS`."""
         return {ENCODER: self._encoder_shapes, DECODER: self._decoder_shapes}[graph](sizes)
 
-    def _encoder_shapes(self, sizes: ModelSizes) -> Mapping[str, Shapes]:
+    def _encoder_shapes(self, sizes: "ModelSizes") -> Mapping[str, Shapes]:
         side = sizes.image_size
         return {
             "image": Shapes(*((batch, 3, side, side) for batch in self.encoder_batch)),
             "input_size": Shapes(*((batch, 2) for batch in self.encoder_batch)),
         }
 
-    def _decoder_shapes(self, sizes: ModelSizes) -> Mapping[str, Shapes]:
+    def _decoder_shapes(self, sizes: "ModelSizes") -> Mapping[str, Shapes]:
         _, channels, grid, low_res = sizes
         smallest_to_largest = list(zip(self.decoder_batch, self.prompts, self.points, strict=True))
         return {

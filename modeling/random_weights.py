@@ -35,7 +35,7 @@ def random_model(name: str, seed: int, device: str = "cpu") -> SamModel:
     """Create a model with random weights, which are the same for the same seed and type of device.
 
     Args:
-        name: one of `architectures.MODEL_NAMES`.
+        name: one of `model_names.MODEL_NAMES`.
         seed: of the random generator.
         device: where the weights are drawn and stay. A GPU draws those of ViT-H in a second, a processor in half a
             minute.

@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from modeling.precision import FP16, FP32, Precision
 from modeling.tensorrt_builder import TENSORRT, TENSORRT_RTX, Builder
-from modeling.triton_config import Flavour
+
+if TYPE_CHECKING:
+    from modeling.triton_config import Flavour
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,7 @@ class Target:
 
     precision: Precision
     builder: Builder | None = None
-    flavour: Flavour | None = None
+    flavour: "Flavour | None" = None
 
 
 TARGETS: Mapping[str, Target] = MappingProxyType(

@@ -6,6 +6,10 @@ from types import MappingProxyType
 
 from modeling.precision import FP16, FP32, Precision
 
+DEFAULT_IMAGES = 3
+MIN_IMAGES = 2
+"""Images that the gate tries: it compares the embeddings of different ones."""
+
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:

@@ -30,10 +30,6 @@ Flavour = Literal["cpu", "tensorrt"]
 MODELS = (ENCODER, DECODER)
 CLIP_MODELS = (IMAGE_ENCODER, TEXT_ENCODER)
 
-MAX_TOKENS = 128
-"""Maximum number of points of one prompt in the decoder, including box corners and padding. The gateway allows 126
-points in addition to a box and rounds up to a power of two."""
-
 _BACKEND_SOURCE = Path(__file__).with_name("triton_backend.py")
 
 _REASONS = {
