@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -12,7 +12,11 @@ from samserve.domain.geometry import Size
 from samserve.domain.masks import Mask
 
 Ring: TypeAlias = npt.NDArray[np.float64]
-"""Vertices (x, y) of a closed outline in pixels of the image, `[N, 2]`, through the centres of the border pixels."""
+"""Corners (x, y) of a closed outline in pixels of the image, `[N, 2]` with N >= 3, through the centres of the outermost
+pixels; around them, where these form a line or a single pixel."""
+
+_ALMOST_CORNERS = ((-0.49, -0.49), (0.49, -0.49), (0.49, 0.49), (-0.49, 0.49))
+"""From a pixel's centre. Not its corners, which programs that fill the outline could count to its neighbours."""
 
 
 class MaskFormat(Enum):
@@ -60,9 +64,7 @@ class PolygonMask:
         contours, hierarchy = cv2.findContours(
             mask.window.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=(mask.left, mask.top)
         )
-        # OpenCV's integer coordinates are pixel centres; this project's are pixel corners, so centres are at half a
-        # pixel.
-        rings: list[Ring] = [contour.reshape(-1, 2).astype(np.float64) + 0.5 for contour in contours]
+        rings = [_ring(contour.reshape(-1, 2)) for contour in contours]
         parents = [int(parent) for *_, parent in hierarchy[0]] if rings else []
         # OpenCV lists a hole's outline before or after its exterior, so exteriors are created first.
         polygons = {index: Polygon(rings[index], []) for index, parent in enumerate(parents) if parent < 0}
@@ -104,3 +106,14 @@ class RenderedMask:
     iou_prediction: float
     stability_score: float
     logits: LogitsMask | None = None
+
+
+def _ring(pixels: npt.NDArray[Any]) -> Ring:
+    """The outline through pixels (x, y), `[N, 2]`."""
+    # OpenCV counts pixels, our coordinates begin at a pixel's corner: its centre is half a pixel on.
+    centres: Ring = pixels.astype(np.float64) + 0.5
+    if len(centres) >= 3:
+        return centres
+    # One pixel or a line of them: a ring through their centres would have no inside.
+    corners = np.concatenate([centres + offset for offset in _ALMOST_CORNERS]).astype(np.float32)
+    return cv2.convexHull(corners).reshape(-1, 2).astype(np.float64)

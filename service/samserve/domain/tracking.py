@@ -3,16 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 from samserve.domain.embedding import Embedding
 from samserve.domain.geometry import ImageFrame
 from samserve.domain.low_res_masks import LowResMask, bounding_box, interior_point, overlap, visible
+from samserve.domain.masks import MASK_THRESHOLD
 from samserve.domain.prompts import ObjectPrompt, PointLabel
 
 _BOX_MARGIN = 0.05
 """Margin added to the box on each side, relative to its width and height, because objects move."""
+
+_REACH = 4
+"""A cell of the embedding, in pixels of a low-resolution mask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,48 @@ def appearance(embedding: Embedding, low_res_mask: LowResMask) -> npt.NDArray[np
     length = np.linalg.norm(inside)
     direction: npt.NDArray[np.float32] = inside / length if length else inside
     return direction
+
+
+def named_by(prompt: ObjectPrompt, low_res_size: int, frame: ImageFrame) -> npt.NDArray[np.bool_]:
+    """The place that a prompt names, bool `[M, M]`: its foreground points, and what its box and its mask hold."""
+    place = (
+        np.zeros((low_res_size, low_res_size), dtype=np.bool_) if prompt.mask_input is None else prompt.mask_input > 0
+    )
+    scale = low_res_size / frame.image_size
+    last = low_res_size - 1
+    for point, label in zip(prompt.point_coords, prompt.point_labels, strict=True):
+        if label == PointLabel.FOREGROUND:
+            column, row = np.clip((frame.to_input(point) * scale).astype(np.intp), 0, last)
+            place[row, column] = True
+    if prompt.box is not None:
+        corners = np.clip((frame.to_input(prompt.box.reshape(2, 2)) * scale).astype(np.intp), 0, last)
+        (left, top), (right, bottom) = corners
+        place[top : bottom + 1, left : right + 1] = True
+    return place
+
+
+def keep_connected(low_res_mask: LowResMask, place: npt.NDArray[np.bool_]) -> LowResMask:
+    """The mask without regions apart from a place: an object does not appear elsewhere from one frame to the next.
+
+    A region within one cell of the embedding of the place stays, such as a part that comes out from behind a pole.
+    Where no region is near, the mask stays as it is.
+
+    Args:
+        low_res_mask: float32 logits `[M, M]`.
+        place: bool `[M, M]`, such as the object's last mask.
+
+    Returns:
+        A copy, with the signs of what is apart turned.
+    """
+    mask = (low_res_mask > MASK_THRESHOLD).astype(np.uint8)
+    count, labels = cv2.connectedComponents(mask, connectivity=8)
+    reach = np.ones((2 * _REACH + 1, 2 * _REACH + 1), dtype=np.uint8)
+    near = np.unique(labels[cv2.dilate(place.astype(np.uint8), reach) > 0])
+    kept = np.isin(labels, near[near > 0])
+    if not kept.any() or count <= 2:
+        return low_res_mask.copy()
+    separate: LowResMask = np.where((labels > 0) & ~kept, -low_res_mask, low_res_mask)
+    return separate
 
 
 def choose(

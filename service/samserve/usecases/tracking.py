@@ -27,7 +27,14 @@ from samserve.domain.prompts import (
     in_pixels,
 )
 from samserve.domain.rendered_mask import MaskFormat, RenderedMask
-from samserve.domain.tracking import TrackingLimits, appearance, choose, following_prompt
+from samserve.domain.tracking import (
+    TrackingLimits,
+    appearance,
+    choose,
+    following_prompt,
+    keep_connected,
+    named_by,
+)
 from samserve.usecases.embedder import EmbeddingResult, ImageEmbedder, ImageInput
 from samserve.usecases.ports import DecodedMasks, MaskDecoder, MaskRenderer
 from samserve.usecases.timings import Stage, StageTimings
@@ -217,14 +224,16 @@ class TrackingSession:
         ious = decoded.iou_predictions[row]
         # A single point is ambiguous, so take the mask with the highest predicted IoU; otherwise SAM's single mask.
         best = 1 + int(np.argmax(ious[MULTIMASK])) if prompt.is_ambiguous else 0
-        # A copy, because a view would keep the masks of all objects in memory.
-        chosen = decoded.low_res_masks[row, best].copy()
+        # A copy, because a view would keep the masks of all objects.
+        candidate = decoded.low_res_masks[row, best]
+        chosen = keep_connected(candidate, named_by(prompt, len(candidate), embedding.frame))
         return _Step(name, TrackState.STARTED, chosen, appearance(embedding, chosen), float(ious[best]), 1.0)
 
     def _follow(self, name: int, track: _Track, decoded: DecodedMasks, row: int | None, embedding: Embedding) -> _Step:
         if row is None:
             return _Step(name, TrackState.LOST, None, None, 0.0, 0.0)
-        candidates, ious = decoded.low_res_masks[row], decoded.iou_predictions[row]
+        last, ious = visible(track.low_res_mask, embedding.frame), decoded.iou_predictions[row]
+        candidates = np.stack([keep_connected(candidate, last) for candidate in decoded.low_res_masks[row]])
         limits = self._limits
         best, overlap = choose(
             candidates, ious, track.low_res_mask, embedding.frame, track.started_with, track.areas, limits

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from samserve.adapters.images.mask_renderer import PillowMaskRenderer
+from samserve.domain.embedding import Embedding
 from samserve.domain.errors import InvalidArgument, InvalidImage, InvalidPrompt, ModelUnavailable
 from samserve.domain.geometry import Size
 from samserve.domain.identity import ImageId
-from samserve.domain.prompts import CoordinateSpace, ObjectPrompt, PointLabel, PromptLimits
+from samserve.domain.prompts import CoordinateSpace, ObjectPrompt, PointLabel, PromptBatch, PromptLimits
 from samserve.usecases.embedder import ImageInput
+from samserve.usecases.ports import DecodedMasks
 from samserve.usecases.tracking import TrackingResult, TrackingSession, TrackQuery, TrackState
 from tests.support.fake_models import MANIFEST, FakeImageEncoder, FakeMaskDecoder, SceneDecoder, embedder, image
 
@@ -225,3 +227,22 @@ async def test_bad_frames_are_refused_and_change_nothing() -> None:
         await bench.session.track(TrackQuery(9, image(1)))
     bench.decoder.error = None
     assert (await bench.session.track(TrackQuery(9, image(1)))).objects[0].state is TrackState.TRACKED
+
+
+async def test_what_appears_far_from_the_object_is_not_the_object() -> None:
+    bench = Bench()
+    first = (await bench.track({1: click(200, 150)})).objects[0]
+    decode = bench.decoder.decode
+
+    async def decode_with_another(embedding: Embedding, prompts: PromptBatch) -> DecodedMasks:
+        decoded = await decode(embedding, prompts)
+        decoded.low_res_masks[:, :, :6, :6] = 5
+        return decoded
+
+    bench.decoder.decode = decode_with_another  # type: ignore[method-assign]
+    for _ in range(3):
+        followed = (await bench.track()).objects[0]
+        assert followed.state is TrackState.TRACKED
+        assert first.mask is not None
+        assert followed.mask is not None
+        np.testing.assert_allclose(followed.mask.bbox, first.mask.bbox, atol=30)

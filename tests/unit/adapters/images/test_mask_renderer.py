@@ -52,7 +52,7 @@ def test_png_gives_the_mask_back(mask: Mask) -> None:
 
 def fill(mask: PolygonMask, size: Size) -> npt.NDArray[np.bool_]:
     def filled(ring: Ring, border: int) -> npt.NDArray[np.bool_]:
-        points = [(ring - 0.5).astype(np.int32)]
+        points = [np.rint(ring - 0.5).astype(np.int32)]
         image = np.zeros(size, dtype=np.uint8)
         cv2.fillPoly(image, points, 1)
         cv2.polylines(image, points, True, border)
@@ -100,3 +100,17 @@ def test_scores_box_and_area_come_with_every_form() -> None:
         rendered = render(mask, mask_format)
         assert (rendered.iou_prediction, rendered.stability_score, rendered.area) == (0.5, 0.25, 30)
         assert (rendered.original_size, rendered.bbox) == ((20, 20), (4, 3, 10, 8))
+
+
+@given(masks())
+def test_rings_have_three_points_and_an_inside_where_an_object_is_a_pixel_or_a_line(mask: Mask) -> None:
+    for polygon in outline(mask).polygons:
+        for ring in (polygon.exterior, *polygon.holes):
+            assert len(ring) >= 3
+            assert ring.min() > 0
+            assert (ring.max(axis=0) < [mask.original_size.width, mask.original_size.height]).all()
+    pixel = Mask(Size(9, 9), np.ones((1, 1), np.bool_), 4, 2, 0.5, 0.25, LOGITS)
+    line = Mask(Size(9, 9), np.eye(3, dtype=np.bool_), 4, 2, 0.5, 0.25, LOGITS)
+    for thin, area in ((pixel, 1), (line, 3)):
+        (polygon,) = outline(thin).polygons
+        np.testing.assert_allclose(cv2.contourArea(polygon.exterior.astype(np.float32)), area, rtol=0.7)
