@@ -16,7 +16,7 @@ from modeling.architectures import model_sizes
 from modeling.export import export_decoder, export_encoder
 from modeling.gate import gate_engines, gate_graphs
 from modeling.half_storage import round_weights
-from modeling.model_names import BUNDLED
+from modeling.model_names import BUNDLED, BUNDLED_MASK_GENERATION
 from modeling.precision import FP32, Precision
 from modeling.profiles import DEFAULT_PROFILES, BatchProfiles
 from modeling.progress import step
@@ -130,6 +130,7 @@ def _manifest(name: str, model: SamModel, draft: Path, recipe: Recipe, provenanc
         image_size=sizes.image_size,
         embedding_shape=(sizes.channels, sizes.grid_size, sizes.grid_size),
         low_res_size=sizes.low_res_size,
+        mask_generation=BUNDLED_MASK_GENERATION if name == BUNDLED else {},
         provenance={
             **provenance,
             "target": recipe.target,

@@ -146,6 +146,9 @@ def model_config(model: str, manifest: ModelManifest | ClipManifest, flavour: Fl
         config.instance_group.add(count=1, kind=pb.ModelInstanceGroup.KIND_GPU)
     for name in ("model", "fingerprint", "precision"):
         config.parameters[name].string_value = getattr(manifest, name)
+    if isinstance(manifest, ModelManifest):
+        for name, value in manifest.mask_generation.items():
+            config.parameters[name].string_value = str(value)
     return config
 
 

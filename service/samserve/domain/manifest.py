@@ -13,6 +13,9 @@ ENCODER = "sam_image_encoder"
 DECODER = "sam_mask_decoder"
 """The two models, by their names in model repositories and Triton."""
 
+MASK_GENERATION = ("pred_iou_thresh", "stability_score_thresh")
+"""Parameters of the automatic mask generator whose defaults belong to the model."""
+
 
 class InvalidManifest(ValueError):
     """The manifest is missing, unreadable or of an unknown format."""
@@ -29,6 +32,8 @@ class ModelManifest:
         image_size: side of the square input frame, in pixels (SAM: 1024).
         embedding_shape: `(C, H, W)` of an image embedding (SAM: 256, 64, 64). Its dtype is float16.
         low_res_size: side of the square low-resolution mask logits (SAM: 256).
+        mask_generation: the model's own defaults of `MASK_GENERATION`, by name; SAM's hold where they are not given.
+            Scores of models differ, and SAM's thresholds leave few masks of a model that is less sure.
         provenance: how it was made (checkpoint, versions, parity figures); for people, and never for the gateway.
     """
 
@@ -39,6 +44,7 @@ class ModelManifest:
     embedding_shape: tuple[int, int, int]
     low_res_size: int
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    mask_generation: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def embedding_bytes(self) -> int:
@@ -56,6 +62,7 @@ class ModelManifest:
             "image_size": self.image_size,
             "embedding_shape": list(self.embedding_shape),
             "low_res_size": self.low_res_size,
+            **({"mask_generation": dict(self.mask_generation)} if self.mask_generation else {}),
             "provenance": dict(self.provenance),
         }
         path = repository / FILE_NAME
@@ -86,6 +93,7 @@ class ModelManifest:
                 embedding_shape=(int(channels), int(height), int(width)),
                 low_res_size=int(content["low_res_size"]),
                 provenance=content.get("provenance", {}),
+                mask_generation=read_mask_generation(content.get("mask_generation", {})),
             )
         except FileNotFoundError:
             raise InvalidManifest(f"{path} is missing; build the models with build_engines.py") from None
@@ -93,3 +101,16 @@ class ModelManifest:
             if isinstance(error, InvalidManifest):
                 raise
             raise InvalidManifest(f"cannot read {path}: {error!r}; rebuild the models with build_engines.py") from error
+
+
+def read_mask_generation(values: Mapping[str, Any]) -> dict[str, float]:
+    """The defaults of `MASK_GENERATION` among these values, numbers or texts.
+
+    Raises:
+        ValueError: one is not a number from 0 to 1.
+    """
+    thresholds = {name: float(values[name]) for name in MASK_GENERATION if name in values}
+    for name, value in thresholds.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} must be between 0 and 1, got {value}")
+    return thresholds

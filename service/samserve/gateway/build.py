@@ -18,6 +18,7 @@ from samserve.adapters.redis import Breaker, GuardedRedis, RedisEmbeddingCache, 
 from samserve.domain.automatic import AutomaticMaskParameters
 from samserve.domain.errors import TextUnavailable
 from samserve.domain.gaze.stream import GazeOptions
+from samserve.domain.manifest import ModelManifest
 from samserve.domain.prompts import PromptLimits
 from samserve.gateway.backends import Models
 from samserve.gateway.settings import Settings
@@ -132,16 +133,22 @@ class ServicerBuilder:
             segmenter = TextSegmenter(
                 generator=self._generator(models, embedder),
                 mask_renderer=self._mask_renderer,
-                parameters=AutomaticMaskParameters(
-                    points_per_side=settings.text_points_per_side,
-                    pred_iou_thresh=settings.text_pred_iou_thresh,
-                    stability_score_thresh=settings.text_stability_score_thresh,
-                ),
+                parameters=self._text_parameters(models),
                 image_decoder=InstrumentedImageDecoder(self._image_decoder),
                 tokenizer=models.text.tokenizer,
                 ranker=models.text.ranker,
             )
         return TextHandler(segmenter, max_image_bytes=settings.max_image_bytes)
+
+    def _text_parameters(self, models: Models) -> AutomaticMaskParameters:
+        settings, of_the_model = self._settings, _default_parameters(models.manifest)
+        given = settings.text_pred_iou_thresh, settings.text_stability_score_thresh
+        return replace(
+            of_the_model,
+            points_per_side=settings.text_points_per_side,
+            pred_iou_thresh=of_the_model.pred_iou_thresh if given[0] is None else given[0],
+            stability_score_thresh=of_the_model.stability_score_thresh if given[1] is None else given[1],
+        )
 
     def _automatic(self, models: Models, embedder: ImageEmbedder) -> AutomaticHandler:
         edge_detector = EdgeDetector(
@@ -154,6 +161,7 @@ class ServicerBuilder:
         return AutomaticHandler(
             generator=self._generator(models, embedder),
             edge_detector=edge_detector,
+            defaults=_default_parameters(models.manifest),
             max_image_bytes=self._settings.max_image_bytes,
         )
 
@@ -244,3 +252,13 @@ def _redis(settings: Settings, metrics: Metrics, resources: AsyncExitStack) -> G
     redis = GuardedRedis(client, Breaker(metrics.caches), metrics.caches)
     resources.push_async_callback(redis.aclose)
     return redis
+
+
+def _default_parameters(manifest: ModelManifest) -> AutomaticMaskParameters:
+    """SAM's parameters of the mask generator, but for those that the model brings."""
+    parameters, own = AutomaticMaskParameters(), manifest.mask_generation
+    return replace(
+        parameters,
+        pred_iou_thresh=own.get("pred_iou_thresh", parameters.pred_iou_thresh),
+        stability_score_thresh=own.get("stability_score_thresh", parameters.stability_score_thresh),
+    )

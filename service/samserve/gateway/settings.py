@@ -127,17 +127,17 @@ class Settings(BaseSettings):
         le=MAX_POINTS_PER_SIDE,
         description="points_per_side of the mask generation behind a text prompt",
     )
-    text_pred_iou_thresh: float = Field(
-        default=_GENERATION.pred_iou_thresh,
+    text_pred_iou_thresh: float | None = Field(
+        default=None,
         ge=0,
         le=1,
-        description="pred_iou_thresh of the mask generation behind a text prompt",
+        description="pred_iou_thresh of the mask generation behind a text prompt; default: the model's",
     )
-    text_stability_score_thresh: float = Field(
-        default=_GENERATION.stability_score_thresh,
+    text_stability_score_thresh: float | None = Field(
+        default=None,
         ge=0,
         le=1,
-        description="stability_score_thresh of the mask generation behind a text prompt",
+        description="stability_score_thresh of the mask generation behind a text prompt; default: the model's",
     )
     max_streams: int = Field(default=16, gt=0, description="maximum open gaze, interactive and tracking streams")
     stream_idle_seconds: float = Field(

@@ -1913,9 +1913,9 @@ class GenerateMasksRequest(_message.Message):
     points_per_batch: _builtins.int
     """How many points are decoded at a time. Default 64, at most 64."""
     pred_iou_thresh: _builtins.float
-    """Masks whose iou_prediction is not above it are dropped; 0 keeps all. Default 0.88."""
+    """Masks whose iou_prediction is not above it are dropped; 0 keeps all. The default is the model's; SAM's is 0.88."""
     stability_score_thresh: _builtins.float
-    """Masks whose stability_score is below it are dropped; 0 keeps all. Default 0.95."""
+    """Masks whose stability_score is below it are dropped; 0 keeps all. The default is the model's; SAM's is 0.95."""
     stability_score_offset: _builtins.float
     """How far, in logits, the mask's threshold is moved either way for the stability score. Default 1."""
     box_nms_thresh: _builtins.float

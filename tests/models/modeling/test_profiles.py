@@ -3,7 +3,7 @@
 import pytest
 
 from modeling.architectures import ModelSizes
-from modeling.profiles import MAX_TOKENS, DEFAULT_PROFILES, BatchProfiles, Range
+from modeling.profiles import DEFAULT_PROFILES, MAX_TOKENS, BatchProfiles, Range
 from modeling.triton_config import default_max_batch
 from samserve.domain.manifest import DECODER, ENCODER
 from samserve.domain.prompts import PROMPTS_PER_DECODE

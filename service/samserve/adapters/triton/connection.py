@@ -11,7 +11,7 @@ from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from samserve.domain.errors import CapacityExceeded, ModelUnavailable
-from samserve.domain.manifest import DECODER, ENCODER, ModelManifest
+from samserve.domain.manifest import DECODER, ENCODER, ModelManifest, read_mask_generation
 
 _RETRY_AFTER_SECONDS = 1.0
 
@@ -189,6 +189,9 @@ class TritonConnection:
                 image_size=sizes["image"][-1],
                 embedding_shape=(channels, height, width),
                 low_res_size=sizes["low_res_masks"][-1],
+                mask_generation=read_mask_generation(
+                    {name: value.string_value for name, value in decoder.parameters.items()}
+                ),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise self._unavailable(f"the configuration of its models cannot be used: {error!r}") from error

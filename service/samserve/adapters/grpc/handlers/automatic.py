@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import fields
+from dataclasses import fields, replace
 from io import BytesIO
 
 import numpy as np
@@ -40,8 +40,10 @@ class AutomaticHandler:
         *,
         generator: AutomaticMaskGenerator,
         edge_detector: EdgeDetector,
+        defaults: AutomaticMaskParameters,
         max_image_bytes: int,
     ) -> None:
+        self._defaults = defaults
         self._generator = generator
         self._edge_detector = edge_detector
         self._max_image_bytes = max_image_bytes
@@ -57,7 +59,7 @@ class AutomaticHandler:
         mask_format = read_mask_format(request.mask_format)
         given = {field.name: value for field, value in request.ListFields() if field.name in _PARAMETERS}
         image = read_image(request.image, self._max_image_bytes)
-        query = GenerationQuery(image, AutomaticMaskParameters(**given), tenant)
+        query = GenerationQuery(image, replace(self._defaults, **given), tenant)
         async with aclosing(self._generator.generate(query, mask_format)) as events:
             async for event in events:
                 if isinstance(event, GenerationFinished):
