@@ -27,14 +27,14 @@ class _PointLabel:
 class _PointLabelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PointLabel.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     POINT_LABEL_UNSPECIFIED: _PointLabel.ValueType  # 0
-    """Refused: say which one is meant."""
+    """Rejected: the label must be set."""
     POINT_LABEL_FOREGROUND: _PointLabel.ValueType  # 1
     POINT_LABEL_BACKGROUND: _PointLabel.ValueType  # 2
 
 class PointLabel(_PointLabel, metaclass=_PointLabelEnumTypeWrapper): ...
 
 POINT_LABEL_UNSPECIFIED: PointLabel.ValueType  # 0
-"""Refused: say which one is meant."""
+"""Rejected: the label must be set."""
 POINT_LABEL_FOREGROUND: PointLabel.ValueType  # 1
 POINT_LABEL_BACKGROUND: PointLabel.ValueType  # 2
 Global___PointLabel: _TypeAlias = PointLabel  # noqa: Y015
@@ -50,7 +50,7 @@ class _CoordinateSpaceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Coord
     COORDINATE_SPACE_PIXELS: _CoordinateSpace.ValueType  # 1
     """Pixels of the original image."""
     COORDINATE_SPACE_NORMALIZED: _CoordinateSpace.ValueType  # 2
-    """[0, 1] across the width and the height of the original image."""
+    """Fractions in [0, 1] of the original image's width and height."""
 
 class CoordinateSpace(_CoordinateSpace, metaclass=_CoordinateSpaceEnumTypeWrapper): ...
 
@@ -59,7 +59,7 @@ COORDINATE_SPACE_UNSPECIFIED: CoordinateSpace.ValueType  # 0
 COORDINATE_SPACE_PIXELS: CoordinateSpace.ValueType  # 1
 """Pixels of the original image."""
 COORDINATE_SPACE_NORMALIZED: CoordinateSpace.ValueType  # 2
-"""[0, 1] across the width and the height of the original image."""
+"""Fractions in [0, 1] of the original image's width and height."""
 Global___CoordinateSpace: _TypeAlias = CoordinateSpace  # noqa: Y015
 
 class _MaskFormat:
@@ -130,33 +130,37 @@ class _GazeStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GazeState.V
     DESCRIPTOR: _descriptor.EnumDescriptor
     GAZE_STATE_UNSPECIFIED: _GazeState.ValueType  # 0
     GAZE_STATE_NO_FRAME: _GazeState.ValueType  # 1
-    """No encoded frame shows the place looked at yet."""
+    """No encoded frame covers the gaze point yet."""
     GAZE_STATE_NEW_MASK: _GazeState.ValueType  # 2
     """A mask was decoded for this sample."""
     GAZE_STATE_SAME_OBJECT: _GazeState.ValueType  # 3
-    """The gaze is still inside the mask: nothing was decoded."""
+    """The gaze is still inside the mask; nothing was decoded."""
     GAZE_STATE_SACCADE: _GazeState.ValueType  # 4
-    """The eyes are moving, or have not yet come to rest: nothing was decoded, the object stays."""
+    """The eyes are moving, or have not rested long enough; nothing was decoded, and the object is unchanged."""
     GAZE_STATE_HELD: _GazeState.ValueType  # 5
-    """The sample is invalid or off the frame, for less than `hold`, or the models are unavailable: the object stays."""
+    """The sample is invalid or outside the frame, for less than `hold`, or the models are unavailable; the object is
+    unchanged.
+    """
     GAZE_STATE_RELEASED: _GazeState.ValueType  # 6
-    """There is no object: invalid for longer than `hold`, or nothing was looked at yet."""
+    """There is no object: samples were invalid for longer than `hold`, or no object has been looked at yet."""
 
 class GazeState(_GazeState, metaclass=_GazeStateEnumTypeWrapper): ...
 
 GAZE_STATE_UNSPECIFIED: GazeState.ValueType  # 0
 GAZE_STATE_NO_FRAME: GazeState.ValueType  # 1
-"""No encoded frame shows the place looked at yet."""
+"""No encoded frame covers the gaze point yet."""
 GAZE_STATE_NEW_MASK: GazeState.ValueType  # 2
 """A mask was decoded for this sample."""
 GAZE_STATE_SAME_OBJECT: GazeState.ValueType  # 3
-"""The gaze is still inside the mask: nothing was decoded."""
+"""The gaze is still inside the mask; nothing was decoded."""
 GAZE_STATE_SACCADE: GazeState.ValueType  # 4
-"""The eyes are moving, or have not yet come to rest: nothing was decoded, the object stays."""
+"""The eyes are moving, or have not rested long enough; nothing was decoded, and the object is unchanged."""
 GAZE_STATE_HELD: GazeState.ValueType  # 5
-"""The sample is invalid or off the frame, for less than `hold`, or the models are unavailable: the object stays."""
+"""The sample is invalid or outside the frame, for less than `hold`, or the models are unavailable; the object is
+unchanged.
+"""
 GAZE_STATE_RELEASED: GazeState.ValueType  # 6
-"""There is no object: invalid for longer than `hold`, or nothing was looked at yet."""
+"""There is no object: samples were invalid for longer than `hold`, or no object has been looked at yet."""
 Global___GazeState: _TypeAlias = GazeState  # noqa: Y015
 
 class _TrackState:
@@ -167,10 +171,10 @@ class _TrackStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TrackState
     DESCRIPTOR: _descriptor.EnumDescriptor
     TRACK_STATE_UNSPECIFIED: _TrackState.ValueType  # 0
     TRACK_STATE_STARTED: _TrackState.ValueType  # 1
-    """Starts on this frame."""
+    """Started on this frame."""
     TRACK_STATE_TRACKED: _TrackState.ValueType  # 2
     TRACK_STATE_LOST: _TrackState.ValueType  # 3
-    """No mask of this frame goes on from the last one; it is looked for where it was last seen."""
+    """No mask of this frame continues the last one. The object is searched for where it was last seen."""
     TRACK_STATE_FOUND: _TrackState.ValueType  # 4
     """Seen again after it was lost."""
 
@@ -178,17 +182,17 @@ class TrackState(_TrackState, metaclass=_TrackStateEnumTypeWrapper): ...
 
 TRACK_STATE_UNSPECIFIED: TrackState.ValueType  # 0
 TRACK_STATE_STARTED: TrackState.ValueType  # 1
-"""Starts on this frame."""
+"""Started on this frame."""
 TRACK_STATE_TRACKED: TrackState.ValueType  # 2
 TRACK_STATE_LOST: TrackState.ValueType  # 3
-"""No mask of this frame goes on from the last one; it is looked for where it was last seen."""
+"""No mask of this frame continues the last one. The object is searched for where it was last seen."""
 TRACK_STATE_FOUND: TrackState.ValueType  # 4
 """Seen again after it was lost."""
 Global___TrackState: _TypeAlias = TrackState  # noqa: Y015
 
 @_typing.final
 class Image(_message.Message):
-    """An image, or the id of one sent before."""
+    """An image, or the id of an image sent before."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -197,7 +201,7 @@ class Image(_message.Message):
     data: _builtins.bytes
     """The encoded file: JPEG, PNG, WebP, GIF (first frame), BMP or TIFF."""
     image_id: _builtins.str
-    """`sha256:<64 hex digits>` of the encoded file. NOT_FOUND where its embedding is not cached."""
+    """`sha256:<64 hex digits>` of the encoded file. NOT_FOUND if its embedding is not cached."""
     def __init__(
         self,
         *,
@@ -291,7 +295,7 @@ Global___Point: _TypeAlias = Point  # noqa: Y015
 
 @_typing.final
 class LowResMask(_message.Message):
-    """Low-resolution mask logits, as the decoder gives them and takes them as `mask_input`."""
+    """Low-resolution mask logits, as returned by the decoder and accepted as `mask_input`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -300,7 +304,7 @@ class LowResMask(_message.Message):
     data: _builtins.bytes
     """Little-endian IEEE float16, row-major, `size` x `size` values."""
     size: _builtins.int
-    """Side of the square; GetServerInfo's `low_res_size`."""
+    """Side of the square: GetServerInfo's `low_res_size`."""
     def __init__(
         self,
         *,
@@ -317,8 +321,8 @@ Global___LowResMask: _TypeAlias = LowResMask  # noqa: Y015
 
 @_typing.final
 class Prompt(_message.Message):
-    """One object to segment, by any mixture of points, a box, and the logits of an earlier answer, at least one of them; or
-    by a text alone.
+    """One object to segment: any combination of points, a box and the logits of an earlier answer, at least one of them; or
+    a text alone.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -329,10 +333,10 @@ class Prompt(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     DETECTION_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """What the object is, such as `a dog`: of the masks that GenerateMasks finds, those whose crops CLIP finds most alike.
-    In Segment alone, and not beside prompts of another kind. The image itself is needed: an id gets NOT_FOUND. At most
-    16 texts a request, of 400 characters and as many tokens as CLIP takes (75). FAILED_PRECONDITION says what a server
-    without CLIP needs.
+    """Description of the object, such as `a dog`. Selects the masks of automatic mask generation whose crops are most
+    similar to the text by CLIP. Only in Segment, and only if all prompts of the request are texts. The image itself is
+    required: an id gets NOT_FOUND. A request has at most 16 texts with at most 400 characters each, and at most as
+    many tokens as CLIP accepts (75). A server without CLIP answers FAILED_PRECONDITION, with the reason.
     """
     @_builtins.property
     def points(self) -> _containers.RepeatedCompositeFieldContainer[Global___Point]: ...
@@ -342,7 +346,7 @@ class Prompt(_message.Message):
     def mask_input(self) -> Global___LowResMask: ...
     @_builtins.property
     def detection(self) -> Global___Detection:
-        """Where the box is a detector's: comes back with the masks as it is, and changes nothing."""
+        """A detector's output for the box. Returned unchanged with the masks; has no effect on them."""
 
     def __init__(
         self,
@@ -378,7 +382,7 @@ Global___Prompt: _TypeAlias = Prompt  # noqa: Y015
 
 @_typing.final
 class Detection(_message.Message):
-    """What a detector says of a box."""
+    """A detector's output for a box."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -426,7 +430,7 @@ Global___CocoRle: _TypeAlias = CocoRle  # noqa: Y015
 
 @_typing.final
 class Ring(_message.Message):
-    """A closed line: x0, y0, x1, y1, ... in pixels."""
+    """A closed polygon: x0, y0, x1, y1, ... in pixels."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -506,14 +510,14 @@ class Mask(_message.Message):
     TEXT_SIMILARITY_FIELD_NUMBER: _builtins.int
     png: _builtins.bytes
     iou_prediction: _builtins.float
-    """The model's own estimate of the mask's IoU with the object meant."""
+    """The model's own estimate of the mask's IoU with the intended object."""
     stability_score: _builtins.float
-    """IoU between the mask thresholded at +1 and at -1 logits: how little it depends on the threshold."""
+    """IoU between the masks at thresholds of +1 and -1 logits: how little the mask depends on the threshold."""
     area: _builtins.int
     """Number of pixels."""
     text_similarity: _builtins.float
-    """Where the prompt is a text: cosine similarity of CLIP's embeddings of the mask's crop and of the text, -1 to 1. What
-    fits scores some 0.2 to 0.35; only masks of one image and one text compare well.
+    """For text prompts: cosine similarity, from -1 to 1, of CLIP's embeddings of the mask's crop and of the text.
+    Matching objects have about 0.2 to 0.35. Compare only masks of the same image and text.
     """
     @_builtins.property
     def coco_rle(self) -> Global___CocoRle: ...
@@ -523,13 +527,13 @@ class Mask(_message.Message):
     def low_res_logits(self) -> Global___LowResMask: ...
     @_builtins.property
     def bbox(self) -> Global___Box:
-        """Tight box of the mask, x1 and y1 exclusive; all zero for an empty mask. In pixels, or in a stream's coordinate space:
-        [0, 1] across the mask where that is NORMALIZED.
+        """Tight box of the mask, x1 and y1 exclusive; all zero for an empty mask. In pixels; in a stream with NORMALIZED
+        coordinates, fractions in [0, 1] of the mask's size.
         """
 
     @_builtins.property
     def low_res_mask(self) -> Global___LowResMask:
-        """The logits to send as `mask_input` of a refining prompt; where the request asked for them."""
+        """Logits to send as `mask_input` of a refining prompt, if requested."""
 
     def __init__(
         self,
@@ -562,7 +566,7 @@ Global___Mask: _TypeAlias = Mask  # noqa: Y015
 
 @_typing.final
 class Timings(_message.Message):
-    """Where the time of a request went. Times of parts that did not run are zero."""
+    """Times of the stages of a request. Stages that did not run are zero."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -584,8 +588,8 @@ class Timings(_message.Message):
 
     @_builtins.property
     def queue(self) -> _duration_pb2.Duration:
-        """Waiting for a free ONNX Runtime thread, for the encoder and the decoder together. A wait in Triton's queue is part of
-        the stage it precedes.
+        """Waiting for a free ONNX Runtime thread, encoder and decoder together. Time in Triton's queue is part of the stage
+        that follows it.
         """
 
     @_builtins.property
@@ -598,15 +602,15 @@ class Timings(_message.Message):
 
     @_builtins.property
     def postprocess(self) -> _duration_pb2.Duration:
-        """From logits to masks in the form asked for."""
+        """Conversion of logits to masks in the requested format."""
 
     @_builtins.property
     def total(self) -> _duration_pb2.Duration:
-        """All of it, as the gateway sees it."""
+        """Total time in the gateway."""
 
     @_builtins.property
     def rank(self) -> _duration_pb2.Duration:
-        """Comparing crops with texts, where prompts are texts."""
+        """Comparing crops with texts, for text prompts."""
 
     def __init__(
         self,
@@ -661,7 +665,7 @@ class EmbedImageResponse(_message.Message):
     image_id: _builtins.str
     embedding_source: Global___EmbeddingSource.ValueType
     cached: _builtins.bool
-    """True unless this request had it encoded."""
+    """False if the image was encoded for this request."""
     @_builtins.property
     def original_size(self) -> Global___Size: ...
     @_builtins.property
@@ -725,7 +729,7 @@ class GetEmbeddingResponse(_message.Message):
     embedding: _builtins.bytes
     """Little-endian IEEE float16, C-order."""
     fingerprint: _builtins.str
-    """Of the model that made it; an embedding is worth nothing to another one."""
+    """Fingerprint of the model that computed it. Other models cannot use the embedding."""
     embedding_source: Global___EmbeddingSource.ValueType
     cached: _builtins.bool
     @_builtins.property
@@ -770,13 +774,13 @@ class SegmentRequest(_message.Message):
     MASK_FORMAT_FIELD_NUMBER: _builtins.int
     INCLUDE_LOW_RES_MASKS_FIELD_NUMBER: _builtins.int
     multimask_output: _builtins.bool
-    """Three masks a prompt instead of one: what a single point may mean, in no order of size or of certainty. Of a text the
-    best three.
+    """Return three masks per prompt instead of one, because a single point may be ambiguous. They are in no order of size
+    or score. For a text, return the three most similar masks.
     """
     coordinate_space: Global___CoordinateSpace.ValueType
     mask_format: Global___MaskFormat.ValueType
     include_low_res_masks: _builtins.bool
-    """Return each mask's `low_res_mask` too."""
+    """Also return each mask's `low_res_mask`."""
     @_builtins.property
     def image(self) -> Global___Image: ...
     @_builtins.property
@@ -801,7 +805,9 @@ Global___SegmentRequest: _TypeAlias = SegmentRequest  # noqa: Y015
 
 @_typing.final
 class PromptResult(_message.Message):
-    """The masks of one prompt, in the decoder's order; those of a text the most similar first, fewer where there are no more."""
+    """The masks of one prompt, in the decoder's order. Masks of a text are sorted by similarity, and may be fewer than
+    requested.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -811,7 +817,7 @@ class PromptResult(_message.Message):
     def masks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Mask]: ...
     @_builtins.property
     def detection(self) -> Global___Detection:
-        """The prompt's."""
+        """The prompt's detection."""
 
     def __init__(
         self,
@@ -842,12 +848,12 @@ class SegmentResponse(_message.Message):
     image_id: _builtins.str
     embedding_source: Global___EmbeddingSource.ValueType
     cached: _builtins.bool
-    """True unless this request had the image encoded."""
+    """False if the image was encoded for this request."""
     @_builtins.property
     def original_size(self) -> Global___Size: ...
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___PromptResult]:
-        """One for each prompt, in the request's order."""
+        """One result per prompt, in the request's order."""
 
     @_builtins.property
     def timings(self) -> Global___Timings: ...
@@ -893,7 +899,7 @@ class Limits(_message.Message):
     MAX_PROMPTS_FIELD_NUMBER: _builtins.int
     MAX_POINTS_PER_PROMPT_FIELD_NUMBER: _builtins.int
     max_image_bytes: _builtins.int
-    """Of an image file. The gRPC message may be twice as large, for the prompts."""
+    """Largest image file. A gRPC message may be twice as large."""
     max_image_pixels: _builtins.int
     max_prompts: _builtins.int
     max_points_per_prompt: _builtins.int
@@ -942,9 +948,9 @@ class GetServerInfoResponse(_message.Message):
     low_res_size: _builtins.int
     """Side of the low-resolution mask logits."""
     transport: _builtins.str
-    """How embeddings come to the backend: `in_process`, `shared_memory` or `wire`."""
+    """How embeddings are passed to the backend: `in_process`, `shared_memory` or `wire` (gRPC)."""
     text_prompts: _builtins.bool
-    """Whether prompts may be texts."""
+    """True if text prompts are supported."""
     @_builtins.property
     def embedding_shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Channels, height, width of an embedding."""
@@ -976,7 +982,7 @@ Global___GetServerInfoResponse: _TypeAlias = GetServerInfoResponse  # noqa: Y015
 
 @_typing.final
 class MessageError(_message.Message):
-    """A message of a stream was refused. The stream goes on as if it had not been sent."""
+    """A message of a stream was rejected. The stream continues as if it had not been sent."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -986,18 +992,18 @@ class MessageError(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """The message's own `sequence`; 0 where it has none."""
+    """The message's `sequence`; 0 if it has none."""
     code: _builtins.int
-    """The gRPC status code that the same fault has in a unary call."""
+    """The gRPC status code of the same error in a unary call."""
     field: _builtins.str
-    """Path of the offending field in the request, such as `prompts[0].prompt.box.x1`; empty where no field is to blame.
-    In a gaze stream, where frames and samples are numbered apart, it begins with `frame` or `sample` then too.
+    """Path of the invalid field in the request, such as `prompts[0].prompt.box.x1`; empty if the error concerns no field.
+    In a gaze stream, which numbers frames and samples separately, the path always begins with `frame` or `sample`.
     """
     description: _builtins.str
     """What is wrong and what to do."""
     @_builtins.property
     def retry_after(self) -> _duration_pb2.Duration:
-        """When to try again; zero where trying again does not help."""
+        """Suggested retry delay; zero if a retry does not help."""
 
     def __init__(
         self,
@@ -1018,7 +1024,7 @@ Global___MessageError: _TypeAlias = MessageError  # noqa: Y015
 
 @_typing.final
 class StartSession(_message.Message):
-    """First message of a session, and again for another image: the prompt is then empty."""
+    """First message of a session; may be sent again for another image, with an empty prompt."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1027,10 +1033,10 @@ class StartSession(_message.Message):
     MASK_FORMAT_FIELD_NUMBER: _builtins.int
     MULTIMASK_OUTPUT_FIELD_NUMBER: _builtins.int
     coordinate_space: Global___CoordinateSpace.ValueType
-    """Of the edits, the prompt that comes back, and the `bbox` of masks."""
+    """Applies to edits, the returned prompt, and the `bbox` of masks."""
     mask_format: Global___MaskFormat.ValueType
     multimask_output: _builtins.bool
-    """Three masks while the prompt is a single point, which may mean any of them."""
+    """Return three masks while the prompt is a single point, which may be ambiguous."""
     @_builtins.property
     def image(self) -> Global___Image: ...
     def __init__(
@@ -1057,7 +1063,7 @@ class MovePoint(_message.Message):
     X_FIELD_NUMBER: _builtins.int
     Y_FIELD_NUMBER: _builtins.int
     index: _builtins.int
-    """Position of the point in the prompt, from 0."""
+    """Index of the point in the prompt, from 0."""
     x: _builtins.float
     y: _builtins.float
     def __init__(
@@ -1081,7 +1087,7 @@ class RemovePoint(_message.Message):
 
     INDEX_FIELD_NUMBER: _builtins.int
     index: _builtins.int
-    """Position of the point in the prompt, from 0."""
+    """Index of the point in the prompt, from 0."""
     def __init__(
         self,
         *,
@@ -1127,7 +1133,7 @@ Global___ClearPrompt: _TypeAlias = ClearPrompt  # noqa: Y015
 
 @_typing.final
 class Undo(_message.Message):
-    """Takes the last edit back; successive moves of one point, or changes of the box, are one edit."""
+    """Undoes the last edit. Successive moves of one point, or changes of the box, count as one edit."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1156,7 +1162,7 @@ class SegmentStreamRequest(_message.Message):
     CLEAR_PROMPT_FIELD_NUMBER: _builtins.int
     UNDO_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """The client's number of this message; rises."""
+    """The client's number of this message; must increase."""
     @_builtins.property
     def start_session(self) -> Global___StartSession: ...
     @_builtins.property
@@ -1167,7 +1173,7 @@ class SegmentStreamRequest(_message.Message):
     def remove_point(self) -> Global___RemovePoint: ...
     @_builtins.property
     def set_box(self) -> Global___Box:
-        """Sets the box, or changes it."""
+        """Sets or replaces the box."""
 
     @_builtins.property
     def remove_box(self) -> Global___RemoveBox: ...
@@ -1200,8 +1206,8 @@ Global___SegmentStreamRequest: _TypeAlias = SegmentStreamRequest  # noqa: Y015
 
 @_typing.final
 class SessionMasks(_message.Message):
-    """The masks of the prompt after an edit and all edits before it. An edit that follows before they are decoded cancels
-    them, so not every edit gets an answer; the last one does.
+    """The masks of the prompt after an edit and all edits before it. A further edit cancels the decode of the previous one,
+    so only the last edit is sure to get an answer.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1214,15 +1220,15 @@ class SessionMasks(_message.Message):
     ORIGINAL_SIZE_FIELD_NUMBER: _builtins.int
     DECODE_FIELD_NUMBER: _builtins.int
     undoable_edits: _builtins.int
-    """How many edits can be undone."""
+    """Number of edits that can be undone."""
     image_id: _builtins.str
     @_builtins.property
     def masks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Mask]:
-        """None while the prompt is empty."""
+        """Absent while the prompt is empty."""
 
     @_builtins.property
     def points(self) -> _containers.RepeatedCompositeFieldContainer[Global___Point]:
-        """The prompt as it is now, in the session's coordinate space."""
+        """The current prompt, in the session's coordinate space."""
 
     @_builtins.property
     def box(self) -> Global___Box: ...
@@ -1259,7 +1265,7 @@ class SegmentStreamResponse(_message.Message):
     MASKS_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """Of the last edit that the masks show, or of the refused message."""
+    """The last edit that the masks include, or the rejected message."""
     @_builtins.property
     def masks(self) -> Global___SessionMasks: ...
     @_builtins.property
@@ -1292,13 +1298,13 @@ class OneEuroFilter(_message.Message):
     D_CUTOFF_HERTZ_FIELD_NUMBER: _builtins.int
     DISABLED_FIELD_NUMBER: _builtins.int
     min_cutoff_hertz: _builtins.float
-    """Cutoff at rest: lower is smoother."""
+    """Cutoff frequency at rest: a lower value smooths more."""
     beta: _builtins.float
-    """How much the cutoff rises with speed: higher lags less. Hertz for each degree per second."""
+    """Increase of the cutoff with speed, in hertz per degree per second: a higher value reduces lag."""
     d_cutoff_hertz: _builtins.float
-    """Cutoff of the speed estimate."""
+    """Cutoff frequency of the speed estimate."""
     disabled: _builtins.bool
-    """Points pass as they are."""
+    """Disables smoothing."""
     def __init__(
         self,
         *,
@@ -1343,7 +1349,7 @@ Global___VelocityThreshold: _TypeAlias = VelocityThreshold  # noqa: Y015
 
 @_typing.final
 class DispersionThreshold(_message.Message):
-    """I-DT of Salvucci and Goldberg, ETRA 2000: samples that stay together are fixations."""
+    """I-DT of Salvucci and Goldberg, ETRA 2000: samples that stay close together are fixations."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1354,7 +1360,7 @@ class DispersionThreshold(_message.Message):
     pixels: _builtins.float
     @_builtins.property
     def min_duration(self) -> _duration_pb2.Duration:
-        """Shortest fixation; 100 ms where it is not given."""
+        """Duration of the shortest fixation; default 100 ms."""
 
     def __init__(
         self,
@@ -1375,7 +1381,7 @@ Global___DispersionThreshold: _TypeAlias = DispersionThreshold  # noqa: Y015
 
 @_typing.final
 class KeyframePolicy(_message.Message):
-    """When a frame is encoded, and so becomes the keyframe that stands for those after it. Zero means the default."""
+    """Conditions for encoding a frame, which then becomes the keyframe for the frames after it. Zero means the default."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1384,11 +1390,11 @@ class KeyframePolicy(_message.Message):
     MAX_AGE_FIELD_NUMBER: _builtins.int
     MAX_ENCODES_PER_SECOND_FIELD_NUMBER: _builtins.int
     max_scene_change: _builtins.float
-    """Mean brightness difference to the keyframe, from 0 to 1, from which on the scene has changed."""
+    """Mean brightness difference to the keyframe, from 0 to 1, from which on the scene counts as changed."""
     max_motion: _builtins.float
     """Mean shift of the frame's corners since the keyframe, in frame diagonals."""
     max_encodes_per_second: _builtins.float
-    """The server's own limit holds where it is lower."""
+    """Limited by the server's own rate limit."""
     @_builtins.property
     def max_age(self) -> _duration_pb2.Duration: ...
     def __init__(
@@ -1409,8 +1415,8 @@ Global___KeyframePolicy: _TypeAlias = KeyframePolicy  # noqa: Y015
 
 @_typing.final
 class GazeConfig(_message.Message):
-    """First message of a gaze stream, which ends with INVALID_ARGUMENT where it is missing or wrong. Sent again it gets a
-    MessageError, and the first one stays; so does an empty message.
+    """First message of a gaze stream. If it is missing or invalid, the stream ends with INVALID_ARGUMENT. A second one, or
+    an empty message, gets a MessageError, and the first configuration stays in effect.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1426,14 +1432,14 @@ class GazeConfig(_message.Message):
     MAX_MASK_SIDE_FIELD_NUMBER: _builtins.int
     KEYFRAMES_FIELD_NUMBER: _builtins.int
     coordinate_space: Global___CoordinateSpace.ValueType
-    """Of gaze points and the `bbox` of masks."""
+    """Applies to gaze points and to the `bbox` of masks."""
     field_of_view_degrees: _builtins.float
-    """Horizontal angle that a frame spans; 60 degrees where it is not given."""
+    """Horizontal field of view of a frame; default 60 degrees."""
     min_confidence: _builtins.float
-    """Samples of lower confidence count as invalid."""
+    """Samples with a lower confidence count as invalid."""
     mask_format: Global___MaskFormat.ValueType
     max_mask_side: _builtins.int
-    """Masks are returned scaled down to this longest side; 0 leaves them at the frame's size."""
+    """Masks are scaled down to this longest side in pixels; 0 keeps the frame's size."""
     @_builtins.property
     def filter(self) -> Global___OneEuroFilter: ...
     @_builtins.property
@@ -1442,7 +1448,7 @@ class GazeConfig(_message.Message):
     def dispersion_threshold(self) -> Global___DispersionThreshold: ...
     @_builtins.property
     def hold(self) -> _duration_pb2.Duration:
-        """How long invalid samples hold the object before it is released; 300 ms where it is not given."""
+        """How long the object is held while samples are invalid; default 300 ms."""
 
     @_builtins.property
     def keyframes(self) -> Global___KeyframePolicy: ...
@@ -1472,7 +1478,7 @@ Global___GazeConfig: _TypeAlias = GazeConfig  # noqa: Y015
 
 @_typing.final
 class GazeFrame(_message.Message):
-    """One frame of the camera. All frames of a stream have one size."""
+    """One camera frame. All frames of a stream have the same size."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1480,14 +1486,14 @@ class GazeFrame(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     REFERENCE_HOMOGRAPHY_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """The client's number of the frame; rises."""
+    """The client's number of the frame; must increase."""
     @_builtins.property
     def image(self) -> Global___Image: ...
     @_builtins.property
     def reference_homography(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Where the camera's pose is known: nine numbers, row-major, that map this frame's pixels (x, y, 1) to a plane of the
-        client's choice that stays fixed during the stream (the first frame, say). Without, the server estimates the motion
-        from the frames.
+        """Set if the camera's pose is known: nine numbers, row-major, that map this frame's pixels (x, y, 1) to a plane that
+        the client chooses and that stays fixed during the stream (for example, the first frame). Without it, the server
+        estimates the motion from the frames.
         """
 
     def __init__(
@@ -1507,7 +1513,7 @@ Global___GazeFrame: _TypeAlias = GazeFrame  # noqa: Y015
 
 @_typing.final
 class GazeSample(_message.Message):
-    """Where the person looks, on the last frame sent."""
+    """A gaze sample: where the person looks, on the last frame sent."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1518,18 +1524,18 @@ class GazeSample(_message.Message):
     VALID_FIELD_NUMBER: _builtins.int
     CONFIDENCE_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """The client's number of the sample; comes back."""
+    """The client's number of the sample, returned in the answer."""
     timestamp_nanoseconds: _builtins.int
-    """The device's clock; rises. A sample up to 0.1 s older than the last one is refused. If it is older still, the clock was
-    set back: time starts again with this sample, and the object stays.
+    """Time on the device's clock; must increase. A sample up to 0.1 s older than the last one is rejected. If it is older
+    than that, the clock was set back: the server restarts its clock at this sample and keeps the object.
     """
     x: _builtins.float
-    """May lie outside the frame. Not read if `valid` is false."""
+    """May lie outside the frame. Ignored if `valid` is false."""
     y: _builtins.float
     valid: _builtins.bool
     """False while the eyes are closed or not tracked."""
     confidence: _builtins.float
-    """From 0 to 1, where the tracker tells; counts as 1 where it does not. Not read if `valid` is false."""
+    """Tracker's confidence from 0 to 1; 1 if absent. Ignored if `valid` is false."""
     def __init__(
         self,
         *,
@@ -1596,15 +1602,15 @@ class GazeCounts(_message.Message):
     KEYFRAMES_FIELD_NUMBER: _builtins.int
     samples: _builtins.int
     samples_dropped: _builtins.int
-    """Samples that a newer one overtook while they waited."""
+    """Samples replaced by a newer one while they waited."""
     samples_skipped: _builtins.int
     """Samples answered without decoding."""
     samples_refused: _builtins.int
-    """Samples refused with an error."""
+    """Samples rejected with an error."""
     decodes: _builtins.int
     frames: _builtins.int
     frames_dropped: _builtins.int
-    """Frames that a newer one overtook while they waited."""
+    """Frames replaced by a newer one while they waited."""
     keyframes: _builtins.int
     """Frames that became keyframes."""
     def __init__(
@@ -1645,31 +1651,31 @@ class GazeAnswer(_message.Message):
     DECODE_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """The sample's own."""
+    """The sample's own values."""
     timestamp_nanoseconds: _builtins.int
     state: Global___GazeState.ValueType
     object_id: _builtins.int
-    """Rises with each object looked at; 0 for none."""
+    """Increases with each new object; 0 for none."""
     x: _builtins.float
-    """The filtered gaze, for valid samples."""
+    """The filtered gaze point, for valid samples."""
     y: _builtins.float
     frame_sequence: _builtins.int
-    """The frame that mask and gaze lie on."""
+    """The frame to which mask and gaze refer."""
     keyframe_sequence: _builtins.int
-    """The encoded frame that stands for it."""
+    """The keyframe of that frame."""
     keyframe_pending: _builtins.bool
-    """A newer frame is being encoded; until it is ready the old keyframe serves."""
+    """A newer frame is being encoded. The old keyframe is used until it is ready."""
     @_builtins.property
     def mask(self) -> Global___Mask:
-        """In the pixels of `frame_sequence`, scaled down to `max_mask_side`. Sent when it differs from the one sent last:
-        decoded anew, or moved with the frame.
+        """In pixels of `frame_sequence`, scaled down to `max_mask_side`. Sent only if it differs from the last mask sent,
+        because it was decoded anew or moved with the frame.
         """
 
     @_builtins.property
     def counts(self) -> Global___GazeCounts: ...
     @_builtins.property
     def decode(self) -> _duration_pb2.Duration:
-        """In the server: of the decoder, and from the arrival of the sample to the answer."""
+        """Server-side times: of the decoder, and from the arrival of the sample to the answer."""
 
     @_builtins.property
     def total(self) -> _duration_pb2.Duration: ...
@@ -1733,7 +1739,7 @@ class TrackedPrompt(_message.Message):
     OBJECT_ID_FIELD_NUMBER: _builtins.int
     PROMPT_FIELD_NUMBER: _builtins.int
     object_id: _builtins.int
-    """The client's number of the object; not 0."""
+    """The object id that the client chose; not 0."""
     @_builtins.property
     def prompt(self) -> Global___Prompt: ...
     def __init__(
@@ -1761,22 +1767,22 @@ class TrackObjectsRequest(_message.Message):
     COORDINATE_SPACE_FIELD_NUMBER: _builtins.int
     MASK_FORMAT_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """The client's number of the frame; rises."""
+    """The client's number of the frame; must increase."""
     coordinate_space: Global___CoordinateSpace.ValueType
-    """Of the prompts, and of the `bbox` of this frame's masks."""
+    """Applies to the prompts, and to the `bbox` of this frame's masks."""
     mask_format: Global___MaskFormat.ValueType
     @_builtins.property
     def frame(self) -> Global___Image:
-        """All frames of a stream have one size."""
+        """All frames of a stream have the same size."""
 
     @_builtins.property
     def prompts(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrackedPrompt]:
-        """Objects that start on this frame, or start anew on it. The first frame has at least one."""
+        """Objects that start or restart on this frame. The first frame has at least one."""
 
     @_builtins.property
     def removed_object_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Objects that are followed no longer. Once the last one is removed, frames are answered without objects, and not encoded,
-        until a prompt starts another.
+        """Objects to stop tracking. After the last one is removed, frames are answered without objects and not encoded, until
+        a prompt starts another.
         """
 
     def __init__(
@@ -1811,7 +1817,7 @@ class TrackedObject(_message.Message):
     """IoU with the object's last mask, at low resolution."""
     @_builtins.property
     def mask(self) -> Global___Mask:
-        """Absent while lost."""
+        """Absent while the object is lost."""
 
     def __init__(
         self,
@@ -1841,7 +1847,7 @@ class TrackedFrame(_message.Message):
     image_id: _builtins.str
     @_builtins.property
     def objects(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrackedObject]:
-        """In the order in which the objects were started."""
+        """Sorted by the order in which the objects were started."""
 
     @_builtins.property
     def timings(self) -> Global___Timings: ...
@@ -1891,7 +1897,7 @@ Global___TrackObjectsResponse: _TypeAlias = TrackObjectsResponse  # noqa: Y015
 
 @_typing.final
 class GenerateMasksRequest(_message.Message):
-    """Parameters have the names, meanings and defaults of SAM's `SamAutomaticMaskGenerator`; so have the masks."""
+    """Parameters and masks have the names, meanings and defaults of SAM's `SamAutomaticMaskGenerator`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1909,32 +1915,34 @@ class GenerateMasksRequest(_message.Message):
     MIN_MASK_REGION_AREA_FIELD_NUMBER: _builtins.int
     MASK_FORMAT_FIELD_NUMBER: _builtins.int
     points_per_side: _builtins.int
-    """Of the grid over the whole image. Default 32, at most 64."""
+    """Points per side of the grid over the whole image. Default 32, at most 64."""
     points_per_batch: _builtins.int
-    """How many points are decoded at a time. Default 64, at most 64."""
+    """Number of points decoded at a time. Default 64, at most 64."""
     pred_iou_thresh: _builtins.float
     """Masks whose iou_prediction is not above it are dropped; 0 keeps all. The default is the model's; SAM's is 0.88."""
     stability_score_thresh: _builtins.float
     """Masks whose stability_score is below it are dropped; 0 keeps all. The default is the model's; SAM's is 0.95."""
     stability_score_offset: _builtins.float
-    """How far, in logits, the mask's threshold is moved either way for the stability score. Default 1."""
+    """Shift of the mask's threshold in both directions, in logits, for the stability score. Default 1."""
     box_nms_thresh: _builtins.float
     """Box IoU above which two masks of one crop are duplicates. Default 0.7."""
     crop_n_layers: _builtins.int
-    """Layers of crops beside the whole image: layer i has 4^i, each encoded as an image of its own. Default 0, at most 3."""
+    """Layers of crops in addition to the whole image: layer i has 4^i crops, each encoded as a separate image. Default 0,
+    at most 3.
+    """
     crop_nms_thresh: _builtins.float
-    """Box IoU above which masks of different crops are duplicates; that of the smaller crop stays. Default 0.7."""
+    """Box IoU above which masks of different crops are duplicates; the one of the smaller crop is kept. Default 0.7."""
     crop_overlap_ratio: _builtins.float
-    """Share of the image's shorter side that neighbours of the first crop layer have in common. Default 512/1500."""
+    """Overlap of neighbours in the first crop layer, as a share of the image's shorter side. Default 512/1500."""
     crop_n_points_downscale_factor: _builtins.int
-    """points_per_side is divided by it once for each layer. Default 1."""
+    """points_per_side is divided by this factor once per layer. Default 1."""
     min_mask_region_area: _builtins.int
-    """Holes and separate regions of fewer pixels are removed; 0 leaves them. Default 0."""
+    """Holes and separate regions with fewer pixels are removed; 0 keeps all. Default 0."""
     mask_format: Global___MaskFormat.ValueType
-    """Any form but the logits."""
+    """Any format except logits."""
     @_builtins.property
     def image(self) -> Global___Image:
-        """Where crops are asked for, send the image itself: an id gets NOT_FOUND as soon as a crop's embedding is not cached."""
+        """With crops, send the image itself: a request by id gets NOT_FOUND if a crop's embedding is not cached."""
 
     def __init__(
         self,
@@ -2008,10 +2016,10 @@ Global___GenerateMasksRequest: _TypeAlias = GenerateMasksRequest  # noqa: Y015
 class GenerateMasksResponse(_message.Message):
     """First `started`, then `progress` after each batch of points, `mask` as masks are accepted, and `finished` at the end.
 
-    Whether a mask is a duplicate is known once its crop has been searched. So the masks come crop by crop, the smallest
-    crops first: without crop layers all of them come after the last point. With min_mask_region_area, masks that lost a
-    region or a hole come last. Nothing is computed ahead of a client that does not read, and after 30 seconds (the server's
-    setting) of not reading the call ends with DEADLINE_EXCEEDED.
+    Duplicates are known once a crop has been searched. Masks are therefore sent crop by crop, the smallest crops first;
+    without crop layers, all masks follow the last point. With min_mask_region_area, masks that lost a region or a hole
+    are sent last. The server does not work ahead of a client that does not read. If the client reads nothing for 30
+    seconds (a setting of the server), the call ends with DEADLINE_EXCEEDED.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -2057,10 +2065,10 @@ class GenerationStarted(_message.Message):
     CACHED_FIELD_NUMBER: _builtins.int
     image_id: _builtins.str
     points_total: _builtins.int
-    """Points that will be asked, over all crops."""
+    """Total number of points, over all crops."""
     embedding_source: Global___EmbeddingSource.ValueType
     cached: _builtins.bool
-    """True unless this request had the whole image encoded."""
+    """False if the whole image was encoded for this request."""
     @_builtins.property
     def original_size(self) -> Global___Size: ...
     def __init__(
@@ -2113,7 +2121,7 @@ class GeneratedMask(_message.Message):
     def mask(self) -> Global___Mask: ...
     @_builtins.property
     def point(self) -> Global___Point:
-        """The click that gave it."""
+        """The grid point that gave the mask."""
 
     @_builtins.property
     def crop_box(self) -> Global___Box:
@@ -2143,7 +2151,7 @@ class GenerationFinished(_message.Message):
     mask_count: _builtins.int
     @_builtins.property
     def timings(self) -> Global___Timings:
-        """Crops included."""
+        """Includes crops."""
 
     def __init__(
         self,
@@ -2191,10 +2199,10 @@ class DetectEdgesResponse(_message.Message):
     TIMINGS_FIELD_NUMBER: _builtins.int
     image_id: _builtins.str
     png: _builtins.bytes
-    """An 8-bit greyscale PNG of the original size: 0 where there is no edge, 255 on the strongest."""
+    """An 8-bit greyscale PNG of the original size: 0 for no edge, 255 for the strongest edge."""
     embedding_source: Global___EmbeddingSource.ValueType
     cached: _builtins.bool
-    """True unless this request had the image encoded."""
+    """False if the image was encoded for this request."""
     @_builtins.property
     def original_size(self) -> Global___Size: ...
     @_builtins.property

@@ -26,11 +26,11 @@ if _version_not_supported:
 
 
 class SegmentationServiceStub:
-    """Promptable segmentation: an image is encoded once, every prompt on it costs a light decoder.
+    """Promptable segmentation. An image is encoded once, and every prompt on it runs only the lightweight decoder.
 
     Coordinates are pixels of the original image after EXIF orientation: (x, y), origin at the top left corner of the
-    top left pixel. Sizes are (height, width). A request may carry the metadata `samserve-tenant`; tenants never see
-    each other's embeddings, so an image_id is known only to the tenant that sent the image.
+    top left pixel. Sizes are (height, width). A request may carry the metadata `samserve-tenant`. Tenants have separate
+    caches, so an image_id is known only to the tenant that sent the image.
 
     Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field by its path in the request, NOT_FOUND for an
     image_id that is not cached (send the bytes), RESOURCE_EXHAUSTED and UNAVAILABLE with google.rpc.RetryInfo.
@@ -90,25 +90,25 @@ class SegmentationServiceStub:
 
 
 class SegmentationServiceServicer:
-    """Promptable segmentation: an image is encoded once, every prompt on it costs a light decoder.
+    """Promptable segmentation. An image is encoded once, and every prompt on it runs only the lightweight decoder.
 
     Coordinates are pixels of the original image after EXIF orientation: (x, y), origin at the top left corner of the
-    top left pixel. Sizes are (height, width). A request may carry the metadata `samserve-tenant`; tenants never see
-    each other's embeddings, so an image_id is known only to the tenant that sent the image.
+    top left pixel. Sizes are (height, width). A request may carry the metadata `samserve-tenant`. Tenants have separate
+    caches, so an image_id is known only to the tenant that sent the image.
 
     Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field by its path in the request, NOT_FOUND for an
     image_id that is not cached (send the bytes), RESOURCE_EXHAUSTED and UNAVAILABLE with google.rpc.RetryInfo.
     """
 
     def EmbedImage(self, request, context):
-        """Encodes an image ahead of its first prompt.
+        """Encodes an image in advance, so that its first prompt finds the embedding cached.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetEmbedding(self, request, context):
-        """Returns the embedding itself, for decoders that run elsewhere.
+        """Returns the embedding of an image, for running a decoder elsewhere.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,42 +122,43 @@ class SegmentationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SegmentStream(self, request_iterator, context):
-        """An interactive session on one image: edits of a prompt in, refined masks out.
+        """An interactive session on one image: the client edits a prompt, the server returns refined masks.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SegmentGaze(self, request_iterator, context):
-        """Frames and gaze samples in; the mask of what is looked at out, latest sample wins.
+        """Streams frames and gaze samples, and returns the mask of the object that the person looks at. A newer sample
+        replaces a waiting one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GenerateMasks(self, request, context):
-        """Finds the masks of everything in an image: SAM's automatic mask generator, as a stream.
+        """Generates masks for everything in an image, as SAM's automatic mask generator does, as a stream.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DetectEdges(self, request, context):
-        """Finds the edges in an image, from the masks of a grid of points.
+        """Detects the edges in an image, from the masks of a grid of points.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def TrackObjects(self, request_iterator, context):
-        """Follows objects through the frames of a video.
+        """Tracks objects through the frames of a video.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetServerInfo(self, request, context):
-        """Tells which model is served and what the limits are.
+        """Returns the served model and the server's limits.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -220,11 +221,11 @@ def add_SegmentationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SegmentationService:
-    """Promptable segmentation: an image is encoded once, every prompt on it costs a light decoder.
+    """Promptable segmentation. An image is encoded once, and every prompt on it runs only the lightweight decoder.
 
     Coordinates are pixels of the original image after EXIF orientation: (x, y), origin at the top left corner of the
-    top left pixel. Sizes are (height, width). A request may carry the metadata `samserve-tenant`; tenants never see
-    each other's embeddings, so an image_id is known only to the tenant that sent the image.
+    top left pixel. Sizes are (height, width). A request may carry the metadata `samserve-tenant`. Tenants have separate
+    caches, so an image_id is known only to the tenant that sent the image.
 
     Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field by its path in the request, NOT_FOUND for an
     image_id that is not cached (send the bytes), RESOURCE_EXHAUSTED and UNAVAILABLE with google.rpc.RetryInfo.

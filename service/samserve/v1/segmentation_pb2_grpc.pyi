@@ -27,11 +27,11 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SegmentationServiceStub:
-    """Promptable segmentation: an image is encoded once, every prompt on it costs a light decoder.
+    """Promptable segmentation. An image is encoded once, and every prompt on it runs only the lightweight decoder.
 
     Coordinates are pixels of the original image after EXIF orientation: (x, y), origin at the top left corner of the
-    top left pixel. Sizes are (height, width). A request may carry the metadata `samserve-tenant`; tenants never see
-    each other's embeddings, so an image_id is known only to the tenant that sent the image.
+    top left pixel. Sizes are (height, width). A request may carry the metadata `samserve-tenant`. Tenants have separate
+    caches, so an image_id is known only to the tenant that sent the image.
 
     Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field by its path in the request, NOT_FOUND for an
     image_id that is not cached (send the bytes), RESOURCE_EXHAUSTED and UNAVAILABLE with google.rpc.RetryInfo.
@@ -42,31 +42,33 @@ class SegmentationServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SegmentationServiceAsyncStub: ...
     EmbedImage: _grpc.UnaryUnaryMultiCallable[_segmentation_pb2.EmbedImageRequest, _segmentation_pb2.EmbedImageResponse]
-    """Encodes an image ahead of its first prompt."""
+    """Encodes an image in advance, so that its first prompt finds the embedding cached."""
     GetEmbedding: _grpc.UnaryUnaryMultiCallable[_segmentation_pb2.GetEmbeddingRequest, _segmentation_pb2.GetEmbeddingResponse]
-    """Returns the embedding itself, for decoders that run elsewhere."""
+    """Returns the embedding of an image, for running a decoder elsewhere."""
     Segment: _grpc.UnaryUnaryMultiCallable[_segmentation_pb2.SegmentRequest, _segmentation_pb2.SegmentResponse]
     """Segments one image with one or many prompts."""
     SegmentStream: _grpc.StreamStreamMultiCallable[_segmentation_pb2.SegmentStreamRequest, _segmentation_pb2.SegmentStreamResponse]
-    """An interactive session on one image: edits of a prompt in, refined masks out."""
+    """An interactive session on one image: the client edits a prompt, the server returns refined masks."""
     SegmentGaze: _grpc.StreamStreamMultiCallable[_segmentation_pb2.SegmentGazeRequest, _segmentation_pb2.SegmentGazeResponse]
-    """Frames and gaze samples in; the mask of what is looked at out, latest sample wins."""
+    """Streams frames and gaze samples, and returns the mask of the object that the person looks at. A newer sample
+    replaces a waiting one.
+    """
     GenerateMasks: _grpc.UnaryStreamMultiCallable[_segmentation_pb2.GenerateMasksRequest, _segmentation_pb2.GenerateMasksResponse]
-    """Finds the masks of everything in an image: SAM's automatic mask generator, as a stream."""
+    """Generates masks for everything in an image, as SAM's automatic mask generator does, as a stream."""
     DetectEdges: _grpc.UnaryUnaryMultiCallable[_segmentation_pb2.DetectEdgesRequest, _segmentation_pb2.DetectEdgesResponse]
-    """Finds the edges in an image, from the masks of a grid of points."""
+    """Detects the edges in an image, from the masks of a grid of points."""
     TrackObjects: _grpc.StreamStreamMultiCallable[_segmentation_pb2.TrackObjectsRequest, _segmentation_pb2.TrackObjectsResponse]
-    """Follows objects through the frames of a video."""
+    """Tracks objects through the frames of a video."""
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_segmentation_pb2.GetServerInfoRequest, _segmentation_pb2.GetServerInfoResponse]
-    """Tells which model is served and what the limits are."""
+    """Returns the served model and the server's limits."""
 
 @_typing.type_check_only
 class SegmentationServiceAsyncStub(SegmentationServiceStub):
-    """Promptable segmentation: an image is encoded once, every prompt on it costs a light decoder.
+    """Promptable segmentation. An image is encoded once, and every prompt on it runs only the lightweight decoder.
 
     Coordinates are pixels of the original image after EXIF orientation: (x, y), origin at the top left corner of the
-    top left pixel. Sizes are (height, width). A request may carry the metadata `samserve-tenant`; tenants never see
-    each other's embeddings, so an image_id is known only to the tenant that sent the image.
+    top left pixel. Sizes are (height, width). A request may carry the metadata `samserve-tenant`. Tenants have separate
+    caches, so an image_id is known only to the tenant that sent the image.
 
     Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field by its path in the request, NOT_FOUND for an
     image_id that is not cached (send the bytes), RESOURCE_EXHAUSTED and UNAVAILABLE with google.rpc.RetryInfo.
@@ -74,30 +76,32 @@ class SegmentationServiceAsyncStub(SegmentationServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     EmbedImage: _aio.UnaryUnaryMultiCallable[_segmentation_pb2.EmbedImageRequest, _segmentation_pb2.EmbedImageResponse]  # type: ignore[assignment]
-    """Encodes an image ahead of its first prompt."""
+    """Encodes an image in advance, so that its first prompt finds the embedding cached."""
     GetEmbedding: _aio.UnaryUnaryMultiCallable[_segmentation_pb2.GetEmbeddingRequest, _segmentation_pb2.GetEmbeddingResponse]  # type: ignore[assignment]
-    """Returns the embedding itself, for decoders that run elsewhere."""
+    """Returns the embedding of an image, for running a decoder elsewhere."""
     Segment: _aio.UnaryUnaryMultiCallable[_segmentation_pb2.SegmentRequest, _segmentation_pb2.SegmentResponse]  # type: ignore[assignment]
     """Segments one image with one or many prompts."""
     SegmentStream: _aio.StreamStreamMultiCallable[_segmentation_pb2.SegmentStreamRequest, _segmentation_pb2.SegmentStreamResponse]  # type: ignore[assignment]
-    """An interactive session on one image: edits of a prompt in, refined masks out."""
+    """An interactive session on one image: the client edits a prompt, the server returns refined masks."""
     SegmentGaze: _aio.StreamStreamMultiCallable[_segmentation_pb2.SegmentGazeRequest, _segmentation_pb2.SegmentGazeResponse]  # type: ignore[assignment]
-    """Frames and gaze samples in; the mask of what is looked at out, latest sample wins."""
+    """Streams frames and gaze samples, and returns the mask of the object that the person looks at. A newer sample
+    replaces a waiting one.
+    """
     GenerateMasks: _aio.UnaryStreamMultiCallable[_segmentation_pb2.GenerateMasksRequest, _segmentation_pb2.GenerateMasksResponse]  # type: ignore[assignment]
-    """Finds the masks of everything in an image: SAM's automatic mask generator, as a stream."""
+    """Generates masks for everything in an image, as SAM's automatic mask generator does, as a stream."""
     DetectEdges: _aio.UnaryUnaryMultiCallable[_segmentation_pb2.DetectEdgesRequest, _segmentation_pb2.DetectEdgesResponse]  # type: ignore[assignment]
-    """Finds the edges in an image, from the masks of a grid of points."""
+    """Detects the edges in an image, from the masks of a grid of points."""
     TrackObjects: _aio.StreamStreamMultiCallable[_segmentation_pb2.TrackObjectsRequest, _segmentation_pb2.TrackObjectsResponse]  # type: ignore[assignment]
-    """Follows objects through the frames of a video."""
+    """Tracks objects through the frames of a video."""
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_segmentation_pb2.GetServerInfoRequest, _segmentation_pb2.GetServerInfoResponse]  # type: ignore[assignment]
-    """Tells which model is served and what the limits are."""
+    """Returns the served model and the server's limits."""
 
 class SegmentationServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Promptable segmentation: an image is encoded once, every prompt on it costs a light decoder.
+    """Promptable segmentation. An image is encoded once, and every prompt on it runs only the lightweight decoder.
 
     Coordinates are pixels of the original image after EXIF orientation: (x, y), origin at the top left corner of the
-    top left pixel. Sizes are (height, width). A request may carry the metadata `samserve-tenant`; tenants never see
-    each other's embeddings, so an image_id is known only to the tenant that sent the image.
+    top left pixel. Sizes are (height, width). A request may carry the metadata `samserve-tenant`. Tenants have separate
+    caches, so an image_id is known only to the tenant that sent the image.
 
     Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field by its path in the request, NOT_FOUND for an
     image_id that is not cached (send the bytes), RESOURCE_EXHAUSTED and UNAVAILABLE with google.rpc.RetryInfo.
@@ -109,7 +113,7 @@ class SegmentationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _segmentation_pb2.EmbedImageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_segmentation_pb2.EmbedImageResponse, _abc.Awaitable[_segmentation_pb2.EmbedImageResponse]]:
-        """Encodes an image ahead of its first prompt."""
+        """Encodes an image in advance, so that its first prompt finds the embedding cached."""
 
     @_abc_1.abstractmethod
     def GetEmbedding(
@@ -117,7 +121,7 @@ class SegmentationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _segmentation_pb2.GetEmbeddingRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_segmentation_pb2.GetEmbeddingResponse, _abc.Awaitable[_segmentation_pb2.GetEmbeddingResponse]]:
-        """Returns the embedding itself, for decoders that run elsewhere."""
+        """Returns the embedding of an image, for running a decoder elsewhere."""
 
     @_abc_1.abstractmethod
     def Segment(
@@ -133,7 +137,7 @@ class SegmentationServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_segmentation_pb2.SegmentStreamRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_segmentation_pb2.SegmentStreamResponse], _abc.AsyncIterator[_segmentation_pb2.SegmentStreamResponse]]:
-        """An interactive session on one image: edits of a prompt in, refined masks out."""
+        """An interactive session on one image: the client edits a prompt, the server returns refined masks."""
 
     @_abc_1.abstractmethod
     def SegmentGaze(
@@ -141,7 +145,9 @@ class SegmentationServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_segmentation_pb2.SegmentGazeRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_segmentation_pb2.SegmentGazeResponse], _abc.AsyncIterator[_segmentation_pb2.SegmentGazeResponse]]:
-        """Frames and gaze samples in; the mask of what is looked at out, latest sample wins."""
+        """Streams frames and gaze samples, and returns the mask of the object that the person looks at. A newer sample
+        replaces a waiting one.
+        """
 
     @_abc_1.abstractmethod
     def GenerateMasks(
@@ -149,7 +155,7 @@ class SegmentationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _segmentation_pb2.GenerateMasksRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_segmentation_pb2.GenerateMasksResponse], _abc.AsyncIterator[_segmentation_pb2.GenerateMasksResponse]]:
-        """Finds the masks of everything in an image: SAM's automatic mask generator, as a stream."""
+        """Generates masks for everything in an image, as SAM's automatic mask generator does, as a stream."""
 
     @_abc_1.abstractmethod
     def DetectEdges(
@@ -157,7 +163,7 @@ class SegmentationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _segmentation_pb2.DetectEdgesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_segmentation_pb2.DetectEdgesResponse, _abc.Awaitable[_segmentation_pb2.DetectEdgesResponse]]:
-        """Finds the edges in an image, from the masks of a grid of points."""
+        """Detects the edges in an image, from the masks of a grid of points."""
 
     @_abc_1.abstractmethod
     def TrackObjects(
@@ -165,7 +171,7 @@ class SegmentationServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_segmentation_pb2.TrackObjectsRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_segmentation_pb2.TrackObjectsResponse], _abc.AsyncIterator[_segmentation_pb2.TrackObjectsResponse]]:
-        """Follows objects through the frames of a video."""
+        """Tracks objects through the frames of a video."""
 
     @_abc_1.abstractmethod
     def GetServerInfo(
@@ -173,6 +179,6 @@ class SegmentationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _segmentation_pb2.GetServerInfoRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_segmentation_pb2.GetServerInfoResponse, _abc.Awaitable[_segmentation_pb2.GetServerInfoResponse]]:
-        """Tells which model is served and what the limits are."""
+        """Returns the served model and the server's limits."""
 
 def add_SegmentationServiceServicer_to_server(servicer: SegmentationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

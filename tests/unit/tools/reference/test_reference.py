@@ -25,7 +25,7 @@ def test_every_rpc_message_and_field_is_on_the_pages() -> None:
 
 def test_comments_of_the_proto_are_kept() -> None:
     texts = proto.pages()
-    assert "All frames of a stream have one size." in texts["proto-gaze.md"]
+    assert "All frames of a stream have the same size." in texts["proto-gaze.md"]
     assert "`sha256:<64 hex digits>` of the encoded file" in texts["proto.md"]
 
 
