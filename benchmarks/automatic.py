@@ -102,7 +102,8 @@ async def main() -> None:
     meta = MetaGenerator(arguments.repository, **parameters)
     settings = Settings(port=0, model_repository=arguments.repository)
     async with gateway(settings) as running, AsyncClient(running.address) as client:
-        print("| photo | samserve | Meta's | ratio | masks | Meta's | the same |\n|---|---|---|---|---|---|---|")
+        print("| photo | samserve | Meta's | ratio | samserve's masks | Meta's masks | in both |")
+        print("|---|---|---|---|---|---|---|")
         for side in LONGEST_SIDES:
             scale = side / max(photo.size)
             scaled = photo.resize((round(photo.width * scale), round(photo.height * scale)))

@@ -277,12 +277,16 @@ def main() -> None:
     parser.add_argument("--prompts-per-image", type=float, default=8)
     parser.add_argument("--gaze-streams", type=float, default=0)
     parser.add_argument("--peak-to-mean", type=float, default=Demand.peak_to_mean)
-    parser.add_argument("--catalogue", type=float, default=0, help="images turned to at all; as many as a day's visits")
-    parser.add_argument("--cached-share", type=float, default=Demand.cached_share, help="of the catalogue, in Redis")
+    parser.add_argument(
+        "--catalogue", type=float, default=0, help="number of different images (default: visits per day)"
+    )
+    parser.add_argument(
+        "--cached-share", type=float, default=Demand.cached_share, help="share of the images that Redis holds"
+    )
     parser.add_argument("--zipf", type=float, default=Demand.zipf)
-    parser.add_argument("--encode-ms", type=float, default=1000 * Costs.encode, help="of a GPU, for one image")
-    parser.add_argument("--decode-ms", type=float, default=1000 * Costs.decode, help="of a GPU, for one prompt")
-    parser.add_argument("--fp32-embeddings", action="store_true", help="4 MiB each instead of 2")
+    parser.add_argument("--encode-ms", type=float, default=1000 * Costs.encode, help="GPU time for one image")
+    parser.add_argument("--decode-ms", type=float, default=1000 * Costs.decode, help="GPU time for one prompt")
+    parser.add_argument("--fp32-embeddings", action="store_true", help="embeddings of 4 MiB instead of 2 MiB")
     parser.add_argument("--plots", type=Path, help="folder for capacity-hits.png and capacity-machines.png")
     options = parser.parse_args()
     costs = Costs(

@@ -174,7 +174,7 @@ def main() -> None:
         ("bundled encoder on the CPU", encode),
         ("bundled decoder on the CPU, one prompt", decode_one),
     ]
-    print("| step | processor time |\n|---|---|")
+    print("| step | CPU time |\n|---|---|")
     for name, seconds in rows:
         print(f"| {name} | {1000 * seconds:.2f} ms |")
     print(f"\nAn embedding of SAM's size as stored: {nbytes / MIB:.4f} MiB. Gaze: {decodes:.1f} decodes a second.")

@@ -191,7 +191,7 @@ def text(value: float, unit: str) -> str:
             return f"{value:.3g}/s"
         case "short" | "none":
             return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
-    raise ValueError(f"no panel had the unit {unit} before: say here how it is written")
+    raise ValueError(f"unknown unit {unit}; add its format to this function")
 
 
 def _legend(template: str, labels: dict[str, str]) -> str:
@@ -202,8 +202,10 @@ def main() -> None:
     """Query Prometheus and draw."""
     parser = argparse.ArgumentParser(description="The dashboard's panels as a picture, from a Prometheus's data.")
     parser.add_argument("--prometheus", default="http://127.0.0.1:9090", metavar="URL")
-    parser.add_argument("--minutes", type=float, default=5.0, help="time shown")
-    parser.add_argument("--until", type=float, default=time.time(), metavar="UNIX_SECONDS", help="its end; now")
+    parser.add_argument("--minutes", type=float, default=5.0, help="length of the time range")
+    parser.add_argument(
+        "--until", type=float, default=time.time(), metavar="UNIX_SECONDS", help="end of the time range (default: now)"
+    )
     parser.add_argument("--scrape-seconds", type=float, default=5.0, help="how often Prometheus reads its targets")
     parser.add_argument("--out", type=Path, default=Path("dashboard.png"))
     arguments = parser.parse_args()

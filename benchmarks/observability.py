@@ -107,7 +107,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=15)
     seconds = asyncio.run(compare(parser.parse_args().rounds))
     base = seconds[CONFIGURATIONS[0]]
-    print("| with | processor time of a call | ratio to metrics alone, median | quartiles |\n|---|---|---|---|")
+    print("| with | CPU time per call | ratio to metrics alone, median | quartiles |\n|---|---|---|---|")
     for name, measured in seconds.items():
         ratios = [one / other for one, other in zip(measured, base, strict=True)]
         low, middle, high = quartiles(ratios)

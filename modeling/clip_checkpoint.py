@@ -54,7 +54,7 @@ def load_clip(folder: Path) -> ClipCheckpoint:
     try:
         kind = json.loads((folder / _CONFIG_FILE).read_text()).get("model_type")
         if kind != CLIPConfig.model_type:
-            raise InvalidCheckpoint(f"{folder} holds a model of type {kind!r}, not a CLIP")
+            raise InvalidCheckpoint(f"{folder} contains a model of type {kind!r}, not CLIP")
         loaded: Any = CLIPModel.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype="float32", output_loading_info=True
         )
@@ -64,6 +64,6 @@ def load_clip(folder: Path) -> ClipCheckpoint:
     except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
         raise InvalidCheckpoint(f"{folder} cannot be read: {error}") from error
     if report["missing_keys"] or report["mismatched_keys"]:
-        raise InvalidCheckpoint(f"{folder} lacks weights of a CLIP: {sorted(report['missing_keys'])[:3]}")
+        raise InvalidCheckpoint(f"{folder} lacks weights of CLIP: {sorted(report['missing_keys'])[:3]}")
     mean, std = said.get("image_mean", OPENAI_CLIP_MEAN), said.get("image_std", OPENAI_CLIP_STD)
     return ClipCheckpoint(model.eval(), mean, std, folder / TOKENIZER_FILE)

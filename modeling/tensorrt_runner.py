@@ -43,7 +43,9 @@ def engine_runner(trt: ModuleType, path: Path) -> EngineRunner:
     runtime = trt.Runtime(log)
     engine = runtime.deserialize_cuda_engine(path.read_bytes())
     if engine is None:
-        raise EngineFailed(f"{path} does not load: it is of another version than {trt.__version__}, or another GPU")
+        raise EngineFailed(
+            f"{path} cannot be loaded: it was built by another version than {trt.__version__}, or for another GPU"
+        )
     context = engine.create_execution_context()
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]

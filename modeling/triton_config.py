@@ -228,7 +228,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         models = (*MODELS, *CLIP_MODELS) if has_clip else MODELS
         missing = [path for model in models if not (path := options.repository / model / "1" / graph).is_file()]
         if missing:
-            raise InvalidManifest(f"{missing[0]} is missing; make it with build_engines.py")
+            raise InvalidManifest(f"{missing[0]} is missing; build it with build_engines.py")
         if has_clip:
             write_clip_configs(options.repository, ClipManifest.read(options.repository), options.flavour)
     except InvalidManifest as error:

@@ -32,7 +32,7 @@ def load_cases(path: Path) -> ModuleType:
     """Import the evaluation protocol from its file."""
     spec = importlib.util.spec_from_file_location("cases", path)
     if spec is None or spec.loader is None:
-        raise ValueError(f"{path} is no Python module")
+        raise ValueError(f"{path} is not a Python module")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -102,9 +102,9 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--weights", type=Path, default=Path("runs/tiny.safetensors"))
     parser.add_argument("--image-size", type=int, default=IMAGE_SIZE)
-    parser.add_argument("--first", type=int, help="only the first so many images")
+    parser.add_argument("--first", type=int, help="evaluate only this many images")
     parser.add_argument("--baselines", action="store_true")
-    parser.add_argument("--calibration", type=Path, help="where to draw true IoUs by predicted ones (PNG)")
+    parser.add_argument("--calibration", type=Path, help="PNG file for a plot of true IoU by predicted IoU")
     arguments = parser.parse_args()
     protocol = load_cases(arguments.cases)
     predictor = Predictor.load(arguments.weights, arguments.image_size)

@@ -46,5 +46,5 @@ class MaskedImage:
             image = cv2.imdecode(stored["image"], cv2.IMREAD_COLOR_RGB)
             labels = cv2.imdecode(stored["labels"], cv2.IMREAD_UNCHANGED)
             if image is None or labels is None:
-                raise ValueError(f"{path} is damaged: make it again")
+                raise ValueError(f"{path} is corrupt; delete it and generate it again")
             return cls(image.astype(np.uint8), labels.astype(np.uint16), stored["members"], stored["weights"])

@@ -38,12 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description="The gateway and Triton on a GPU, end to end.", epilog="python -m benchmarks.gpu_triton --help"
     )
-    parser.add_argument("--out", type=Path, required=True, help="a file that lines of JSON are appended to")
-    parser.add_argument("--budget", type=float, required=True, help="seconds, for everything")
+    parser.add_argument("--out", type=Path, required=True, help="file to which JSON lines are appended")
+    parser.add_argument("--budget", type=float, required=True, help="time limit of the whole run in seconds")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--model", choices=("vit_h", "vit_l", "vit_b", "tiny"), default="vit_h")
-    parser.add_argument("--carry", type=Path, default=Path(".carry"), help="the folder of carried packages")
-    parser.add_argument("--part-seconds", type=float, default=8.0, help="seconds that each part times its calls for")
+    parser.add_argument("--carry", type=Path, default=Path(".carry"), help="folder of the collected packages")
+    parser.add_argument("--part-seconds", type=float, default=8.0, help="seconds of timed calls per part")
     options = parser.parse_args(arguments)
     deadline = time.monotonic() + options.budget
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def _prepare(carry: Path, folder: Path) -> tuple[list[str], dict[str, str]]:
     if not carry.is_dir():
         return [], dict(os.environ)
     if sys.version_info[:2] != CARRIED_PYTHON:
-        raise CarryInvalid(f"the packages in {carry} are for Python 3.12; name another folder by --carry")
+        raise CarryInvalid(f"the packages in {carry} are for Python 3.12; choose another folder with --carry")
     unpacked = unpack(carry, folder)
     path = [str(unpacked.site), *filter(None, [os.environ.get("PYTHONPATH")])]
     return ["--unpacked", str(folder)], {**os.environ, "PYTHONPATH": os.pathsep.join(path)}

@@ -137,7 +137,7 @@ class Parts:
             try:
                 await region.register(self._address)
                 if not np.allclose(await direct.decode(region), expected, rtol=1e-2, atol=1e-2):
-                    raise ValueError("the masks are others than by system shared memory")
+                    raise ValueError("the masks differ from those with system shared memory")
             except BaseException:
                 await region.close(self._address)
                 raise
@@ -151,7 +151,7 @@ class Parts:
         client = await stack.enter_async_context(AsyncClient(address, timeout_seconds=60))
         found = (await client.server_info()).transport
         if found != transport:
-            raise ValueError(f"the gateway's tensors go by {found}")
+            raise ValueError(f"unexpected transport of the gateway: {found}")
         self._clients[transport] = client
 
     async def _warm(self) -> None:

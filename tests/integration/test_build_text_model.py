@@ -121,7 +121,7 @@ def test_a_checkpoint_other_than_clip_is_refused_and_writes_nothing(
     shutil.copy(checkpoint / TOKENIZER_FILE, folder)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "model_type": "siglip"}))
-    refused("not a CLIP")
+    refused("not CLIP")
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "model.safetensors").write_bytes(b"broken")
     refused("cannot be read")
