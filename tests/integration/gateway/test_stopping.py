@@ -13,6 +13,7 @@ from samserve.gateway.process import gateway
 from samserve.gateway.settings import Settings
 from samserve.v1 import segmentation_pb2 as pb
 from tests.support.http2_frames import PREFIX_BYTES, Responses, call_headers, last_message, preface
+from tests.support.waiting import settled
 
 GRACE_SECONDS = 250.0
 """Far beyond what a stop takes that does not wait for it."""
@@ -59,6 +60,7 @@ async def test_a_call_whose_message_arrives_during_shutdown_is_answered() -> Non
         await received(lambda: responses.status(3) is not None)
         stop = asyncio.create_task(stack.aclose())
         await received(lambda: responses.is_leaving)
+        await settled()
         assert not stop.done()
         writer.write(last_message(1, pb.GetServerInfoRequest().SerializeToString()))
         await received(lambda: responses.status(1) is not None)
