@@ -30,12 +30,14 @@ class DecodedImage:
     Attributes:
         pixels: uint8 `[3, S, S]` RGB, longest side resized to S, top left; what lies outside is ignored.
         frame: how the original lies in the square.
+        notes: what a caller may want to know of how the file was read, in sentences.
         timings: of decoding and resizing.
     """
 
     pixels: npt.NDArray[np.uint8]
     frame: ImageFrame
     timings: StageTimings
+    notes: tuple[str, ...] = ()
 
 
 class ImageDecoder(Protocol):

@@ -1,15 +1,20 @@
-"""Conversion of the pixels of any image file to upright RGB.
+"""Pixels of image files as a person sees them, whatever the file holds.
 
-- EXIF orientation is applied, so that coordinates refer to the upright image;
-- alpha and transparent palette entries are composed over white;
-- grey and palette images become RGB; CMYK is converted without colour management;
-- 16-bit grey keeps its 8 high bits, as 16-bit RGB does in Pillow; 32-bit and float images are rejected.
+- the orientation is applied, so that coordinates are those a person sees;
+- alpha, transparent palette entries and transparent colors are laid over white, and so is what a frame leaves open;
+- grey and palette images become RGB; CMYK is converted without color management, CIELab by its definition;
+- deeper samples are reduced to 8 bits: see `samples`.
 """
 
-import numpy as np
-from PIL import ExifTags, Image
+from functools import cache
 
-_TRANSPOSED = {5, 6, 7, 8}
+import cv2
+import numpy as np
+from PIL import Image, ImageCms
+
+from samserve.adapters.images.files import OpenedImage
+from samserve.adapters.images.samples import bands, deep_rgb, rawmode
+
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -19,69 +24,80 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-_BAND_PIXELS = 1 << 18
-"""Rows converted to RGB at a time, because conversion makes several copies."""
-
-
-class UnservedPixels(ValueError):
-    """The image has a pixel format that is not supported."""
+_BMP_RUN_LENGTHS = (1, 2)
+_DEPTHS = {"1": 1, "L;2": 2, "L;4": 4}
 
 
-def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Height and width after EXIF orientation, from the header alone."""
-    width, height = image.size
-    return (width, height) if _orientation(image) in _TRANSPOSED else (height, width)
+def upright_rgb(opened: OpenedImage) -> tuple[Image.Image, tuple[str, ...]]:
+    """The image in RGB, as a person sees it, and what to tell of how its samples were read. The one given is closed.
 
-
-def upright_rgb(image: Image.Image) -> Image.Image:
-    """Convert the image to RGB with EXIF orientation applied. Returns a new image after closing the given one, or the
-    given image.
-
-    Two images are in memory at a time, eight bytes per pixel, in addition to the memory of Pillow's plugins.
+    Two images are in memory at a time, eight bytes a pixel, beside what Pillow's plugins keep.
 
     Raises:
-        UnservedPixels: it has 32 bits per channel.
-        Exception: Pillow's plugins raise many kinds of exceptions on corrupt data.
+        UnservedImage: its samples are of no range that is served.
+        Exception: Pillow's plugins let nearly anything out on corrupt data.
     """
-    orientation = _orientation(image)
+    image = opened.image
+    rgb, notes = _rle_rgb(opened) or deep_rgb(opened) or (_shallow_rgb(opened), ())
+    if rgb is not image:
+        image.close()
+    turn = _TURNS.get(opened.orientation)
+    if turn is not None:
+        turned = rgb.transpose(turn)
+        rgb.close()
+        rgb = turned
+    return rgb, notes
+
+
+def _rle_rgb(opened: OpenedImage) -> tuple[Image.Image, tuple[str, ...]] | None:
+    """A run-length encoded BMP, which Pillow reads byte by byte in Python."""
+    if opened.image.info.get("compression") not in _BMP_RUN_LENGTHS or opened.image.format != "BMP":
+        return None
+    bgr = cv2.imdecode(np.frombuffer(opened.file.data, dtype=np.uint8), cv2.IMREAD_COLOR)
+    if bgr is None or bgr.shape[1::-1] != opened.image.size:
+        raise OSError("runs do not fit the image")
+    return Image.fromarray(np.ascontiguousarray(bgr[..., ::-1])), ()
+
+
+def _shallow_rgb(opened: OpenedImage) -> Image.Image:
+    image, key = opened.image, opened.file.transparent_samples
+    depth = _DEPTHS.get(rawmode(image), 8)
+    covered = image.tile[0].extents if image.format == "GIF" and image.tile else None  # type: ignore[attr-defined]
     image.load()
-    rgb = image if image.mode == "RGB" else _in_place_of(image, _to_rgb(image))
-    return _in_place_of(rgb, rgb.transpose(_TURNS[orientation])) if orientation in _TURNS else rgb
-
-
-def _in_place_of(old: Image.Image, new: Image.Image) -> Image.Image:
-    # Callers still refer to the old image, which would keep its pixels in memory.
-    old.close()
-    return new
-
-
-def _orientation(image: Image.Image) -> int:
-    # Pillow applies the orientation of TIFF files itself. Reading the EXIF of a PNG without any would decode the image.
-    if image.format == "TIFF" or "exif" not in image.info:
-        return 1
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # Unreadable EXIF does not make the pixels invalid.
-        return 1
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("I", "F"):
-        raise UnservedPixels("has 32-bit pixels; convert it to 8 or 16 bits per channel")
-    rgb = Image.new("RGB", image.size)
-    rows = max(1, _BAND_PIXELS // image.width)
-    for top in range(0, image.height, rows):
-        rgb.paste(_band_to_rgb(image.crop((0, top, image.width, min(top + rows, image.height)))), (0, top))
+    if key is not None:
+        most = (1 << depth) - 1
+        key = tuple((sample & most) * 255 // most for sample in key)
+    if image.mode == "RGB" and key is None:
+        return image
+    rgb = Image.new("RGB", image.size, "white")
+    for box in bands(image.size):
+        rgb.paste(_band_to_rgb(image.crop(box), key), box)
+    if covered is not None and covered != (0, 0, *image.size):
+        whole = Image.new("RGB", image.size, "white")
+        whole.paste(rgb.crop(covered), covered)
+        return whole
     return rgb
 
 
-def _band_to_rgb(band: Image.Image) -> Image.Image:
-    if band.mode.startswith("I;16"):
-        high_bytes = (np.asarray(band) >> 8).astype(np.uint8)
-        return Image.fromarray(high_bytes).convert("RGB")
+def _band_to_rgb(band: Image.Image, key: tuple[int, ...] | None) -> Image.Image:
+    if key is not None:
+        pixels = np.asarray(band.convert("RGB")).copy()
+        pixels[(pixels == np.array(key)).all(axis=-1)] = 255
+        return Image.fromarray(pixels)
+    if band.mode == "LAB":
+        converted = ImageCms.applyTransform(band, _lab_to_srgb())
+        assert converted is not None
+        return converted
+    if band.mode == "La":
+        band = band.convert("LA")
     if band.has_transparency_data:
         over = band.convert("RGBA")
         white = Image.new("RGBA", over.size, "white")
         return Image.alpha_composite(white, over).convert("RGB")
     return band.convert("RGB")
+
+
+@cache
+def _lab_to_srgb() -> ImageCms.ImageCmsTransform:
+    profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    return ImageCms.buildTransform(*profiles, "LAB", "RGB")

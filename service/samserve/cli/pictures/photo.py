@@ -1,31 +1,26 @@
-"""Reading photos as pixels."""
-
-import io
+"""Photos as pixels."""
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
 
-from samserve.adapters.images.pixels import UnservedPixels, upright_rgb
+from samserve.adapters.images.files import UnservedImage, open_image
+from samserve.adapters.images.pixels import upright_rgb
 
 Picture = npt.NDArray[np.uint8]
 """RGB, uint8 `[H, W, 3]`."""
 
 
 def read_photo(data: bytes) -> Picture:
-    """Read the pixels of an image file, after EXIF orientation.
+    """The pixels of an image file as a person sees them.
 
     Raises:
-        OSError: it is not an image, or is corrupt.
+        OSError: it is not an image, or broken.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(upright_rgb(image))
+        return np.asarray(upright_rgb(open_image(data))[0])
     except MemoryError:
         raise
-    except UnidentifiedImageError:
-        raise OSError("the photo is not an image in a supported format") from None
-    except UnservedPixels as error:
-        raise OSError(f"the photo {error}") from None
-    except Exception as error:  # Pillow's plugins raise many kinds of exceptions on corrupt data.
+    except UnservedImage as error:
+        raise OSError(f"the photo cannot be read: {error}") from None
+    except Exception as error:  # Pillow's plugins let nearly anything out on corrupt data
         raise OSError(f"the photo is truncated or corrupt: {error}") from error

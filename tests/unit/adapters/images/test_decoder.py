@@ -17,7 +17,7 @@ from PIL import ExifTags, Image, ImageOps
 from samserve.adapters.images.decoder import PillowImageDecoder
 from samserve.domain.errors import InvalidImage
 from samserve.domain.geometry import CropBox, Size
-from tests.support.png import png
+from tests.support.png import chunk, png
 
 SIDE = 64
 RGB = np.random.default_rng(7).integers(0, 256, (24, 40, 3), dtype=np.uint8)
@@ -142,10 +142,17 @@ async def test_an_animation_gives_its_first_frame(decoder: PillowImageDecoder) -
     assert (await decoded(decoder, data) > 250).all()
 
 
-@pytest.mark.parametrize("mode", ["I", "F"])
-async def test_32_bit_pixels_are_refused(decoder: PillowImageDecoder, mode: str) -> None:
-    data = file_of(Image.new(mode, (8, 8)), "TIFF")
-    with pytest.raises(InvalidImage, match="32-bit"):
+async def test_16_bit_samples_that_use_12_bits_are_read_as_12_and_noted(decoder: PillowImageDecoder) -> None:
+    data = file_of(Image.fromarray(np.full((SIDE, SIDE), 0x80F, dtype=np.uint16)))
+    assert (await decoded(decoder, data) == 0x80).all()
+    (note,) = (await decoder.decode(data, SIDE)).notes
+    assert "12 bits" in note
+    assert not (await decoder.decode(file_of(Image.fromarray(RGB)), SIDE)).notes
+
+
+async def test_samples_of_no_known_range_are_refused(decoder: PillowImageDecoder) -> None:
+    data = file_of(Image.new("I", (8, 8), 100_000), "TIFF")
+    with pytest.raises(InvalidImage, match="samples up to 100000"):
         await decoder.decode(data, SIDE)
 
 
@@ -174,11 +181,6 @@ async def test_jpeg_of_very_many_scans_is_refused_from_the_header(decoder: Pillo
     assert (await decoder.decode(data, SIDE)).frame.original_size == Size(24, 40)
     with pytest.raises(InvalidImage, match="scans"):
         await decoder.probe(bomb)
-
-
-def chunk(kind: bytes, content: bytes = b"") -> bytes:
-    """One chunk of a PNG."""
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 def of_tiny_parts(kind: str, count: int) -> bytes:
@@ -219,12 +221,10 @@ async def test_files_of_very_many_tiny_parts_are_refused(decoder: PillowImageDec
             await work(of_tiny_parts(kind, 100_000), SIDE)
 
 
-async def test_a_jpeg_of_very_many_exif_records_is_refused(decoder: PillowImageDecoder) -> None:
+async def test_exif_records_of_a_jpeg_cost_nothing_however_many(decoder: PillowImageDecoder) -> None:
     data = file_of(Image.fromarray(RGB), "JPEG")
     record = b"\xff\xe1" + struct.pack(">H", 65_535) + b"Exif\0\0" + bytes(65_527)
-    assert await decoder.probe(data[:2] + record * 2 + data[2:]) == Size(24, 40)
-    with pytest.raises(InvalidImage, match="EXIF records"):
-        await decoder.probe(data[:2] + record * 65 + data[2:])
+    assert await decoder.probe(data[:2] + record * 400 + data[2:]) == Size(24, 40)
 
 
 async def test_large_ordinary_files_are_accepted(decoder: PillowImageDecoder) -> None:
@@ -270,10 +270,3 @@ async def test_extreme_shapes_are_decoded(decoder: PillowImageDecoder, width: in
     pixels = await decoded(decoder, file_of(Image.new("RGB", (width, height), "red")))
     assert max(pixels.shape[:2]) == SIDE
     assert (pixels[0, 0] == (255, 0, 0)).all()
-
-
-@pytest.mark.parametrize("compression", ["group3", "group4"])
-async def test_a_fax_is_refused_before_its_reader_floods_the_log(decoder: PillowImageDecoder, compression: str) -> None:
-    data = file_of(Image.new("1", (64, 64)), "TIFF", compression=compression)
-    with pytest.raises(InvalidImage, match="fax"):
-        await decoder.decode(data, 64)

@@ -11,24 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
-from samserve.adapters.images import pixels
+from samserve.adapters.images import samples
+from samserve.adapters.images.files import OpenedImage
 from samserve.adapters.images.pixels import upright_rgb
+from samserve.adapters.images.reduced_file import ReducedFile
 
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I;16B")
 
 
-def photo(mode: str, width: int, height: int, seed: int, orientation: int, transparency: int | None) -> Image.Image:
-    """Noise, with this EXIF orientation and transparent entry of the palette."""
-    samples = np.random.default_rng(seed).integers(0, 256, (height, width, 4), dtype=np.uint8)
+def photo(mode: str, width: int, height: int, seed: int, transparency: int | None = None) -> Image.Image:
+    """Noise, with this transparent entry of the palette."""
+    noise = np.random.default_rng(seed).integers(0, 256, (height, width, 4), dtype=np.uint8)
     if mode.startswith("I;16"):
-        image = Image.frombytes(mode, (width, height), samples[..., :2].tobytes())
+        image = Image.frombytes(mode, (width, height), noise[..., :2].tobytes())
     elif mode in ("LA", "PA"):
-        image = Image.merge("LA", [Image.fromarray(samples[..., band]) for band in (0, 1)]).convert(mode)
+        image = Image.merge("LA", [Image.fromarray(noise[..., band]) for band in (0, 1)]).convert(mode)
     else:
-        image = Image.fromarray(samples, "RGBA").convert(mode)
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = orientation
-    image.info["exif"] = exif.tobytes()
+        image = Image.fromarray(noise, "RGBA").convert(mode)
     if transparency is not None and mode == "P":
         image.info["transparency"] = transparency
     return image
@@ -46,10 +45,12 @@ def photo(mode: str, width: int, height: int, seed: int, orientation: int, trans
 def test_an_image_in_bands_is_the_image(
     mode: str, width: int, height: int, seed: int, orientation: int, transparency: int | None, band_pixels: int
 ) -> None:
-    images = [photo(mode, width, height, seed, orientation, transparency) for _ in range(2)]
-    whole = upright_rgb(images[0])
-    with mock.patch.object(pixels, "_BAND_PIXELS", band_pixels):
-        banded = upright_rgb(images[1])
+    images = [
+        OpenedImage(photo(mode, width, height, seed, transparency), ReducedFile(b""), orientation) for _ in range(2)
+    ]
+    whole, _ = upright_rgb(images[0])
+    with mock.patch.object(samples, "BAND_PIXELS", band_pixels):
+        banded, _ = upright_rgb(images[1])
     assert banded.mode == whole.mode == "RGB"
     np.testing.assert_array_equal(np.asarray(banded), np.asarray(whole))
 
@@ -72,7 +73,10 @@ def test_converting_and_turning_a_photo_takes_eight_bytes_a_pixel(tmp_path: Path
     paths = [tmp_path / "small", tmp_path / "large"]
     sides = (64, 4096)
     for path, side in zip(paths, sides, strict=True):
-        image = photo(mode, 1, 1, 0, orientation=6, transparency=0).resize((side, side))
-        image.save(path, "JPEG" if mode == "CMYK" else "PNG", exif=image.info["exif"])
+        image = photo(mode, 1, 1, 0).resize((side, side))
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = 6
+        more = {"transparency": 0} if mode == "P" else {}
+        image.save(path, "JPEG" if mode == "CMYK" else "PNG", exif=exif, **more)
     taken = subprocess.run([sys.executable, "-c", TAKEN, *paths], capture_output=True, check=True, text=True)
     assert int(taken.stdout) < 9 * sides[1] ** 2

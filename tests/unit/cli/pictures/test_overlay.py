@@ -85,7 +85,7 @@ def test_photos_of_every_kind_are_drawn_in_rgb(image: Image.Image, pixel: tuple[
 
 
 def test_a_file_that_is_no_image_is_an_os_error() -> None:
-    with pytest.raises(OSError, match="not an image"):
+    with pytest.raises(OSError, match="cannot be read: unsupported image format"):
         read_photo(b"no image")
 
 
@@ -122,5 +122,5 @@ def test_many_objects_on_a_photo_of_one_pixel_can_be_drawn() -> None:
 
 
 def test_a_photo_that_the_server_refuses_is_an_os_error() -> None:
-    with pytest.raises(OSError, match="32-bit pixels"):
-        read_photo(encoded(Image.new("F", (2, 2)), "TIFF"))
+    with pytest.raises(OSError, match="samples up to 70000"):
+        read_photo(encoded(Image.new("I", (2, 2), 70_000), "TIFF"))
