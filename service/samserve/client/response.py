@@ -45,6 +45,7 @@ def read_segmentations(
             timings=timings,
             detection=_detection(result),
             text_similarities=_similarities(result) if is_text else None,
+            notes=tuple(response.notes),
         )
         for result, is_text in zip(response.results, texts, strict=True)
     ]
@@ -61,6 +62,7 @@ def read_embedded(
         embedding_source=_source(response.embedding_source),
         cached=response.cached,
         timings=_timings(response.timings, round_trip_seconds),
+        notes=tuple(response.notes),
     )
 
 

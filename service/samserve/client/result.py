@@ -76,6 +76,7 @@ class Segmentation:
         embedding_source: `encoded`, `coalesced`, `memory` or `redis`.
         timings: of the whole call.
         detection: the prompt's.
+        notes: how the file was read, where that may surprise, if this call had the image encoded.
         text_similarities: float32 `[M]`, cosine similarity of each mask's crop and the text; None for other prompts.
     """
 
@@ -92,6 +93,7 @@ class Segmentation:
     timings: Timings
     detection: Detection | None = None
     text_similarities: npt.NDArray[np.float32] | None = None
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def masks(self) -> npt.NDArray[np.bool_]:
@@ -122,6 +124,7 @@ class EmbeddedImage:
         input_size: (H, W) of the image inside the model's square input.
         embedding_source: `encoded`, `coalesced`, `memory` or `redis`.
         cached: whether the image had been encoded before.
+        notes: how the file was read, where that may surprise, if this call had the image encoded.
     """
 
     image_id: ImageId
@@ -130,6 +133,7 @@ class EmbeddedImage:
     embedding_source: str
     cached: bool
     timings: Timings
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -35,12 +35,17 @@ class ImageInput:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EmbeddingResult:
-    """An image's embedding, its source and the timings."""
+    """An image's embedding, where it came from and what getting it took.
+
+    Attributes:
+        notes: of the image decoder; none where the embedding was cached.
+    """
 
     image_id: ImageId
     embedding: Embedding
     source: EmbeddingSource
     timings: StageTimings
+    notes: tuple[str, ...] = ()
 
 
 class ImageEmbedder:
@@ -113,7 +118,7 @@ class ImageEmbedder:
             return replace(made, timings=timings + made.timings)
         check(made.embedding.frame.original_size)
         timings += StageTimings({Stage.QUEUE: time.perf_counter() - joined})
-        return EmbeddingResult(image_id, made.embedding, EmbeddingSource.COALESCED, timings)
+        return EmbeddingResult(image_id, made.embedding, EmbeddingSource.COALESCED, timings, made.notes)
 
     async def inspect(self, image: ImageInput, check: Callable[[Size], None]) -> ImageId:
         """Return the id of an image whose embedding is not needed. If the file is given, its header is checked.
@@ -175,4 +180,5 @@ class ImageEmbedder:
         begin()
         encoded = await self._image_encoder.encode(decoded)
         timings = waited + decoded.timings + encoded.timings
-        return EmbeddingResult(image_id, Embedding(encoded.values, decoded.frame), EmbeddingSource.ENCODED, timings)
+        embedding = Embedding(encoded.values, decoded.frame)
+        return EmbeddingResult(image_id, embedding, EmbeddingSource.ENCODED, timings, decoded.notes)

@@ -199,7 +199,10 @@ class Image(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     IMAGE_ID_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
-    """The encoded file: JPEG, PNG, WebP, GIF (first frame), BMP or TIFF."""
+    """The encoded file: JPEG, PNG, WebP, GIF, BMP or TIFF; the first frame or page. What lies behind the image in the file
+    is ignored. What is transparent is white. Samples of more than 8 bits count from 0 to the smallest of 8, 10, 12, 14
+    and 16 bits that holds the largest one.
+    """
     image_id: _builtins.str
     """`sha256:<64 hex digits>` of the encoded file. NOT_FOUND if its embedding is not cached."""
     def __init__(
@@ -662,6 +665,7 @@ class EmbedImageResponse(_message.Message):
     EMBEDDING_SOURCE_FIELD_NUMBER: _builtins.int
     CACHED_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
     image_id: _builtins.str
     embedding_source: Global___EmbeddingSource.ValueType
     cached: _builtins.bool
@@ -674,6 +678,12 @@ class EmbedImageResponse(_message.Message):
 
     @_builtins.property
     def timings(self) -> Global___Timings: ...
+    @_builtins.property
+    def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """How the file was read, where that may surprise: of 16-bit samples that use fewer bits, say. Given where this request, or
+        one that it waited for, had the image encoded.
+        """
+
     def __init__(
         self,
         *,
@@ -683,10 +693,11 @@ class EmbedImageResponse(_message.Message):
         embedding_source: Global___EmbeddingSource.ValueType = ...,
         cached: _builtins.bool = ...,
         timings: Global___Timings | None = ...,
+        notes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["input_size", b"input_size", "original_size", b"original_size", "timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached", b"cached", "embedding_source", b"embedding_source", "image_id", b"image_id", "input_size", b"input_size", "original_size", b"original_size", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached", b"cached", "embedding_source", b"embedding_source", "image_id", b"image_id", "input_size", b"input_size", "notes", b"notes", "original_size", b"original_size", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -725,6 +736,7 @@ class GetEmbeddingResponse(_message.Message):
     EMBEDDING_SOURCE_FIELD_NUMBER: _builtins.int
     CACHED_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
     image_id: _builtins.str
     embedding: _builtins.bytes
     """Little-endian IEEE float16, C-order."""
@@ -742,6 +754,12 @@ class GetEmbeddingResponse(_message.Message):
 
     @_builtins.property
     def timings(self) -> Global___Timings: ...
+    @_builtins.property
+    def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """How the file was read, where that may surprise: of 16-bit samples that use fewer bits, say. Given where this request, or
+        one that it waited for, had the image encoded.
+        """
+
     def __init__(
         self,
         *,
@@ -754,10 +772,11 @@ class GetEmbeddingResponse(_message.Message):
         embedding_source: Global___EmbeddingSource.ValueType = ...,
         cached: _builtins.bool = ...,
         timings: Global___Timings | None = ...,
+        notes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["input_size", b"input_size", "original_size", b"original_size", "timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached", b"cached", "embedding", b"embedding", "embedding_source", b"embedding_source", "fingerprint", b"fingerprint", "image_id", b"image_id", "input_size", b"input_size", "original_size", b"original_size", "shape", b"shape", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached", b"cached", "embedding", b"embedding", "embedding_source", b"embedding_source", "fingerprint", b"fingerprint", "image_id", b"image_id", "input_size", b"input_size", "notes", b"notes", "original_size", b"original_size", "shape", b"shape", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -845,6 +864,7 @@ class SegmentResponse(_message.Message):
     EMBEDDING_SOURCE_FIELD_NUMBER: _builtins.int
     CACHED_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
     image_id: _builtins.str
     embedding_source: Global___EmbeddingSource.ValueType
     cached: _builtins.bool
@@ -857,6 +877,12 @@ class SegmentResponse(_message.Message):
 
     @_builtins.property
     def timings(self) -> Global___Timings: ...
+    @_builtins.property
+    def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """How the file was read, where that may surprise: of 16-bit samples that use fewer bits, say. Given where this request, or
+        one that it waited for, had the image encoded.
+        """
+
     def __init__(
         self,
         *,
@@ -866,10 +892,11 @@ class SegmentResponse(_message.Message):
         embedding_source: Global___EmbeddingSource.ValueType = ...,
         cached: _builtins.bool = ...,
         timings: Global___Timings | None = ...,
+        notes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["original_size", b"original_size", "timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached", b"cached", "embedding_source", b"embedding_source", "image_id", b"image_id", "original_size", b"original_size", "results", b"results", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached", b"cached", "embedding_source", b"embedding_source", "image_id", b"image_id", "notes", b"notes", "original_size", b"original_size", "results", b"results", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

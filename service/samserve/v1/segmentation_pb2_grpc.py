@@ -28,8 +28,8 @@ if _version_not_supported:
 class SegmentationServiceStub:
     """Promptable segmentation. An image is encoded once, and every prompt on it runs only the lightweight decoder.
 
-    Coordinates are pixels of the original image after EXIF orientation: (x, y), origin at the top left corner of the
-    top left pixel. Sizes are (height, width). A request may carry the metadata `samserve-tenant`. Tenants have separate
+    Coordinates are pixels of the original image after its orientation (EXIF, else XMP): (x, y), origin at the top left
+    corner of the top left pixel. Sizes are (height, width). A request may carry the metadata `samserve-tenant`. Tenants have separate
     caches, so an image_id is known only to the tenant that sent the image.
 
     Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field by its path in the request, NOT_FOUND for an
@@ -92,8 +92,8 @@ class SegmentationServiceStub:
 class SegmentationServiceServicer:
     """Promptable segmentation. An image is encoded once, and every prompt on it runs only the lightweight decoder.
 
-    Coordinates are pixels of the original image after EXIF orientation: (x, y), origin at the top left corner of the
-    top left pixel. Sizes are (height, width). A request may carry the metadata `samserve-tenant`. Tenants have separate
+    Coordinates are pixels of the original image after its orientation (EXIF, else XMP): (x, y), origin at the top left
+    corner of the top left pixel. Sizes are (height, width). A request may carry the metadata `samserve-tenant`. Tenants have separate
     caches, so an image_id is known only to the tenant that sent the image.
 
     Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field by its path in the request, NOT_FOUND for an
@@ -223,8 +223,8 @@ def add_SegmentationServiceServicer_to_server(servicer, server):
 class SegmentationService:
     """Promptable segmentation. An image is encoded once, and every prompt on it runs only the lightweight decoder.
 
-    Coordinates are pixels of the original image after EXIF orientation: (x, y), origin at the top left corner of the
-    top left pixel. Sizes are (height, width). A request may carry the metadata `samserve-tenant`. Tenants have separate
+    Coordinates are pixels of the original image after its orientation (EXIF, else XMP): (x, y), origin at the top left
+    corner of the top left pixel. Sizes are (height, width). A request may carry the metadata `samserve-tenant`. Tenants have separate
     caches, so an image_id is known only to the tenant that sent the image.
 
     Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field by its path in the request, NOT_FOUND for an

@@ -29,8 +29,8 @@ GRPC_VERSION: str
 class SegmentationServiceStub:
     """Promptable segmentation. An image is encoded once, and every prompt on it runs only the lightweight decoder.
 
-    Coordinates are pixels of the original image after EXIF orientation: (x, y), origin at the top left corner of the
-    top left pixel. Sizes are (height, width). A request may carry the metadata `samserve-tenant`. Tenants have separate
+    Coordinates are pixels of the original image after its orientation (EXIF, else XMP): (x, y), origin at the top left
+    corner of the top left pixel. Sizes are (height, width). A request may carry the metadata `samserve-tenant`. Tenants have separate
     caches, so an image_id is known only to the tenant that sent the image.
 
     Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field by its path in the request, NOT_FOUND for an
@@ -66,8 +66,8 @@ class SegmentationServiceStub:
 class SegmentationServiceAsyncStub(SegmentationServiceStub):
     """Promptable segmentation. An image is encoded once, and every prompt on it runs only the lightweight decoder.
 
-    Coordinates are pixels of the original image after EXIF orientation: (x, y), origin at the top left corner of the
-    top left pixel. Sizes are (height, width). A request may carry the metadata `samserve-tenant`. Tenants have separate
+    Coordinates are pixels of the original image after its orientation (EXIF, else XMP): (x, y), origin at the top left
+    corner of the top left pixel. Sizes are (height, width). A request may carry the metadata `samserve-tenant`. Tenants have separate
     caches, so an image_id is known only to the tenant that sent the image.
 
     Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field by its path in the request, NOT_FOUND for an
@@ -99,8 +99,8 @@ class SegmentationServiceAsyncStub(SegmentationServiceStub):
 class SegmentationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Promptable segmentation. An image is encoded once, and every prompt on it runs only the lightweight decoder.
 
-    Coordinates are pixels of the original image after EXIF orientation: (x, y), origin at the top left corner of the
-    top left pixel. Sizes are (height, width). A request may carry the metadata `samserve-tenant`. Tenants have separate
+    Coordinates are pixels of the original image after its orientation (EXIF, else XMP): (x, y), origin at the top left
+    corner of the top left pixel. Sizes are (height, width). A request may carry the metadata `samserve-tenant`. Tenants have separate
     caches, so an image_id is known only to the tenant that sent the image.
 
     Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field by its path in the request, NOT_FOUND for an

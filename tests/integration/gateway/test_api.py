@@ -43,6 +43,15 @@ async def test_bytes_are_encoded_once_and_then_known_by_id(served: Served) -> No
     assert second.timings.decode.ToTimedelta().total_seconds() > 0
 
 
+async def test_samples_that_use_few_of_16_bits_are_noted_where_the_image_is_encoded(served: Served) -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.arange(48 * 64, dtype=np.uint16).reshape(48, 64)).save(file, "PNG")
+    image = pb.Image(data=file.getvalue())
+    (note,) = (await served.stub.EmbedImage(pb.EmbedImageRequest(image=image))).notes
+    assert "12 bits" in note
+    assert not (await served.stub.Segment(pb.SegmentRequest(image=image, prompts=[PNG_CLICK]))).notes
+
+
 async def test_embedding_has_the_shape_of_the_manifest(served: Served) -> None:
     manifest = ModelManifest.read(default_model_repository())
     answer = await served.stub.GetEmbedding(pb.GetEmbeddingRequest(image=pb.Image(data=photo(2))))

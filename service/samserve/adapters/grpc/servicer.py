@@ -85,6 +85,7 @@ class SegmentationServicer(SegmentationServiceServicer):
             embedding_source=source_message(embedded),
             cached=is_cached(embedded),
             timings=timings_message(embedded.timings, time.perf_counter() - started),
+            notes=embedded.notes,
         )
 
     async def GetEmbedding(self, request: pb.GetEmbeddingRequest, context: Context) -> pb.GetEmbeddingResponse:
@@ -101,6 +102,7 @@ class SegmentationServicer(SegmentationServiceServicer):
             embedding_source=source_message(embedded),
             cached=is_cached(embedded),
             timings=timings_message(embedded.timings, time.perf_counter() - started),
+            notes=embedded.notes,
         )
 
     async def Segment(self, request: pb.SegmentRequest, context: Context) -> pb.SegmentResponse:
@@ -136,6 +138,7 @@ class SegmentationServicer(SegmentationServiceServicer):
             embedding_source=source_message(embedded),
             cached=is_cached(embedded),
             timings=timings_message(segmentation.timings, time.perf_counter() - started),
+            notes=embedded.notes,
         )
 
     def SegmentStream(
