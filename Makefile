@@ -33,7 +33,7 @@ load: $(LOAD)
 	@$(BIN)/python -m tools.load $(if $(HOST),--host "$(HOST)") $(FLAGS)
 
 # Tests that share a server run in one process; ports are free ones, and names in /dev/shm are a run's own.
-PYTEST = $(BIN)/pytest --numprocesses=auto --maxprocesses=8 --dist=loadgroup --no-loadscope-reorder
+PYTEST = $(BIN)/pytest --numprocesses=logical --maxprocesses=8 --dist=loadgroup --no-loadscope-reorder
 
 # Without PyTorch, and without any package of the system.
 test-unit: $(UNIT)

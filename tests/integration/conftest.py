@@ -1,5 +1,7 @@
 """A real Redis and a real Triton for the tests, and models for text prompts."""
 
+import fcntl
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,15 +42,22 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 
 @pytest.fixture(scope="session")
 def clip_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project's model repository with a small CLIP of random weights beside the models."""
+    """The project's model repository and a small CLIP of random weights, built once for all workers."""
     # What builds models takes a while to load, and most tests need none of it.
     from modeling.clip_build import build_clip
     from tests.support.small_clip import write_checkpoint
 
-    folder = tmp_path_factory.mktemp("clip")
-    repository = folder / "models"
-    shutil.copytree(default_model_repository(), repository, ignore=shutil.ignore_patterns("__pycache__"))
-    build_clip(write_checkpoint(folder / "small-clip"), repository, "cpu")
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    repository = shared / "clip-repository"
+    with (shared / "clip-repository.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not repository.exists():
+            folder = tmp_path_factory.mktemp("clip")
+            draft = folder / "models"
+            shutil.copytree(default_model_repository(), draft, ignore=shutil.ignore_patterns("__pycache__"))
+            build_clip(write_checkpoint(folder / "small-clip"), draft, "cpu")
+            draft.rename(repository)
     return repository
 
 

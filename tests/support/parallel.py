@@ -6,8 +6,8 @@ import pytest
 
 _TESTS = Path(__file__).parents[1]
 
-# Tests that share a server or a model of the session, so that there is one of each.
-_SHARED_FIXTURES = ("_shared_triton", "clip_repository", "gateway_address")
+# Tests that share a server of the session, so that there is one of each.
+_SHARED_FIXTURES = ("_shared_triton", "gateway_address")
 
 # Two whole stacks at once would be too much for two cores.
 _SHARED_FOLDERS = ("e2e/whole_stack",)
