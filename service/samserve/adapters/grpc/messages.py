@@ -46,12 +46,13 @@ def read_image(image: pb.Image, max_image_bytes: int, field: str = "image") -> I
     with within(field):
         match image.WhichOneof("source"):
             case "data":
-                if len(image.data) > max_image_bytes:
+                # Each access to a bytes field copies it.
+                data = image.data
+                if len(data) > max_image_bytes:
                     raise InvalidImage(
-                        "data",
-                        f"has {len(image.data)} bytes, the limit is {max_image_bytes}; compress or scale the image",
+                        "data", f"has {len(data)} bytes, the limit is {max_image_bytes}; compress or scale the image"
                     )
-                return ImageInput(data=image.data, field=field)
+                return ImageInput(data=data, field=field)
             case "image_id":
                 return ImageInput(image_id=ImageId.parse(image.image_id), field=field)
             case _:
@@ -113,10 +114,12 @@ def _read_low_res(mask: pb.LowResMask) -> npt.NDArray[np.float32]:
         raise InvalidPrompt(
             "mask_input.size", "must not be 0; set it to the logits' side, GetServerInfo's low_res_size"
         )
-    if len(mask.data) != 2 * mask.size**2:
-        size, count = mask.size, len(mask.data)
-        raise InvalidPrompt("mask_input.data", f"has {count} bytes, expected {2 * size**2} ({size} x {size} float16)")
-    return np.frombuffer(mask.data, dtype="<f2").reshape(mask.size, mask.size).astype(np.float32)
+    size, data = mask.size, mask.data
+    if len(data) != 2 * size**2:
+        raise InvalidPrompt(
+            "mask_input.data", f"has {len(data)} bytes, expected {2 * size**2} ({size} x {size} float16)"
+        )
+    return np.frombuffer(data, dtype="<f2").reshape(size, size).astype(np.float32)
 
 
 def size_message(size: Size) -> pb.Size:

@@ -249,9 +249,10 @@ class FakeServicer(SegmentationServiceServicer):
     def _image(self, image: pb.Image) -> _KnownImage:
         images = self._script.images
         if image.WhichOneof("source") == "data":
-            image_id = ImageId.of(image.data)
+            data = image.data
+            image_id = ImageId.of(data)
             cached = image_id in images
-            images[image_id] = _size(image.data)
+            images[image_id] = _size(data)
         else:
             image_id, cached = ImageId(image.image_id), True
             if image_id not in images:
