@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,6 +25,7 @@ from samserve.domain.prompts import (
 )
 from samserve.domain.rendered_mask import MaskFormat, RenderedMask
 from samserve.usecases.embedder import EmbeddingResult, ImageEmbedder, ImageInput
+from samserve.usecases.mailbox import Mailbox
 from samserve.usecases.ports import MaskDecoder, MaskRenderer
 from samserve.usecases.timings import Stage, StageTimings
 
@@ -98,11 +99,8 @@ class EditingSession:
         self._history = PromptHistory()
         self._early: list[tuple[int, Edit]] = []
         self._sequence = -1
-        self._undecoded: int | None = None
-        self._refusals: deque[RefusedEdit] = deque(maxlen=_MAX_WAITING)
-        self._news = asyncio.Event()
-        self._ended = False
-        self._failure: BaseException | None = None
+        # The number of the last edit whose prompt is not decoded yet.
+        self._mailbox: Mailbox[int, RefusedEdit] = Mailbox()
 
     def start(self, sequence: int, start: SessionStart) -> None:
         """Start with an image, or with another image. The prompt is then empty."""
@@ -111,8 +109,7 @@ class EditingSession:
         self._cancel()
         self._start, self._size, self._history, self._early = start, None, PromptHistory(), []
         self._embedding = asyncio.create_task(self._embed(start))
-        self._undecoded = sequence
-        self._news.set()
+        self._mailbox.put(sequence)
 
     def edit(self, sequence: int, edit: Edit) -> None:
         """Apply an edit; returns at once. `answers` reports rejected edits."""
@@ -132,19 +129,16 @@ class EditingSession:
 
     def refuse(self, sequence: int, error: SamserveError) -> None:
         """Report in `answers` that a message was rejected."""
-        self._refusals.append(RefusedEdit(sequence, error))
-        self._news.set()
+        self._mailbox.refuse(RefusedEdit(sequence, error))
 
     def end(self, failure: BaseException | None = None) -> None:
         """End the input: `answers` ends after the last masks, or raises the failure."""
-        self._ended = True
-        self._failure = self._failure or failure
-        self._news.set()
+        self._mailbox.end(failure)
 
     @property
     def working(self) -> bool:
         """True while masks of the latest prompt are being computed."""
-        return self._undecoded is not None or self._decoding is not None
+        return self._mailbox.latest is not None or self._decoding is not None
 
     async def close(self) -> None:
         """Stop all work and free all memory."""
@@ -155,19 +149,11 @@ class EditingSession:
 
     async def answers(self) -> AsyncGenerator[PromptMasks | RefusedEdit, None]:
         """Masks of the latest prompt, and rejections. For a single reader."""
-        while True:
-            await self._news.wait()
-            self._news.clear()
-            while self._refusals:
-                yield self._refusals.popleft()
-            if self._failure is None and self._undecoded is not None:
-                answer = await self._latest()
+        async with aclosing(self._mailbox.read()) as messages:
+            async for message in messages:
+                answer = message if isinstance(message, RefusedEdit) else await self._masks(message)
                 if answer is not None:
                     yield answer
-            if self._failure is not None:
-                raise self._failure
-            if self._ended and self._undecoded is None and not self._refusals:
-                return
 
     def _accept(self, sequence: int) -> bool:
         if sequence <= self._sequence:
@@ -197,10 +183,9 @@ class EditingSession:
             self.refuse(sequence, error)
             return
         self._history.push(changed, edit)
-        self._undecoded = sequence
+        self._mailbox.put(sequence)
         if self._decoding is not None:
             self._decoding.cancel()
-        self._news.set()
 
     def _check(self, prompt: ObjectPrompt, space: CoordinateSpace, size: Size) -> None:
         try:
@@ -215,10 +200,8 @@ class EditingSession:
         with within("start_session"):
             return await self._embedder.embed(start.image, self._tenant, partial(self._know_size, start))
 
-    async def _latest(self) -> PromptMasks | RefusedEdit | None:
+    async def _masks(self, sequence: int) -> PromptMasks | RefusedEdit | None:
         """The masks of the latest prompt, or None if a newer edit cancelled them."""
-        assert self._undecoded is not None
-        sequence, self._undecoded = self._undecoded, None
         task = self._decoding = asyncio.create_task(self._decode(sequence))
         try:
             # Awaits the task instead of its work, to distinguish its cancellation from the caller's.

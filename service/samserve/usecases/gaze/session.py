@@ -1,10 +1,9 @@
 """The use case of gaze streams: frames and gaze samples in, the mask of the object that the person looks at out."""
 
-import asyncio
 import math
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, Protocol
@@ -22,11 +21,9 @@ from samserve.domain.prompts import CoordinateSpace
 from samserve.domain.rendered_mask import RenderedMask
 from samserve.usecases.gaze.frames import GazeFrame, GazeFrames
 from samserve.usecases.gaze.target import GazeObjects
+from samserve.usecases.mailbox import Mailbox
 from samserve.usecases.observers import GazeObserver
 from samserve.usecases.timings import Stage, StageTimings
-
-_MAX_WAITING_REFUSALS = 64
-"""Number of the latest errors kept for a client that sends only invalid messages and does not read."""
 
 
 class MakeFrames(Protocol):
@@ -106,16 +103,12 @@ class GazeSession:
         self._objects = objects
         self._observer = observer
         self._clock = clock
+        self._mailbox: Mailbox[_Waiting, Refusal] = Mailbox()
         self._frames = make_frames(report=partial(self.refuse, "frame"), fail=self.end)
         self._attention: Attention | None = None
         self._epoch: int | None = None
         self._last_timestamp: int | None = None
-        self._waiting: _Waiting | None = None
         self._answering = False
-        self._refusals: deque[Refusal] = deque(maxlen=_MAX_WAITING_REFUSALS)
-        self._news = asyncio.Event()
-        self._ended = False
-        self._failure: BaseException | None = None
         self._samples = self._dropped = self._skipped = self._refused = 0
 
     def frame(self, frame: GazeFrame) -> None:
@@ -141,53 +134,42 @@ class GazeSession:
             self._observer.gaze_sample("refused")
             self.refuse("sample", sample.sequence, error)
             return
-        if self._waiting is not None:
+        if self._mailbox.latest is not None:
             self._dropped += 1
             self._observer.gaze_sample("dropped")
-        self._waiting = _Waiting(sample, look, arrived)
-        self._news.set()
+        self._mailbox.put(_Waiting(sample, look, arrived))
 
     def refuse(self, message: Literal["sample", "frame", ""], sequence: int, error: SamserveError) -> None:
         """Report in `answers` that a message was rejected."""
-        self._refusals.append(Refusal(message, sequence, error))
-        self._news.set()
+        self._mailbox.refuse(Refusal(message, sequence, error))
 
     def end(self, failure: BaseException | None = None) -> None:
         """End the input: `answers` ends after the waiting samples, or raises the failure."""
-        self._ended = True
-        self._failure = self._failure or failure
-        self._news.set()
+        self._mailbox.end(failure)
 
     @property
     def working(self) -> bool:
         """True while a sample waits for its answer."""
-        return self._answering or self._waiting is not None
+        return self._answering or self._mailbox.latest is not None
 
     async def close(self) -> None:
         """Stop all work and free all memory."""
         await self._frames.close()
         self._objects.release()
-        self._waiting = None
 
     async def answers(self) -> AsyncGenerator[GazeResult | Refusal, None]:
         """The answers, in the order of the samples. For a single reader."""
-        while True:
-            await self._news.wait()
-            self._news.clear()
-            while self._refusals:
-                yield self._refusals.popleft()
-            waiting, self._waiting = self._waiting, None
-            if waiting is not None:
+        async with aclosing(self._mailbox.read()) as messages:
+            async for message in messages:
+                if isinstance(message, Refusal):
+                    yield message
+                    continue
                 self._answering = True
                 try:
-                    answer = await self._answer(waiting)
+                    answer = await self._answer(message)
                 finally:
                     self._answering = False
                 yield answer
-            if self._failure is not None:
-                raise self._failure
-            if self._ended and self._waiting is None and not self._refusals:
-                return
 
     def _look(self, sample: GazeSample) -> Look | None:
         set_back = self._is_set_back(sample.timestamp_nanoseconds)
