@@ -31,4 +31,5 @@ def _explain_setting(fault: Any) -> str:
     if not fault["loc"]:
         return message
     setting = setting_help(fault["loc"][0])
-    return f"{setting.flag} ({setting.variable}) is {fault['input']!r}: {message}"
+    given = "cannot be used" if setting.is_secret else f"is {fault['input']!r}"
+    return f"{setting.flag} ({setting.variable}) {given}: {message}"

@@ -24,6 +24,7 @@ class SettingHelp:
         metavar: stands for the value after the flag.
         values: which values are allowed.
         default: empty if it depends on the machine or stands for nothing; the description then says what holds.
+        is_secret: whether messages must not quote the value.
     """
 
     flag: str
@@ -32,6 +33,7 @@ class SettingHelp:
     values: str
     default: str
     description: str
+    is_secret: bool
 
 
 def setting_help(name: str) -> SettingHelp:
@@ -46,6 +48,7 @@ def setting_help(name: str) -> SettingHelp:
         values=", ".join(choices) if choices else f"{_KINDS[kind]} {_limits(field)}".strip(),
         default=_default(field.default),
         description=field.description or "",
+        is_secret=not field.repr,
     )
 
 

@@ -93,14 +93,16 @@ class Settings(BaseSettings):
     memory_cache_bytes: int = Field(
         default=512 * _MIB, ge=0, description="capacity of the memory cache tier, divided among all processes"
     )
+    # What is not in the representation, because it may hold a password, is not in error messages either.
     redis_url: str | None = Field(
-        default=None, description="redis://... URL of the shared cache tier; disabled by default"
+        default=None, repr=False, description="redis://... URL of the shared cache tier; disabled by default"
     )
     redis_cluster: bool = Field(default=False, description="the URL names the nodes of a Redis Cluster")
     redis_budget_seconds: float = Field(default=0.05, gt=0, description="timeout of a Redis read")
     redis_ttl_seconds: int = Field(default=24 * 3600, gt=0, description="time to live of an embedding in Redis")
     cache_secret: SecretStr = Field(
         default=SecretStr(""),
+        repr=False,
         description="secret for deriving cache keys; use the same in all gateways that share a Redis; set the "
         "variable, because other users of the machine can read flags",
     )

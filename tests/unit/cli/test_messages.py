@@ -140,3 +140,10 @@ def test_a_refusal_of_the_server_is_reported_in_one_line(
     gateway.failures.append(Failure(grpc.StatusCode.INTERNAL, "broken"))
     assert main(["segment", photo, "--point", "1,2", "--server", gateway.address]) == 2
     assert "INTERNAL (broken)" in told(capsys)
+
+
+def test_a_password_is_not_in_the_message_of_a_wrong_url(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--redis-url", "redis://user:pass/word@cache:6379"]) == 2
+    message = capsys.readouterr().err
+    assert "--redis-url (SAMSERVE_REDIS_URL) cannot be used: must be redis://HOST:PORT" in message
+    assert "word" not in message.replace("password", "")

@@ -22,9 +22,11 @@ def check_url(url: str) -> None:
     """
     try:
         parse_url(url)
-    except ValueError as error:
+    except ValueError:
+        # The parser's own message can quote a part of the password.
         raise ValueError(
-            f"must be redis://HOST:PORT, rediss://HOST:PORT or unix://PATH, such as redis://127.0.0.1:6379/0 ({error})"
+            "must be redis://HOST:PORT, rediss://HOST:PORT or unix://PATH, such as redis://127.0.0.1:6379/0; "
+            "percent-encode other characters than letters and digits in a password"
         ) from None
 
 
