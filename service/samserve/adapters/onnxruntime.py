@@ -47,7 +47,7 @@ class _Graph:
         # Spinning threads would take CPU time from the gateway's other work.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if not path.is_file():
-            raise InvalidManifest(f"{path} is missing; build the models with build_graphs.py")
+            raise InvalidManifest(f"{path} is missing; build the models with build_engines.py")
         self._executor = compute_threads(concurrency, path.parts[-3])
         # The session's own threads inherit the niceness of the thread that creates it.
         make = partial(onnxruntime.InferenceSession, path, options, providers=["CPUExecutionProvider"])

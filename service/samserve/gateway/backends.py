@@ -1,5 +1,6 @@
 """Composition of each backend, which runs the models."""
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
@@ -94,13 +95,14 @@ async def onnxruntime(
     """Implements `Backend`: the models of a repository in this process. They never change."""
     repository, threads = settings.model_repository, settings.onnxruntime_threads
     manifest = ModelManifest.read(repository)
-    encoder = OnnxRuntimeImageEncoder(repository, threads)
+    # Loading takes seconds for a large model; calls are refused and health checks answered meanwhile.
+    encoder = await asyncio.to_thread(OnnxRuntimeImageEncoder, repository, threads)
     resources.callback(encoder.close)
-    decoder = OnnxRuntimeMaskDecoder(repository, threads)
+    decoder = await asyncio.to_thread(OnnxRuntimeMaskDecoder, repository, threads)
     resources.callback(decoder.close)
 
     async def ranker(clip: ClipManifest) -> TextRanker:
-        ranker = OnnxRuntimeTextRanker(repository, clip, threads)
+        ranker = await asyncio.to_thread(OnnxRuntimeTextRanker, repository, clip, threads)
         resources.callback(ranker.close)
         return ranker
 

@@ -48,6 +48,15 @@ async def test_masks_answer_a_text_the_most_similar_first(clip_repository: Path)
     assert first.timings.total.ToNanoseconds() > first.timings.decode.ToNanoseconds() > 0
 
 
+async def test_notes_on_the_image_come_with_masks_of_a_text(clip_repository: Path) -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.arange(48 * 64, dtype=np.uint16).reshape(48, 64)).save(file, "PNG")
+    async with serving(model_repository=clip_repository, **SETTINGS) as served:
+        response = await served.stub.Segment(text_request("a cup", image=pb.Image(data=file.getvalue())))
+    (note,) = response.notes
+    assert "12 bits" in note
+
+
 BAD = [
     (text_request(""), "prompts[0].text"),
     (text_request("a cup", " "), "prompts[1].text"),

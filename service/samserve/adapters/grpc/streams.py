@@ -3,6 +3,7 @@ messages."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
@@ -85,9 +86,10 @@ async def converse(
     reading = asyncio.create_task(read())
     watching = asyncio.create_task(watch())
     try:
-        async for answer in session.answers():
-            last_news = clock()
-            yield answer
+        async with aclosing(session.answers()) as answers:
+            async for answer in answers:
+                last_news = clock()
+                yield answer
     finally:
         reading.cancel()
         watching.cancel()

@@ -2,12 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from opentelemetry.trace import NoOpTracer
 
+from samserve.adapters.grpc.handlers.interactive import InteractiveHandler
 from samserve.adapters.grpc.streams import converse
-from samserve.domain.errors import StreamIdle
+from samserve.domain.errors import InvalidArgument, StreamIdle
+from samserve.observability.call import CallRecord, begin
+from samserve.usecases.interactive import EditingSession, RefusedEdit
+from samserve.usecases.observers import RequestObserver
+from samserve.v1 import segmentation_pb2 as pb
 
 IDLE_SECONDS = 0.2
 
@@ -62,3 +68,35 @@ async def test_a_client_that_sends_nothing_and_awaits_nothing_times_out() -> Non
     answers = converse(session, one_request(), lambda request: None, IDLE_SECONDS)
     with pytest.raises(StreamIdle):
         await anext(answers)
+
+
+class RefusingSession:
+    """Implements what `InteractiveHandler` needs of an `EditingSession`: answers without end, all of them refusals."""
+
+    working = False
+    is_closed = False
+
+    async def answers(self) -> AsyncGenerator[RefusedEdit, None]:
+        while True:
+            yield RefusedEdit(1, InvalidArgument("undo", "there is nothing to undo"))
+
+    def end(self, failure: BaseException | None = None) -> None:
+        pass
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+
+async def silence() -> AsyncGenerator[pb.SegmentStreamRequest, None]:
+    await asyncio.Event().wait()
+    yield pb.SegmentStreamRequest()
+
+
+async def test_a_stream_that_is_left_closes_its_session_at_once() -> None:
+    begin(CallRecord("SegmentStream", "id", {}, cast(RequestObserver, None), NoOpTracer()))
+    session = RefusingSession()
+    handler = InteractiveHandler(lambda tenant: cast(EditingSession, session), max_image_bytes=1, idle_seconds=60)
+    responses = handler.serve(silence(), "")
+    await anext(responses)
+    await responses.aclose()
+    assert session.is_closed

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from functools import partial
 from typing import Protocol, TypeAlias
 
@@ -78,14 +79,16 @@ class GazeHandler:
         with within("config"):
             options = read_options(first.config, self._max_encodes_per_second)
         session = self._make_session(options, tenant)
-        async for answer in converse(session, requests, partial(self._receive, session), self._idle_seconds):
-            made = time.perf_counter()
-            if isinstance(answer, GazeResult):
-                current_call().answered(answer.timings)
-            yield _message(answer, options.coordinate_space)
-            # The next answer is requested once the client has taken this one.
-            if isinstance(answer, GazeResult):
-                current_call().gaze_answered(answer.total_seconds + time.perf_counter() - made)
+        receive = partial(self._receive, session)
+        async with aclosing(converse(session, requests, receive, self._idle_seconds)) as answers:
+            async for answer in answers:
+                made = time.perf_counter()
+                if isinstance(answer, GazeResult):
+                    current_call().answered(answer.timings)
+                yield _message(answer, options.coordinate_space)
+                # The next answer is requested once the client has taken this one.
+                if isinstance(answer, GazeResult):
+                    current_call().gaze_answered(answer.total_seconds + time.perf_counter() - made)
 
     def _receive(self, session: GazeSession, request: pb.SegmentGazeRequest) -> None:
         match request.WhichOneof("message"):

@@ -1,6 +1,7 @@
 """gRPC handler of `SegmentStream`."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from functools import partial
 from typing import Protocol
 
@@ -41,10 +42,11 @@ class InteractiveHandler:
         """Serve one stream."""
         session = self._make_session(tenant)
         receive = partial(self._receive, session)
-        async for answer in converse(session, requests, receive, self._idle_seconds):
-            if isinstance(answer, PromptMasks):
-                current_call().answered(answer.timings)
-            yield _message(answer)
+        async with aclosing(converse(session, requests, receive, self._idle_seconds)) as answers:
+            async for answer in answers:
+                if isinstance(answer, PromptMasks):
+                    current_call().answered(answer.timings)
+                yield _message(answer)
 
     def _receive(self, session: EditingSession, request: pb.SegmentStreamRequest) -> None:
         try:

@@ -63,6 +63,7 @@ class TextHandler:
             embedding_source=source_message(embedded),
             cached=is_cached(embedded),
             timings=timings_message(found.timings, time.perf_counter() - started),
+            notes=embedded.notes,
         )
 
 
