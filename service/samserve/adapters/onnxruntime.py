@@ -13,14 +13,12 @@ import onnxruntime
 
 from samserve.domain.clip_manifest import IMAGE_ENCODER, TEXT_ENCODER, ClipManifest
 from samserve.domain.embedding import Embedding
-from samserve.domain.errors import ModelUnavailable
+from samserve.domain.errors import RETRY_AFTER_SECONDS, ModelUnavailable
 from samserve.domain.manifest import DECODER, ENCODER, InvalidManifest
 from samserve.domain.prompts import PromptBatch
 from samserve.usecases.load.thread_pools import available_cores, compute_threads
 from samserve.usecases.ports import DecodedImage, DecodedMasks, EncodedImage
 from samserve.usecases.timings import Stage, StageTimings
-
-_RETRY_AFTER_SECONDS = 1.0
 
 _PROMPTS_PER_RUN = 8
 """Number of prompts that most calls have. Calls with one run finish in order of arrival. Divided calls delay each
@@ -75,7 +73,7 @@ class _Graph:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._executor, work)
         except RuntimeError as error:  # ONNX Runtime raises RuntimeError, and so does a stopped executor
-            raise ModelUnavailable(f"ONNX Runtime failed: {error}", _RETRY_AFTER_SECONDS) from error
+            raise ModelUnavailable(f"ONNX Runtime failed: {error}", RETRY_AFTER_SECONDS) from error
         finally:
             self._queue.discard(place)
 

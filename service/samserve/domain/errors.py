@@ -71,6 +71,10 @@ class TextUnavailable(SamserveError):
     """A text prompt needs a model or package that is not installed; the message says what to install or to build."""
 
 
+RETRY_AFTER_SECONDS = 1.0
+"""Retry delay suggested where nothing better is known than that the cause has to pass."""
+
+
 class TransientFailure(SamserveError):
     """Transient: a later retry may succeed.
 

@@ -16,7 +16,7 @@ from samserve.adapters.images.decoder import PillowImageDecoder
 from samserve.adapters.images.mask_renderer import PillowMaskRenderer
 from samserve.adapters.redis import Breaker, GuardedRedis, RedisEmbeddingCache, RedisEncodeLease, connect
 from samserve.domain.automatic import AutomaticMaskParameters
-from samserve.domain.errors import TextUnavailable
+from samserve.domain.errors import RETRY_AFTER_SECONDS, TextUnavailable
 from samserve.domain.gaze.stream import GazeOptions
 from samserve.domain.manifest import ModelManifest
 from samserve.domain.prompts import PromptLimits
@@ -43,9 +43,6 @@ from samserve.usecases.ports import EmbeddingCache, EncodeLease
 from samserve.usecases.segmenter import Segmenter
 from samserve.usecases.text_prompts import TextSegmenter
 from samserve.usecases.tracking import TrackingSession
-
-RETRY_AFTER_SECONDS = 1.0
-"""Retry delay suggested to callers shed for load."""
 
 
 class ServicerBuilder:

@@ -12,8 +12,9 @@ from opentelemetry.trace import NoOpTracerProvider, TracerProvider
 from threadpoolctl import threadpool_limits
 
 from samserve.adapters.grpc.server import GrpcServer
+from samserve.domain.errors import RETRY_AFTER_SECONDS
 from samserve.gateway.backends import BACKENDS
-from samserve.gateway.build import RETRY_AFTER_SECONDS, ServicerBuilder
+from samserve.gateway.build import ServicerBuilder
 from samserve.gateway.settings import Settings
 from samserve.gateway.swap import ModelSwapper
 from samserve.observability.metrics import Metrics

@@ -11,7 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from samserve.domain.edits import Edit, PromptHistory
-from samserve.domain.errors import CapacityExceeded, InvalidArgument, InvalidPrompt, SamserveError, within
+from samserve.domain.errors import (
+    RETRY_AFTER_SECONDS,
+    CapacityExceeded,
+    InvalidArgument,
+    InvalidPrompt,
+    SamserveError,
+    within,
+)
 from samserve.domain.geometry import ImageFrame, Size
 from samserve.domain.manifest import ModelManifest
 from samserve.domain.masks import MULTIMASK, SINGLE_MASK, upsample_mask
@@ -30,7 +37,6 @@ from samserve.usecases.ports import MaskDecoder, MaskRenderer
 from samserve.usecases.timings import Stage, StageTimings
 
 _MAX_WAITING = 64
-_RETRY_AFTER_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,7 +129,7 @@ class EditingSession:
             self._early.append((sequence, edit))
         else:
             error = CapacityExceeded(
-                f"{_MAX_WAITING} edits already wait for the image to be encoded", _RETRY_AFTER_SECONDS, "edits"
+                f"{_MAX_WAITING} edits already wait for the image to be encoded", RETRY_AFTER_SECONDS, "edits"
             )
             self.refuse(sequence, error)
 

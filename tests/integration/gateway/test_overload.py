@@ -9,7 +9,7 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from samserve.gateway.build import RETRY_AFTER_SECONDS
+from samserve.domain.errors import RETRY_AFTER_SECONDS
 from samserve.gateway.process import gateway
 from samserve.gateway.settings import Settings
 from samserve.v1 import segmentation_pb2 as pb

@@ -21,7 +21,7 @@ from opentelemetry.trace import Tracer
 from samserve.adapters.grpc.errors import abort, status_code
 from samserve.adapters.grpc.wire import Context, Unread, Wire
 from samserve.api import REQUEST_ID_METADATA_KEY, RPCS, SERVICE_NAME
-from samserve.domain.errors import ModelUnavailable, SamserveError, ShuttingDown, StreamIdle
+from samserve.domain.errors import RETRY_AFTER_SECONDS, ModelUnavailable, SamserveError, ShuttingDown, StreamIdle
 from samserve.observability.call import CallRecord, begin
 from samserve.observability.tracing import call_span
 from samserve.usecases.load.admission import Admission
@@ -39,7 +39,6 @@ _ADMITTED = {"EmbedImage", "GetEmbedding", "Segment", "GenerateMasks", "DetectEd
 
 # It is returned as metadata and logged. Ids with characters that either cannot represent are replaced.
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
-_RETRY_AFTER_SECONDS = 1.0
 _RECONNECT_SECONDS = 0.5
 _GONE_SECONDS = 0.01
 _CLOCK_SECONDS = 0.01
@@ -199,7 +198,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
                         code = grpc.StatusCode.DEADLINE_EXCEEDED
                         await context.abort(code, "the deadline expired before the call started", wire.head)
                     if call.serve is None:
-                        raise ModelUnavailable("the models are not loaded yet", _RETRY_AFTER_SECONDS)
+                        raise ModelUnavailable("the models are not loaded yet", RETRY_AFTER_SECONDS)
                     if call.rpc.name in _ADMITTED:
                         self._requests.check()
                     yield call.serve, wire

@@ -10,10 +10,8 @@ from tritonclient.grpc import model_config_pb2 as pb
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from samserve.domain.errors import CapacityExceeded, ModelUnavailable
+from samserve.domain.errors import RETRY_AFTER_SECONDS, CapacityExceeded, ModelUnavailable
 from samserve.domain.manifest import DECODER, ENCODER, ModelManifest, read_mask_generation
-
-_RETRY_AFTER_SECONDS = 1.0
 
 _DESCRIPTION = ("model", "fingerprint", "precision")
 """Parameters of a model's configuration that identify the build."""
@@ -163,13 +161,13 @@ class TritonConnection:
     def _translate(self, error: InferenceServerException) -> Exception:
         message = str(error.message())
         if any(refusal in message for refusal in _QUEUE_REFUSALS):
-            return CapacityExceeded(f"Triton rejected the request: {message}", _RETRY_AFTER_SECONDS, "triton_queue")
+            return CapacityExceeded(f"Triton rejected the request: {message}", RETRY_AFTER_SECONDS, "triton_queue")
         if error.status() == str(grpc.StatusCode.DEADLINE_EXCEEDED):
-            return TritonTimeout(f"Triton at {self.address} did not answer in time", _RETRY_AFTER_SECONDS)
+            return TritonTimeout(f"Triton at {self.address} did not answer in time", RETRY_AFTER_SECONDS)
         return self._unavailable(message)
 
     def _unavailable(self, reason: str) -> ModelUnavailable:
-        return ModelUnavailable(f"Triton at {self.address}: {reason}", _RETRY_AFTER_SECONDS)
+        return ModelUnavailable(f"Triton at {self.address}: {reason}", RETRY_AFTER_SECONDS)
 
     def _read_manifest(self, encoder: pb.ModelConfig, decoder: pb.ModelConfig) -> ModelManifest:
         # Other parameters belong to Triton, such as those of its Python backend.

@@ -13,12 +13,11 @@ from tritonclient.utils import np_to_triton_dtype
 from samserve.adapters.triton.connection import TritonConnection
 from samserve.adapters.triton.scratch import Scratch
 from samserve.adapters.triton.shared_memory import SharedMemory
-from samserve.domain.errors import ModelUnavailable
+from samserve.domain.errors import RETRY_AFTER_SECONDS, ModelUnavailable
 
 _INLINE_BYTES = 4096
 """Smaller tensors are sent in the request: points and labels."""
 
-_RETRY_AFTER_SECONDS = 1.0
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 Shape = tuple[int, ...]
@@ -79,7 +78,7 @@ class TritonModel:
             ModelUnavailable: Triton cannot be reached, failed, or does not serve this build any more.
         """
         if self._down is not None:
-            raise ModelUnavailable(self._down, _RETRY_AFTER_SECONDS)
+            raise ModelUnavailable(self._down, RETRY_AFTER_SECONDS)
         placed = {name: self._place(array) for name, array in inputs.items()}
         room = self._room(outputs)
         request = [self._input(name, array) for name, array in placed.items()]
@@ -98,7 +97,7 @@ class TritonModel:
         if by_wire and await self._connection.fingerprint(self._name) != self._fingerprint:
             # A restarted Triton does not know the shared memory, so such requests fail. Without shared memory, only
             # this check detects a restart.
-            raise ModelUnavailable("Triton now serves a different model", _RETRY_AFTER_SECONDS)
+            raise ModelUnavailable("Triton now serves a different model", RETRY_AFTER_SECONDS)
         return room or {name: result.as_numpy(name) for name in outputs}
 
     async def _infer(self, request: Sequence[InferInput], wanted: Sequence[InferRequestedOutput]) -> InferResult:
@@ -110,7 +109,7 @@ class TritonModel:
             self._calls.discard(call)
             call.cancel()
         if call.cancelled():
-            raise ModelUnavailable(self._down or "lost the connection to Triton", _RETRY_AFTER_SECONDS)
+            raise ModelUnavailable(self._down or "lost the connection to Triton", RETRY_AFTER_SECONDS)
         return call.result()
 
     def _place(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
