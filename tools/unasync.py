@@ -3,7 +3,6 @@
 python -m tools.unasync [--check]
 """
 
-import argparse
 import re
 import subprocess
 import sys
@@ -11,6 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from unasync import Rule, unasync_files
+
+from tools.generated import GeneratedFolder
 
 CLIENT = Path(__file__).parents[1] / "service" / "samserve" / "client"
 
@@ -29,23 +30,6 @@ def modules() -> dict[str, str]:
         return {path.name: _finished(path.read_text()) for path in sorted(Path(folder).glob("*.py"))}
 
 
-def stale(folder: Path = CLIENT / "_sync") -> list[str]:
-    """File names of modules that are missing, differ from their source, or have none."""
-    wanted = modules()
-    written = {path.name: path.read_text() for path in folder.glob("*.py")}
-    return sorted(name for name in wanted.keys() | written.keys() if wanted.get(name) != written.get(name))
-
-
-def write(folder: Path = CLIENT / "_sync") -> None:
-    """Write every module, and remove those that have no source any more."""
-    wanted = modules()
-    for path in folder.glob("*.py"):
-        if path.name not in wanted:
-            path.unlink()
-    for name, text in wanted.items():
-        (folder / name).write_text(text)
-
-
 def _finished(text: str) -> str:
     text = _HEADER + _KEYWORDS.sub("", _NAMES.sub("", text))
     for command in (("check", "--quiet", "--select", "I", "--fix"), ("format",)):
@@ -54,17 +38,7 @@ def _finished(text: str) -> str:
     return text
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tools.unasync", description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; fail where a module is not up to date")
-    if not parser.parse_args().check:
-        write()
-        return 0
-    names = stale()
-    for name in names:
-        print(f"samserve/client/_sync/{name} is not up to date: run `make unasync` and commit it", file=sys.stderr)
-    return 1 if names else 0
-
+SYNC = GeneratedFolder(CLIENT / "_sync", ".py", modules, "unasync")
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(SYNC.main("python -m tools.unasync", __doc__.splitlines()[0]))

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from tools.unasync import CLIENT, modules, stale, write
+from tools.unasync import CLIENT, SYNC, modules
 
 
 def test_the_committed_modules_are_up_to_date() -> None:
-    assert stale() == [], "run `make unasync` and commit the modules"
+    assert SYNC.stale() == [], "run `make unasync` and commit the modules"
 
 
 def test_the_generated_client_mentions_nothing_asynchronous() -> None:
@@ -18,13 +18,13 @@ def test_the_generated_client_mentions_nothing_asynchronous() -> None:
 
 
 def test_drift_is_found_and_mended(tmp_path: Path) -> None:
-    write(tmp_path)
-    assert stale(tmp_path) == []
+    SYNC.write(tmp_path)
+    assert SYNC.stale(tmp_path) == []
     changed, removed = tmp_path / "client.py", tmp_path / "gaze.py"
     changed.write_text(changed.read_text() + "\n")
     removed.unlink()
     (tmp_path / "extra.py").touch()
-    assert stale(tmp_path) == ["client.py", "extra.py", "gaze.py"]
-    write(tmp_path)
-    assert stale(tmp_path) == []
+    assert SYNC.stale(tmp_path) == ["client.py", "extra.py", "gaze.py"]
+    SYNC.write(tmp_path)
+    assert SYNC.stale(tmp_path) == []
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in (CLIENT / "_async").glob("*.py")}
