@@ -8,7 +8,6 @@ parent is now. A gateway that is killed leaves its shared memory, which it does 
 """
 
 import contextlib
-import fcntl
 import os
 import secrets
 import select
@@ -23,7 +22,6 @@ VARIABLE = "STACK_RUN"
 SHARED_MEMORY = Path("/dev/shm")
 TRITON_MEMORY = "triton_python_backend_shm_region_"
 """How the names of the shared memory of Triton's Python backend begin, by its own default."""
-GATEWAY_MEMORY = "samserve-"
 
 _KILL_SECONDS = 20.0
 _POLL_SECONDS = 0.1
@@ -57,18 +55,6 @@ def shared_memory(run: str) -> list[Path]:
     return [path for end in ("_*", ".*") for path in SHARED_MEMORY.glob(f"{TRITON_MEMORY}{run}{end}")]
 
 
-def remove_gateway_memory() -> None:
-    """Remove the segments of gateways that were killed. A living gateway holds a lock on its own."""
-    for path in SHARED_MEMORY.glob(f"{GATEWAY_MEMORY}*"):
-        with contextlib.suppress(OSError):
-            file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()
-            finally:
-                os.close(file)
-
-
 def end(run: str, wait_seconds: float = 0.0) -> None:
     """End a run: kill its processes that do not end by themselves in this time, and remove its shared memory."""
     deadline = time.monotonic() + wait_seconds
@@ -82,7 +68,10 @@ def end(run: str, wait_seconds: float = 0.0) -> None:
         left = processes(run)
     for path in shared_memory(run):
         path.unlink(missing_ok=True)
-    remove_gateway_memory()
+    # The watcher of a run does not import Triton's client before it is needed.
+    from samserve.adapters.triton.shared_memory import remove_leftovers
+
+    remove_leftovers()
 
 
 @contextlib.contextmanager

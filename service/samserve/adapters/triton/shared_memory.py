@@ -43,7 +43,7 @@ class SharedMemory:
         Raises:
             SharedMemoryUnavailable: `/dev/shm` is missing or has less than `nbytes` left.
         """
-        _remove_leftovers()
+        remove_leftovers()
         self.name = PREFIX + secrets.token_hex(16)
         self.nbytes = nbytes
         self._path = FOLDER / self.name
@@ -109,7 +109,7 @@ def _create_locked(path: Path) -> int:
         os.close(file)
 
 
-def _remove_leftovers() -> None:
+def remove_leftovers() -> None:
     """Remove the segments of gateways that have ended. Their file locks were released, in whatever container they
     ran."""
     for path in FOLDER.glob(f"{PREFIX}*"):
