@@ -1,26 +1,18 @@
 """A small real SAM: the bundled architecture at a quarter of its input size, with random weights."""
 
-from collections.abc import Iterator
-
 import pytest
-import torch
 from transformers import SamModel
 
 from modeling.architectures import as_sam_model
 from modeling.random_weights import randomise
 from modeling.reference import ReferenceSam
 from modeling.tiny import TinySam
+from tests.support.torch_threads import one_torch_thread
 
 IMAGE_SIZE = 128
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tensors this small gain nothing from more, and lose much where the cores are busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+__all__ = ["one_torch_thread"]
 
 
 @pytest.fixture(scope="session")

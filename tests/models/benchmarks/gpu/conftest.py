@@ -1,14 +1,5 @@
-"""One thread for PyTorch: these tensors are small."""
+"""One thread for PyTorch."""
 
-from collections.abc import Iterator
+from tests.support.torch_threads import one_torch_thread
 
-import pytest
-import torch
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+__all__ = ["one_torch_thread"]
