@@ -46,16 +46,21 @@ async def queued_behind_a_running_encode(
     return running, calls
 
 
+async def assert_none_was_encoded(served: Served, encoder_gate: ModelGate, running: "asyncio.Future[Any]") -> None:
+    """No call that waited is encoded once the held encode goes on."""
+    await eventually(lambda: in_flight(served) == 1)
+    encoder_gate.open()
+    await running
+    # The encoder takes images in their order, so this one comes after any that was left in the queue.
+    await segment(served, 9)
+    assert encoder_gate.begun == 2
+
+
 async def test_requests_that_expire_in_the_queue_are_never_encoded(encoder_gate: ModelGate) -> None:
     async with serving() as served:
         running, calls = await queued_behind_a_running_encode(served, encoder_gate, timeout_seconds=3)
         assert {await call.code() for call in calls} == {grpc.StatusCode.DEADLINE_EXCEEDED}
-        await eventually(lambda: in_flight(served) == 1)
-        encoder_gate.open()
-        await running
-        # The encoder takes images in their order, so this one comes after any that was left in the queue.
-        await segment(served, 9)
-        assert encoder_gate.begun == 2
+        await assert_none_was_encoded(served, encoder_gate, running)
 
 
 async def test_requests_cancelled_in_the_queue_are_never_encoded(encoder_gate: ModelGate) -> None:
@@ -63,11 +68,7 @@ async def test_requests_cancelled_in_the_queue_are_never_encoded(encoder_gate: M
         running, calls = await queued_behind_a_running_encode(served, encoder_gate)
         for call in calls:
             call.cancel()
-        await eventually(lambda: in_flight(served) == 1)
-        encoder_gate.open()
-        await running
-        await segment(served, 9)
-        assert encoder_gate.begun == 2
+        await assert_none_was_encoded(served, encoder_gate, running)
 
 
 async def test_cancelled_leader_leaves_followers_unharmed(encoder_gate: ModelGate) -> None:
