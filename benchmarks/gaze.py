@@ -30,7 +30,7 @@ PHOTO = Path(__file__).resolve().parents[1] / "docs" / "photos" / "coffee.jpg"
 
 @dataclass
 class Measured:
-    """What the clients of some streams measured."""
+    """Figures that the clients of some streams measured."""
 
     ages: list[float] = field(default_factory=list)
     mask_ages: list[float] = field(default_factory=list)

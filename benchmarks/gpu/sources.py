@@ -63,7 +63,7 @@ def _measure(bench: Bench, pipeline: "Pipeline", source: str, place: Tensor, out
 
 
 class Masks(NamedTuple):
-    """Which masks are copied to the host, and their type."""
+    """The masks that are copied to the host, and their type."""
 
     first: int
     number: int

@@ -40,7 +40,7 @@ class TorchRepository:
     device: Device
 
     def reports(self) -> dict[str, Any]:
-        """What each model reported about its start."""
+        """The report of each model about its start."""
         paths = {model: self.folder / model / "1" / "report.json" for model in MODELS}
         return {model: json.loads(path.read_text()) for model, path in paths.items() if path.is_file()}
 

@@ -27,7 +27,7 @@ class ProcessSession:
 
     @property
     def pid(self) -> int:
-        """Of the command."""
+        """Process id of the command."""
         return self._process.pid
 
     def wait(self, deadline: float) -> int | None:

@@ -19,8 +19,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_SIDE_PIXELS = 65_535
 
 MAX_HEADER_READS = 16_384
-"""Of the blocks before the pixels, which Pillow walks through in Python. GIF splits a profile of a megabyte, or
-metadata of some hundred kilobytes, into 8,000 reads."""
+"""Most reads of the blocks before the pixels, which Pillow walks through in Python. GIF splits a profile of a megabyte,
+or metadata of some hundred kilobytes, into 8,000 reads."""
 
 BYTES_PER_READ = 256
 """Beside as many as for the header, the pixels may take a read for so many bytes."""

@@ -14,7 +14,7 @@ _XMP_ORIENTATION = re.compile(rb"tiff:Orientation\s*(?:=\s*[\"']|>)\s*([1-8])\s*
 
 
 def from_exif(block: bytes) -> int | None:
-    """What an EXIF block states, with or without its prefix `Exif\\0\\0`. Reads the first directory alone."""
+    """Return the orientation that the first directory of an EXIF block states. The prefix `Exif\\0\\0` is optional."""
     block = block.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(block[:2])
     try:
@@ -33,6 +33,6 @@ def from_exif(block: bytes) -> int | None:
 
 
 def from_xmp(packet: bytes) -> int | None:
-    """What an XMP packet states as `tiff:Orientation`."""
+    """Return the `tiff:Orientation` that an XMP packet states."""
     match = _XMP_ORIENTATION.search(packet)
     return int(match[1]) if match else None

@@ -11,7 +11,7 @@ BYTES_PER_CHUNK = 256
 """Beside `MAX_CHUNKS`, a file may have a chunk for so many bytes: those of pixels have kilobytes."""
 
 MAX_METADATA_BYTES = 1 << 20
-"""Of a compressed block that may state the orientation, so much is read."""
+"""Limit on the bytes read of a compressed block that may state the orientation."""
 
 _PALETTE_COLOR = 3
 _KEPT = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
