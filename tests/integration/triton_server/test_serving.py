@@ -1,6 +1,7 @@
 """Gateways on a real Triton answer as gateways with the models in process do, by shared memory and by wire."""
 
 import asyncio
+import fcntl
 import os
 from pathlib import Path
 from typing import Any
@@ -132,12 +133,15 @@ async def test_tensors_go_by_wire_where_triton_sees_other_memory_under_the_name(
     monkeypatch.setattr(shared_memory, "FOLDER", tmp_path)
     monkeypatch.setattr("secrets.token_hex", lambda count: token)
     other = Path("/dev/shm") / f"{shared_memory.PREFIX}{token}"
-    other.write_bytes(bytes(64 * MIB))
-    try:
-        async with on_triton(triton) as served:
-            assert await transport(served) == "wire"
-    finally:
-        other.unlink()
+    with other.open("wb") as file:
+        # As a living gateway's: gateways of other tests would remove it otherwise.
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(64 * MIB)
+        try:
+            async with on_triton(triton) as served:
+                assert await transport(served) == "wire"
+        finally:
+            other.unlink()
 
 
 async def test_tensors_go_by_wire_where_there_is_no_room(triton: TritonServer) -> None:
