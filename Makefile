@@ -50,7 +50,7 @@ ONCE_MORE := --last-failed --last-failed-no-failures none --verbose --cov --cov-
 test: lint check-proto servers
 	$(PYTEST) --cov --cov-report= --durations=20 || { test $$? = 1 && $(BIN)/pytest $(ONCE_MORE); }
 	$(BIN)/coverage report
-	$(BIN)/python -m tools.branch_coverage 90
+	$(BIN)/python -m tools.branch_coverage 95
 
 # With a network and with large programs of others.
 test-integrations: $(DEV)
