@@ -90,5 +90,7 @@ def test_frames_that_cannot_be_read_are_left_out_and_named(gateway_address: str,
     assert done.returncode == 2
     assert f"tracked {FRAMES - 2}" in done.stdout
     left_out, summary = done.stderr.splitlines()
-    assert left_out.startswith(f"samserve: left out {frames / '4.jpg'}: the photo is not an image")
+    assert left_out.startswith(
+        f"samserve: left out {frames / '4.jpg'}: the photo cannot be read: unsupported image format; "
+    )
     assert summary == "samserve: 1 frames were left out; see the errors above"

@@ -42,13 +42,22 @@ def test_an_unwritable_output_is_reported_before_the_work(
         assert told in line
 
 
-@pytest.mark.parametrize("cut", [0, 5, 5000])
-def test_gaze_says_that_a_file_is_no_photo(cut: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("cut", "reason"),
+    [
+        (0, "the photo cannot be read: empty"),
+        (5, "the photo cannot be read: unsupported image format"),
+        (5000, "the photo is truncated or corrupt"),
+    ],
+)
+def test_gaze_says_that_a_file_is_no_photo(
+    cut: int, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(PHOTO.read_bytes()[:cut])
     assert main(["gaze", str(broken), "--server", NOWHERE]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith((f"samserve: {broken}: the photo is ", f"samserve: {broken}: the photo cannot be read: "))
+    assert line.startswith(f"samserve: {broken}: {reason}")
     assert "BytesIO" not in line
 
 

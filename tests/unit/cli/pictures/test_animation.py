@@ -72,7 +72,9 @@ def test_frames_that_cannot_be_followed_are_left_out_and_named(tmp_path: Path) -
     told: list[str] = []
     assert [frame.name for frame in read_frames(tmp_path, told.append)] == ["1.png", "4.png"]
     broken, small = told
-    assert broken.startswith(f"{tmp_path / '2.png'}: the photo cannot be read: unsupported image format")
+    formats = "JPEG, PNG, WEBP, GIF, BMP, TIFF"
+    reason = f"the photo cannot be read: unsupported image format; expected one of {formats}"
+    assert broken == f"{tmp_path / '2.png'}: {reason}"
     assert small == f"{tmp_path / '3.png'}: has 5 x 4 pixels, but the first frame has 80 x 60"
 
 
