@@ -8,7 +8,6 @@
 
 from functools import cache
 
-import cv2
 import numpy as np
 from PIL import Image, ImageCms
 
@@ -53,6 +52,8 @@ def _rle_rgb(opened: OpenedImage) -> tuple[Image.Image, tuple[str, ...]] | None:
     """A run-length encoded BMP, which Pillow reads byte by byte in Python."""
     if opened.image.info.get("compression") not in _BMP_RUN_LENGTHS or opened.image.format != "BMP":
         return None
+    import cv2  # the command reads photos where the client alone is installed, which does not bring it
+
     bgr = cv2.imdecode(np.frombuffer(opened.file.data, dtype=np.uint8), cv2.IMREAD_COLOR)
     if bgr is None or bgr.shape[1::-1] != opened.image.size:
         raise OSError("runs do not fit the image")
